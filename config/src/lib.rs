@@ -1,0 +1,11 @@
+//! `boot.toml`, from text to [`Config`], and the other small texts that the host tools write and the stage reads.
+//!
+//! Given the text of a file; responsible for every diagnostic about it, with line and column, all in one run.
+//! Pure: no I/O, no unsafe, the same code on the host (`cato check`) and in the initramfs.
+#![forbid(unsafe_code)]
+
+mod arch;
+mod model;
+
+pub use arch::{Arch, UnknownArch};
+pub use model::{Check, Config, Console, Entry, Sha256, Source, WantedDigests};

@@ -1,0 +1,130 @@
+//! What a valid `boot.toml` means, after every check: no spans, no strings left to interpret.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A whole, valid `boot.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Entry names in the order they are tried; never empty, no duplicates, each one in `entries`.
+    pub order: Vec<String>,
+    /// The console's times.
+    pub console: Console,
+    /// Every entry, in file order.
+    pub entries: Vec<Entry>,
+}
+
+impl Config {
+    /// The entry called `name`.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.name == name)
+    }
+}
+
+/// `[console]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Console {
+    /// How long a key press can stop the boot before the first entry is tried; zero boots at once.
+    pub countdown: Duration,
+    /// After how long at the prompt a failed boot is tried again by itself.
+    pub retry: Duration,
+}
+
+/// `[entry.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The table's name.
+    pub name: String,
+    /// For people; the name when the file gives none.
+    pub title: String,
+    /// Where the files below are.
+    pub source: Source,
+    /// Path of the kernel in the source. Paths are relative to the source's root, without `..`.
+    pub kernel: String,
+    /// Paths of the initrds, in the order they are joined.
+    pub initrd: Vec<String>,
+    /// Path of a device tree; none means the running one.
+    pub dtb: Option<String>,
+    /// The kernel command line as written.
+    pub cmdline: String,
+    /// Whether Cato adds to the command line what the main kernel needs to be heard and to be safe.
+    pub cmdline_extra: bool,
+    /// What the purgatory checks between the kernels.
+    pub check: Check,
+    /// Digests the stored files must have.
+    pub sha256: WantedDigests,
+}
+
+/// The file system (or the initramfs folder) an entry's files are on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// GPT partition name.
+    PartLabel(String),
+    /// GPT partition GUID (`8-4-4-4-12`, lower case) or an MBR `SSSSSSSS-PP`.
+    PartUuid(String),
+    /// File system label.
+    Label(String),
+    /// File system UUID, lower case as written by the tools (`8-4-4-4-12`, or `xxxx-xxxx` for FAT).
+    Uuid(String),
+    /// A folder of the service initramfs.
+    Initramfs(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PartLabel(v) => write!(f, "PARTLABEL={v}"),
+            Self::PartUuid(v) => write!(f, "PARTUUID={v}"),
+            Self::Label(v) => write!(f, "LABEL={v}"),
+            Self::Uuid(v) => write!(f, "UUID={v}"),
+            Self::Initramfs(v) => f.write_str(v),
+        }
+    }
+}
+
+/// What the purgatory does with the payload before it jumps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Check {
+    /// A non-cryptographic digest at memory speed.
+    Fast,
+    /// SHA-256.
+    #[default]
+    Sha256,
+    /// Nothing.
+    Off,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fast => "fast",
+            Self::Sha256 => "sha256",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// A SHA-256 digest. Printed as 64 hex digits; `{:.4}` prints the first four and `..`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sha256(pub [u8; 32]);
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = f.precision().unwrap_or(64);
+        for byte in self.0.iter().take(digits.div_ceil(2)) {
+            write!(f, "{byte:02x}")?;
+        }
+        if digits < 64 { f.write_str("..") } else { Ok(()) }
+    }
+}
+
+/// `sha256 = { … }`: of the files as stored, before any unpacking.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WantedDigests {
+    /// Of the kernel file.
+    pub kernel: Option<Sha256>,
+    /// Of the initrd files, by position; shorter than `Entry::initrd` when the rest has none.
+    pub initrd: Vec<Option<Sha256>>,
+    /// Of the device tree file.
+    pub dtb: Option<Sha256>,
+}

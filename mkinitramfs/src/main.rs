@@ -1,0 +1,2 @@
+//! Builds Cato for a board and packs the service initramfs.
+fn main() {}

@@ -1,0 +1,2 @@
+//! `cargo qemu`: the machines Cato is tried on.
+fn main() {}

@@ -1,0 +1,12 @@
+//! The boot stage, as a library that runs and is tested on any host, for both arches.
+//!
+//! ```text
+//! PID 1 = cato:  probe ▸ select ▸ budget ▸ reserve ▸ load ▸ verify ▸ lay out ▸ hand off  ▸ purgatory
+//! &str → Config → Vec<Volume> → Choice → Budget → Arena → Payload → Verified<Payload> → Layout → !
+//! ```
+
+pub mod load;
+pub mod place;
+pub mod probe;
+pub mod tree;
+pub mod verify;

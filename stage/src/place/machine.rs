@@ -1,0 +1,98 @@
+//! What the placement needs to know of the machine, as plain data: read by `probe::machine`, made up by tests.
+
+use config::Arch;
+
+/// Physical addresses `[start, end)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Span {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte; never below `start`.
+    pub end: u64,
+}
+
+/// The running machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Its instruction set.
+    pub arch: Arch,
+    /// Its memory.
+    pub memory: MemoryMap,
+    /// The service kernel's page size in bytes: `kexec_load`'s granule.
+    pub page_size: u64,
+    /// Page sizes the CPU can use, bytes (arm64: a subset of 4, 16, 64 KiB; from the CPU where it can be known).
+    pub granules: Vec<u64>,
+    /// x86_64: the service kernel runs with 5-level paging.
+    pub la57: bool,
+    /// x86_64: `/sys/kernel/boot_params/data`.
+    pub boot_params: Option<Vec<u8>>,
+    /// x86_64: the ACPI root pointer, when it is known (`boot_params`, else EFI's table).
+    pub rsdp: Option<u64>,
+    /// x86_64: what the main kernel needs to go on with EFI.
+    pub efi: Option<EfiInfo>,
+    /// arm64: `/sys/firmware/fdt`.
+    pub fdt: Option<Vec<u8>>,
+    /// How the firmware is called (arm64).
+    pub psci: Option<Conduit>,
+    /// The service kernel's console, when the purgatory can drive it.
+    pub uart: Option<Uart>,
+    /// Fresh random bytes for the main kernel: `kaslr-seed` 8, `rng-seed` up to 128.
+    pub seed: Option<Box<[u8; 136]>>,
+}
+
+/// The memory of the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryMap {
+    /// Memory the payload may go to: System RAM of the running kernel less everything reserved; sorted, disjoint.
+    pub usable: Vec<Span>,
+    /// The firmware's map for the main kernel: span and E820 type (x86_64), sorted.
+    pub firmware: Vec<(Span, u32)>,
+    /// All System RAM including its reserved parts (arm64's memory node, `RAM/2` rule); sorted, disjoint.
+    pub ram: Vec<Span>,
+}
+
+/// `/sys/firmware/efi` for the main kernel's `efi_info` and `SETUP_EFI` node (x86_64).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EfiInfo {
+    /// `fw_vendor`.
+    pub fw_vendor: u64,
+    /// `config_table`.
+    pub config_table: u64,
+    /// `SMBIOS=` of `systab`, or 0.
+    pub smbios: u64,
+    /// EFI system table, from the running `boot_params`.
+    pub systab: u64,
+    /// `runtime-map`: type, physical, virtual, pages, attribute.
+    pub runtime: Vec<[u64; 5]>,
+}
+
+/// The instruction that calls PSCI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conduit {
+    /// `smc #0`
+    Smc,
+    /// `hvc #0`
+    Hvc,
+}
+
+/// A UART the purgatory can print on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uart {
+    /// Which registers it has.
+    pub kind: UartKind,
+    /// Port number or physical address.
+    pub base: u64,
+    /// Registers are `1 << reg_shift` bytes apart.
+    pub reg_shift: u32,
+}
+
+/// Register layouts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UartKind {
+    /// 16550 behind port I/O.
+    Port16550,
+    /// 16550 in memory.
+    Mmio16550,
+    /// ARM PL011.
+    Pl011,
+}
