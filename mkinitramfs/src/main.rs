@@ -1,2 +1,2 @@
-//! Builds Cato for a board and packs the service initramfs.
+//! `cargo mkinitramfs`.
 fn main() {}
