@@ -1,6 +1,16 @@
 //! Where an entry's files come from: a mounted file system, a folder of the initramfs, or a reader of our own.
+//!
+//! Given a folder that may have been prepared by somebody else: links out of it, FIFOs, devices, files that are not there.
+//! Responsible for handing out regular files only, never leaving the folder, and never blocking while it looks.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 /// A tree of files, read-only.
 pub trait Tree {
@@ -33,16 +43,239 @@ pub enum TreeError {
     /// Nothing is there.
     #[error("no such file")]
     Missing,
+    /// A symbolic link is there, and nothing behind it.
+    #[error("is a link to {0}, which does not exist")]
+    Dangling(String),
     /// Something is there that is not a regular file; the word says what (`a directory`, `a FIFO`, …).
     #[error("is {0}, not a regular file")]
     NotAFile(&'static str),
     /// A length of zero.
     #[error("is empty (0 bytes)")]
     Empty,
-    /// The path leaves the tree, through `..` or a link.
+    /// The path leaves the tree, through `..`, a leading `/` or a link.
     #[error("leads out of its source")]
     Escapes,
     /// Anything else the system said.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for TreeError {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::ENOENT => Self::Missing,
+            Errno::EXDEV => Self::Escapes,
+            other => Self::Io(other.into()),
+        }
+    }
+}
+
+/// A folder of the running system: a mount point, or a folder of the initramfs. Needs Linux 5.6 (`openat2`).
+#[derive(Debug)]
+pub struct DirTree {
+    root: OwnedFd,
+}
+
+impl DirTree {
+    /// The tree below `root`.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::open(root, flags, Mode::empty())?;
+        Ok(Self { root })
+    }
+
+    /// Opens `path` below the root. Links are followed as long as they stay there.
+    fn beneath(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        // openat2(2): EAGAIN when something was renamed meanwhile and `..` could not be proven harmless.
+        let mut tries = 0_u8;
+        loop {
+            match openat2(&self.root, path, how) {
+                Err(Errno::EAGAIN | Errno::EINTR) if tries < 16 => tries = tries.saturating_add(1),
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Tree for DirTree {
+    fn open(&self, path: &str) -> Result<OpenFile, TreeError> {
+        // O_PATH first: opening a FIFO would block, and opening a device can act (a watchdog starts).
+        let probe = match self.beneath(path, OFlag::O_PATH) {
+            Err(Errno::ENOENT) => return Err(self.missing(path)),
+            result => result?,
+        };
+        regular(&fstat(&probe)?)?;
+        let file = self.beneath(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+        let size = regular(&fstat(&file)?)?;
+        // Advice only: read ahead further than usual.
+        let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
+        Ok(OpenFile {
+            size,
+            reader: Box::new(Once {
+                file: File::from(file),
+                read: 0,
+                dropped: 0,
+            }),
+        })
+    }
+}
+
+impl DirTree {
+    /// Tells a link to nothing from nothing.
+    fn missing(&self, path: &str) -> TreeError {
+        match self.beneath(path, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
+            Ok(link) => match readlinkat(&link, "") {
+                Ok(target) => TreeError::Dangling(target.to_string_lossy().into_owned()),
+                Err(_) => TreeError::Missing,
+            },
+            Err(_) => TreeError::Missing,
+        }
+    }
+}
+
+/// The size of a non-empty regular file.
+fn regular(stat: &FileStat) -> Result<u64, TreeError> {
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    let what = match kind {
+        SFlag::S_IFREG if stat.st_size == 0 => return Err(TreeError::Empty),
+        SFlag::S_IFREG => return Ok(u64::try_from(stat.st_size).unwrap_or(0)),
+        SFlag::S_IFDIR => "a directory",
+        SFlag::S_IFIFO => "a FIFO",
+        SFlag::S_IFCHR => "a character device",
+        SFlag::S_IFBLK => "a block device",
+        SFlag::S_IFSOCK => "a socket",
+        SFlag::S_IFLNK => "a symbolic link",
+        _ => "something unknown",
+    };
+    Err(TreeError::NotAFile(what))
+}
+
+/// A file that is read once from front to back: what has been read leaves the page cache, which would otherwise hold
+/// the whole payload a second time while memory is short.
+struct Once {
+    file: File,
+    read: u64,
+    dropped: u64,
+}
+
+/// How much is read before it is dropped from the page cache, bytes.
+const DROP_EVERY: u64 = 8 << 20;
+
+impl Read for Once {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buf)?;
+        self.read = self.read.saturating_add(u64::try_from(n).unwrap_or(0));
+        if self.read.saturating_sub(self.dropped) >= DROP_EVERY {
+            self.drop_cache();
+        }
+        Ok(n)
+    }
+}
+
+impl Once {
+    fn drop_cache(&mut self) {
+        if let (Ok(from), Ok(len)) = (
+            i64::try_from(self.dropped),
+            i64::try_from(self.read.saturating_sub(self.dropped)),
+        ) {
+            // Advice only.
+            let _ = posix_fadvise(&self.file, from, len, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        }
+        self.dropped = self.read;
+    }
+}
+
+impl Drop for Once {
+    fn drop(&mut self) {
+        self.drop_cache();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::mkfifo;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    fn tree() -> (tempfile::TempDir, DirTree) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("t")).unwrap();
+        let tree = DirTree::new(&dir.path().join("t")).unwrap();
+        (dir, tree)
+    }
+
+    fn error(tree: &DirTree, path: &str) -> String {
+        tree.open(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_regular_file_is_read_to_its_end() {
+        let (dir, tree) = tree();
+        let bytes: Vec<u8> = (0..9_000_000_u32).map(|i| i.to_le_bytes()[1]).collect();
+        fs::create_dir(dir.path().join("t/boot")).unwrap();
+        fs::write(dir.path().join("t/boot/Image"), &bytes).unwrap();
+        symlink("boot/Image", dir.path().join("t/vmlinuz")).unwrap();
+        symlink("../vmlinuz", dir.path().join("t/boot/up-and-down")).unwrap();
+        for path in ["boot/Image", "vmlinuz", "boot/up-and-down", "boot/../vmlinuz"] {
+            let mut file = tree.open(path).unwrap();
+            assert_eq!(file.size, 9_000_000);
+            let mut read = Vec::new();
+            file.reader.read_to_end(&mut read).unwrap();
+            assert!(read == bytes, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_named_and_never_waited_for() {
+        let (dir, tree) = tree();
+        let at = |name: &str| dir.path().join("t").join(name);
+        fs::create_dir(at("dir")).unwrap();
+        fs::write(at("empty"), b"").unwrap();
+        mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
+        symlink("fifo", at("to-fifo")).unwrap();
+        symlink("not/there", at("dangling")).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        assert_eq!(error(&tree, "dir"), "is a directory, not a regular file");
+        assert_eq!(error(&tree, "empty"), "is empty (0 bytes)");
+        assert_eq!(error(&tree, "fifo"), "is a FIFO, not a regular file");
+        assert_eq!(error(&tree, "to-fifo"), "is a FIFO, not a regular file");
+        assert_eq!(error(&tree, "socket"), "is a socket, not a regular file");
+        assert_eq!(error(&tree, "missing"), "no such file");
+        assert_eq!(error(&tree, "missing/too"), "no such file");
+        assert_eq!(error(&tree, ""), "no such file");
+        assert_eq!(error(&tree, "dangling"), "is a link to not/there, which does not exist");
+        assert!(error(&tree, "empty/below").contains("Not a directory"));
+        assert_eq!(
+            DirTree::new(Path::new("/dev"))
+                .unwrap()
+                .open("null")
+                .unwrap_err()
+                .to_string(),
+            "is a character device, not a regular file"
+        );
+    }
+
+    #[test]
+    fn nothing_outside_is_reached() {
+        let (dir, tree) = tree();
+        fs::write(dir.path().join("secret"), b"x").unwrap();
+        symlink("../secret", dir.path().join("t/up")).unwrap();
+        symlink(dir.path().join("secret"), dir.path().join("t/absolute")).unwrap();
+        symlink("..", dir.path().join("t/parent")).unwrap();
+        let absolute = dir.path().join("secret");
+        for path in [
+            "../secret",
+            "up",
+            "absolute",
+            "parent/secret",
+            absolute.to_str().unwrap(),
+        ] {
+            assert_eq!(error(&tree, path), "leads out of its source", "{path}");
+        }
+    }
 }

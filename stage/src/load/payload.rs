@@ -2,15 +2,17 @@
 
 use config::{Check, Sha256};
 
+use super::arena::Slot;
+
 /// A kernel, its initrd, its device tree and its command line.
 #[derive(Debug)]
 pub struct Payload {
     /// The kernel, unpacked, with its header read.
     pub kernel: Kernel,
     /// All initrds, padded and joined; none when the entry names none.
-    pub initrd: Option<Vec<u8>>,
+    pub initrd: Option<Slot>,
     /// The device tree named by the config; none means the running one.
-    pub dtb: Option<Vec<u8>>,
+    pub dtb: Option<Slot>,
     /// The whole command line for the main kernel, without NUL.
     pub cmdline: String,
     /// What the purgatory is to check.
@@ -37,7 +39,7 @@ pub struct Artefact {
 }
 
 /// A kernel by boot protocol. Both hold the bytes that go to memory and the header fields that say where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Kernel {
     /// arm64 `Image`: Documentation/arch/arm64/booting.rst.
     Image(Image),
@@ -46,10 +48,10 @@ pub enum Kernel {
 }
 
 /// An arm64 `Image`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Image {
     /// The file, from its first byte.
-    pub bytes: Vec<u8>,
+    pub bytes: Slot,
     /// Offset from a 2 MiB boundary at which it is placed, bytes.
     pub text_offset: u64,
     /// Memory the kernel uses from its start, bytes (never less than `bytes.len()`).
@@ -59,12 +61,12 @@ pub struct Image {
 }
 
 /// An x86_64 `bzImage`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct BzImage {
     /// The setup header, file offsets 0x1f1 up to its own end; goes into the zero page at the same offset.
     pub setup_header: Vec<u8>,
     /// The protected-mode part: what goes to the load address.
-    pub bytes: Vec<u8>,
+    pub bytes: Slot,
     /// Memory the kernel uses from its load address before it knows the memory map, bytes.
     pub init_size: u64,
     /// Where it would like to be.
