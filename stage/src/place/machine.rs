@@ -38,6 +38,11 @@ pub struct Machine {
     pub uart: Option<Uart>,
     /// Fresh random bytes for the main kernel: `kaslr-seed` 8, `rng-seed` up to 128.
     pub seed: Option<Box<[u8; 136]>>,
+    /// `/proc/cmdline`: the service kernel's command line, without its newline.
+    pub cmdline: String,
+    /// arm64: the interrupt controller may still be writing to LPI tables that nobody can see, so that nothing may be
+    /// placed (GICv3 with ITS, no EFI, and no `irqchip.gicv3_nolpi=1` on the service command line).
+    pub live_lpis: bool,
 }
 
 /// The memory of the machine.
@@ -47,8 +52,10 @@ pub struct MemoryMap {
     pub usable: Vec<Span>,
     /// The firmware's map for the main kernel: span and E820 type (x86_64), sorted.
     pub firmware: Vec<(Span, u32)>,
-    /// All System RAM including its reserved parts (arm64's memory node, `RAM/2` rule); sorted, disjoint.
+    /// All System RAM including its reserved parts (arm64's memory node); sorted, disjoint.
     pub ram: Vec<Span>,
+    /// `MemTotal` of `/proc/meminfo`, bytes: what the kernel's RAM/2 rule for `kexec_load` counts.
+    pub total: u64,
 }
 
 /// `/sys/firmware/efi` for the main kernel's `efi_info` and `SETUP_EFI` node (x86_64).

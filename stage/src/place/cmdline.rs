@@ -1,0 +1,254 @@
+//! The main kernel's command line: the entry's, plus what the kernel needs to be heard and to be safe.
+//!
+//! Given the entry's text and the service kernel's own command line; responsible for adding only what is missing, where
+//! the kernel still reads it, and for naming every word it added.
+
+/// Seconds a panicked main kernel waits before it restarts the machine: long enough to read the screen, short enough
+/// that an unattended machine comes back.
+const PANIC: &str = "panic=30";
+
+/// A finished command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completed {
+    /// The whole command line, without NUL.
+    pub text: String,
+    /// The words that were added, in order.
+    pub added: Vec<String>,
+}
+
+/// The entry's command line with what it lacks, unless `extra` is off:
+/// - the running kernel's `console=` words when the entry has none;
+/// - its `earlycon` and `earlyprintk` words when the entry has neither and no console of its own either;
+/// - `panic=30` when the entry says nothing about panics.
+///
+/// Words are separated and quoted as in the kernel's `next_arg`; what follows a lone `--` is for init, so additions go
+/// before it.
+pub fn complete(entry: &str, running: &str, extra: bool) -> Completed {
+    let entry = entry.trim();
+    if !extra {
+        return Completed {
+            text: entry.to_owned(),
+            added: Vec::new(),
+        };
+    }
+    let own: Vec<Word<'_>> = words(entry).collect();
+    let own_console = kernel_words(&own).any(|w| w.key() == "console");
+    let own_early = kernel_words(&own).any(|w| is_early(w.key()));
+    let running: Vec<Word<'_>> = words(running).collect();
+    let mut added: Vec<String> = Vec::new();
+    for word in kernel_words(&running) {
+        let wanted = match word.key() {
+            "console" => !own_console,
+            key if is_early(key) => !own_early && !own_console,
+            _ => false,
+        };
+        if wanted && word.is_closed() && added.iter().all(|a| a != word.text) {
+            added.push(word.text.to_owned());
+        }
+    }
+    if kernel_words(&own).all(|w| w.key() != "panic") {
+        added.push(PANIC.to_owned());
+    }
+
+    let separator = own.iter().find(|w| w.text == "--").map(|w| w.at);
+    // After a quote that never closes everything is one word: then the additions go first.
+    let at = if own.iter().all(Word::is_closed) {
+        separator.unwrap_or(entry.len())
+    } else {
+        0
+    };
+    let (before, after) = entry.split_at_checked(at).unwrap_or((entry, ""));
+    let mut text = before.trim_end().to_owned();
+    for word in added
+        .iter()
+        .map(String::as_str)
+        .chain((!after.is_empty()).then_some(after))
+    {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    Completed { text, added }
+}
+
+/// The value of the last `key=value` word for the kernel in `cmdline`, unquoted.
+pub fn value<'a>(cmdline: &'a str, key: &str) -> Option<&'a str> {
+    let all: Vec<Word<'a>> = words(cmdline).collect();
+    kernel_words(&all).rfind(|w| w.key() == key).and_then(Word::value)
+}
+
+/// Every value of `key=value` for the kernel in `cmdline`, in order, unquoted.
+pub fn values<'a>(cmdline: &'a str, key: &str) -> Vec<&'a str> {
+    let all: Vec<Word<'a>> = words(cmdline).collect();
+    kernel_words(&all)
+        .filter(|w| w.key() == key)
+        .filter_map(Word::value)
+        .collect()
+}
+
+fn is_early(key: &str) -> bool {
+    matches!(key, "earlycon" | "earlyprintk")
+}
+
+/// The words before a lone `--`.
+fn kernel_words<'w, 'a>(words: &'w [Word<'a>]) -> impl DoubleEndedIterator<Item = &'w Word<'a>> {
+    let end = words.iter().position(|w| w.text == "--").unwrap_or(words.len());
+    words.iter().take(end)
+}
+
+/// One word with its quotes.
+#[derive(Debug, Clone, Copy)]
+struct Word<'a> {
+    /// As written.
+    text: &'a str,
+    /// Offset in the command line.
+    at: usize,
+}
+
+impl<'a> Word<'a> {
+    /// What is before the `=`, without an opening quote.
+    fn key(&self) -> &'a str {
+        let text = self.text.strip_prefix('"').unwrap_or(self.text);
+        text.split_once('=').map_or(text, |(key, _)| key)
+    }
+
+    /// What is after the first `=`, without quotes around it.
+    fn value(&self) -> Option<&'a str> {
+        let text = self.text.strip_prefix('"').unwrap_or(self.text);
+        let (_, value) = text.split_once('=')?;
+        let value = value.strip_prefix('"').unwrap_or(value);
+        Some(value.strip_suffix('"').unwrap_or(value))
+    }
+
+    /// Whether its quotes come in pairs.
+    fn is_closed(&self) -> bool {
+        self.text.bytes().filter(|b| *b == b'"').count().is_multiple_of(2)
+    }
+}
+
+fn words(line: &str) -> impl Iterator<Item = Word<'_>> {
+    let mut rest = 0;
+    std::iter::from_fn(move || {
+        let tail = line.get(rest..)?;
+        let skipped = tail.find(|c: char| !c.is_ascii_whitespace())?;
+        let at = rest.saturating_add(skipped);
+        let word = line.get(at..)?;
+        let mut quoted = false;
+        let len = word
+            .find(|c: char| {
+                quoted ^= c == '"';
+                c.is_ascii_whitespace() && !quoted
+            })
+            .unwrap_or(word.len());
+        rest = at.saturating_add(len);
+        Some(Word {
+            text: word.get(..len)?,
+            at,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SERVICE: &str = "quiet console=tty0 console=ttyAMA0,115200 earlycon=pl011,0x9000000 nr_cpus=1 console=tty0";
+
+    fn text(entry: &str) -> String {
+        complete(entry, SERVICE, true).text
+    }
+
+    #[test]
+    fn a_silent_entry_gets_the_service_console_in_its_order() {
+        let done = complete("root=/dev/vda2 ro", SERVICE, true);
+        assert_eq!(
+            done.text,
+            "root=/dev/vda2 ro console=tty0 console=ttyAMA0,115200 earlycon=pl011,0x9000000 panic=30"
+        );
+        assert_eq!(
+            done.added,
+            [
+                "console=tty0",
+                "console=ttyAMA0,115200",
+                "earlycon=pl011,0x9000000",
+                "panic=30"
+            ]
+        );
+        assert_eq!(
+            text(""),
+            "console=tty0 console=ttyAMA0,115200 earlycon=pl011,0x9000000 panic=30"
+        );
+    }
+
+    #[test]
+    fn what_the_entry_says_stands() {
+        assert_eq!(text("console=hvc0 panic=0"), "console=hvc0 panic=0");
+        assert_eq!(text("\"console=hvc0\" panic=-1"), "\"console=hvc0\" panic=-1");
+        assert_eq!(
+            text("earlyprintk=serial panic=5"),
+            "earlyprintk=serial panic=5 console=tty0 console=ttyAMA0,115200"
+        );
+        // A word that only starts alike is another parameter.
+        assert!(text("console_msg_format=syslog panic_on_oops=1").ends_with("panic=30"));
+        assert!(text("console_msg_format=syslog").contains("console=tty0"));
+    }
+
+    #[test]
+    fn an_entry_can_opt_out() {
+        let done = complete("  root=/dev/vda2 \n", SERVICE, false);
+        assert_eq!((done.text.as_str(), done.added.len()), ("root=/dev/vda2", 0));
+    }
+
+    #[test]
+    fn additions_stay_before_what_is_for_init() {
+        assert_eq!(
+            complete("ro -- console=hvc0 single", "console=ttyS0", true).text,
+            "ro console=ttyS0 panic=30 -- console=hvc0 single"
+        );
+        assert_eq!(complete("-- a", "", true).text, "panic=30 -- a");
+        // Inside quotes, or with more to it, it is a word like any other; and the service's init words stay its own.
+        assert_eq!(
+            complete("a=\"x -- y\" --b", "-- console=ttyS0", true).text,
+            "a=\"x -- y\" --b panic=30"
+        );
+    }
+
+    #[test]
+    fn quotes_hold_words_together() {
+        assert_eq!(complete("a=\"b panic=1\"", "", true).text, "a=\"b panic=1\" panic=30");
+        assert_eq!(complete("a=\"never closed", "", true).text, "panic=30 a=\"never closed");
+        assert_eq!(
+            complete("", "console=\"ttyS0,115200 x\"", true).added,
+            ["console=\"ttyS0,115200 x\"", "panic=30"]
+        );
+        assert_eq!(value("a=1 b=\"x y\" a=2 -- a=3", "a"), Some("2"));
+        assert_eq!(value("a=1 b=\"x y\"", "b"), Some("x y"));
+        assert_eq!(value("a \"c=x y\"", "c"), Some("x y"));
+        assert_eq!(value("a", "a"), None);
+        assert_eq!(values(SERVICE, "console"), ["tty0", "ttyAMA0,115200", "tty0"]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_kernel_reads_the_entry_and_the_additions(
+            entry in r#"( ?[ab"= -]|--| console=x| panic=1){0,12}"#,
+            running in r#"( ?[ab"= -]|--| console=y| earlycon){0,12}"#,
+        ) {
+            let done = complete(&entry, &running, true);
+            let read: Vec<String> = {
+                let all: Vec<Word<'_>> = words(&done.text).collect();
+                kernel_words(&all).map(|w| w.text.to_owned()).collect()
+            };
+            let own: Vec<Word<'_>> = words(entry.trim()).collect();
+            let own: Vec<String> = kernel_words(&own).map(|w| w.text.to_owned()).collect();
+            for word in own.iter().chain(&done.added) {
+                prop_assert!(read.contains(word), "{word:?} is not read from {:?}", done.text);
+            }
+            prop_assert_eq!(read.len().checked_sub(own.len()), Some(done.added.len()));
+            // Once is enough.
+            prop_assert_eq!(complete(&done.text, &running, true).text, done.text);
+        }
+    }
+}

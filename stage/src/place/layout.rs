@@ -1,0 +1,97 @@
+//! The end of the flow: what goes where, and where the CPU goes.
+
+use std::fmt;
+
+use config::Arch;
+use heapless::Vec as Fixed;
+
+use super::Span;
+
+/// `KEXEC_SEGMENT_MAX`, include/linux/kexec.h: segments in one `kexec_load`.
+pub const MAX_SEGMENTS: usize = 16;
+
+/// Everything `kexec_load` is called with. Only `lay_out` makes one.
+#[derive(Debug)]
+pub struct Layout {
+    pub(super) arch: Arch,
+    pub(super) entry: u64,
+    pub(super) segments: Fixed<Segment, MAX_SEGMENTS>,
+    pub(super) kernel: Span,
+    pub(super) cmdline: String,
+}
+
+/// Bytes and where they go.
+#[derive(Debug)]
+pub struct Segment {
+    /// `kernel`, `initrd`, `dtb`, `boot data`, `purgatory`.
+    pub name: &'static str,
+    /// Where to: page-aligned at both ends, at least as long as `bytes`; the kernel clears the rest.
+    pub mem: Span,
+    /// What.
+    pub bytes: Vec<u8>,
+    /// What it is there for, for people.
+    pub purpose: &'static str,
+}
+
+impl Layout {
+    /// The instruction set it is for.
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// Physical address of the purgatory's first instruction.
+    pub fn entry(&self) -> u64 {
+        self.entry
+    }
+
+    /// The segments, by address.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The memory the main kernel uses before it knows the memory map; longer than its segment.
+    pub fn kernel(&self) -> Span {
+        self.kernel
+    }
+
+    /// The main kernel's command line.
+    pub fn cmdline(&self) -> &str {
+        &self.cmdline
+    }
+
+    /// Bytes that `kexec_load` copies and the kernel moves.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().fold(0, |sum, s| sum.saturating_add(s.mem.len()))
+    }
+}
+
+/// A table, one segment a line.
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<10} {:>18} {:>18} {:>12}  purpose",
+            "segment", "start", "end", "bytes"
+        )?;
+        for s in &self.segments {
+            writeln!(
+                f,
+                "{:<10} {:>#18x} {:>#18x} {:>12}  {}",
+                s.name,
+                s.mem.start,
+                s.mem.end,
+                s.bytes.len(),
+                s.purpose
+            )?;
+        }
+        write!(
+            f,
+            "{} kernel runs in {:#x}..{:#x}; entry {:#x}; {} bytes to copy",
+            self.arch,
+            self.kernel.start,
+            self.kernel.end,
+            self.entry,
+            self.bytes()
+        )
+    }
+}
