@@ -1,0 +1,16 @@
+//! The machines Cato is tried on: everything `cargo qemu` does, as a library its scenarios use too.
+//!
+//! Bottom up: [`board`] is what differs between the arches, [`machine`] a virtual machine as a value and as QEMU's
+//! command line, [`vm`] one that runs, [`console`] what it said and when.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::arithmetic_side_effects,
+    reason = "host tool: it talks to people, and its numbers are times and sizes it made itself"
+)]
+
+pub mod board;
+pub mod console;
+pub mod machine;
+pub mod terminal;
+pub mod vm;
