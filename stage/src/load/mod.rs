@@ -4,4 +4,4 @@ mod arena;
 mod payload;
 
 pub use arena::{NoMemory, Slot};
-pub use payload::{Artefact, BzImage, Image, Kernel, Payload};
+pub use payload::{Artefact, BzImage, Image, Kernel, Payload, Role};

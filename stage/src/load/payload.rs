@@ -1,5 +1,7 @@
 //! What is going to be booted, in memory, as the boot protocols want it.
 
+use std::fmt;
+
 use config::{Check, Sha256};
 
 use super::arena::Slot;
@@ -21,11 +23,35 @@ pub struct Payload {
     pub artefacts: Vec<Artefact>,
 }
 
+/// What a stored file is for; printed as the config names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// `kernel`
+    Kernel,
+    /// `initrd`, the only one.
+    Initrd,
+    /// `initrd[N]`, one of several, counted from 0 in the order of the config.
+    InitrdAt(usize),
+    /// `dtb`
+    Dtb,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel => f.pad("kernel"),
+            Self::Initrd => f.pad("initrd"),
+            Self::InitrdAt(i) => f.pad(&format!("initrd[{i}]")),
+            Self::Dtb => f.pad("dtb"),
+        }
+    }
+}
+
 /// One stored file that went into a [`Payload`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artefact {
-    /// `kernel`, `initrd`, `initrd[1]`, `dtb`.
-    pub role: String,
+    /// What it is for.
+    pub role: Role,
     /// Its path in the source.
     pub path: String,
     /// Length in bytes when it was opened.
