@@ -1,3 +1,14 @@
-//! The contract between the stage and the purgatory: the code that runs between the two kernels.
-#![no_std]
+//! The contract between the stage and the purgatory, and everything of the purgatory that needs no hardware.
+//!
+//! Given a [`Params`] block filled in by the stage, the blob (this crate's binary) checks the payload, stamps the
+//! time and enters the main kernel. What is here is safe code that runs in the blob and, in tests, on any host.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+pub mod check;
+pub mod message;
+pub mod params;
+pub mod sha256;
+pub mod uart;
+
+pub use params::{Check, Conduit, Params, Range, Record, Region, UartKind, UartParams};

@@ -1,0 +1,343 @@
+//! The parameter block and the record: what the stage writes for the blob, and what the blob leaves behind.
+//!
+//! All numbers are little-endian (both machines are). `entry.S` uses the offsets below by name; they are constants
+//! made from the structs, so that a change here cannot go unnoticed there.
+
+use core::mem::{offset_of, size_of};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// `Params::magic`: "CatoPurg".
+pub const MAGIC: u64 = u64::from_le_bytes(*b"CatoPurg");
+/// `Record::magic`: "CatoStmp".
+pub const RECORD_MAGIC: u64 = u64::from_le_bytes(*b"CatoStmp");
+/// `Params::version`: raised whenever a struct of this file changes.
+pub const VERSION: u32 = 1;
+/// Regions a block can hold. `kexec_load` takes 16 segments; a segment can hold several regions.
+pub const REGIONS: usize = 24;
+/// Ranges to clean a block can hold.
+pub const CLEANS: usize = 16;
+/// Bytes of a region's name.
+pub const NAME: usize = 16;
+/// Size of a page of the blob and of the tables behind it, bytes.
+pub const PAGE: u64 = 4096;
+/// The blob with its stack is never larger than this, bytes (asserted by the linker script too).
+pub const BLOB_MAX: u64 = 32 * 1024;
+
+/// Physical addresses `[start, end)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Range {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+}
+
+/// Bytes of the payload with the digest they must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Region {
+    /// ASCII, padded with NUL.
+    pub name: [u8; NAME],
+    /// Physical address of the first byte; never 0 in a region that counts.
+    pub base: u64,
+    /// Length in bytes: exactly what was loaded, without the zeros up to the end of the segment.
+    pub len: u64,
+    /// SHA-256; with [`Check::Fast`] XXH64 with seed 0, little-endian, then zeros; with [`Check::Off`] zeros.
+    pub digest: [u8; 32],
+}
+
+impl Region {
+    /// The name without its padding; bytes that are not printable ASCII end it.
+    pub fn name(&self) -> &str {
+        let printable = self.name.split(|b| !b.is_ascii_graphic()).next().unwrap_or_default();
+        core::str::from_utf8(printable).unwrap_or_default()
+    }
+}
+
+/// What is checked before the jump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Nothing of the payload.
+    Off,
+    /// XXH64 of each region.
+    Fast,
+    /// SHA-256 of each region.
+    Sha256,
+}
+
+impl Check {
+    /// The number in [`Params::check`].
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::Off => 0,
+            Self::Fast => 1,
+            Self::Sha256 => 2,
+        }
+    }
+
+    /// The kind with that number.
+    pub const fn from_code(code: u32) -> Option<Self> {
+        match code {
+            0 => Some(Self::Off),
+            1 => Some(Self::Fast),
+            2 => Some(Self::Sha256),
+            _ => None,
+        }
+    }
+}
+
+/// How the blob calls PSCI (arm64).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conduit {
+    /// Not at all: such a machine can't be reset but by its watchdog.
+    None,
+    /// `smc #0`
+    Smc,
+    /// `hvc #0`
+    Hvc,
+}
+
+impl Conduit {
+    /// The number in [`Params::conduit`].
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Smc => 1,
+            Self::Hvc => 2,
+        }
+    }
+}
+
+/// Register layouts of UARTs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UartKind {
+    /// None: the purgatory is mute.
+    None,
+    /// 16550 behind port I/O (x86_64).
+    Port16550,
+    /// 16550 in memory: bytes where registers are less than 4 apart, else words.
+    Mmio16550,
+    /// ARM PL011.
+    Pl011,
+}
+
+impl UartKind {
+    /// The number in [`UartParams::kind`].
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Port16550 => 1,
+            Self::Mmio16550 => 2,
+            Self::Pl011 => 3,
+        }
+    }
+
+    /// The kind with that number; one that is not known is mute.
+    pub const fn from_code(code: u32) -> Self {
+        match code {
+            1 => Self::Port16550,
+            2 => Self::Mmio16550,
+            3 => Self::Pl011,
+            _ => Self::None,
+        }
+    }
+}
+
+/// The UART to speak on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct UartParams {
+    /// [`UartKind::code`].
+    pub kind: u32,
+    /// Registers are `1 << reg_shift` bytes apart.
+    pub reg_shift: u32,
+    /// Port number or physical address.
+    pub base: u64,
+}
+
+/// What the stage tells the blob: the first bytes of the blob's first page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Params {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`VERSION`]. The blob as built has both set, so that the stage knows whom it talks to.
+    pub version: u32,
+    /// [`Check::code`].
+    pub check: u32,
+    /// Physical address to jump to.
+    pub entry: u64,
+    /// x0 = device tree (arm64), RSI = zero page (x86_64).
+    pub argument: u64,
+    /// Physical address of the [`Record`] to write; 0 for none.
+    pub record: u64,
+    /// Counter ticks in a millisecond (x86_64's TSC); 0 where it is not known or the CPU tells (arm64).
+    pub ticks_per_ms: u64,
+    /// The UART to speak on.
+    pub uart: UartParams,
+    /// [`Conduit::code`].
+    pub conduit: u32,
+    /// Entries of `clean` that count.
+    pub clean_count: u32,
+    /// Entries of `regions` that count.
+    pub region_count: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// arm64: what is cleaned to the point of coherency before the caches go off: everything the blob writes, the
+    /// Image and the device tree.
+    pub clean: [Range; CLEANS],
+    /// What is checked.
+    pub regions: [Region; REGIONS],
+    /// SHA-256 of all bytes of this struct before this field, whatever `check` says.
+    pub digest: [u8; 32],
+}
+
+/// What the blob writes, in bytes no region covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Record {
+    /// [`RECORD_MAGIC`] once the fields below are valid.
+    pub magic: u64,
+    /// Counter (CNTVCT or TSC) when the blob was entered.
+    pub entered: u64,
+    /// Counter after the check; 0 if it failed.
+    pub checked: u64,
+    /// Counter when the blob was left; 0 if it was not.
+    pub left: u64,
+    /// Counter ticks in a millisecond, 0 if not known.
+    pub ticks_per_ms: u64,
+    /// Bytes that were checked.
+    pub bytes: u64,
+    /// [`FAILURE_NONE`] and others.
+    pub failure: u32,
+    /// The region that failed, by index.
+    pub region: u32,
+}
+
+/// `Record::failure`: none.
+pub const FAILURE_NONE: u32 = 0;
+/// `Record::failure`: a region does not have its digest.
+pub const FAILURE_REGION: u32 = 1;
+/// `Record::failure`: the parameter block itself does not have its digest.
+pub const FAILURE_TABLE: u32 = 2;
+/// `Record::failure`: the CPU took an exception.
+pub const FAILURE_FAULT: u32 = 3;
+
+/// Offset of [`Params::version`], for `entry.S`.
+pub const VERSION_AT: usize = offset_of!(Params, version);
+/// Offset of [`Params::entry`], for `entry.S`.
+pub const ENTRY_AT: usize = offset_of!(Params, entry);
+/// Offset of [`Params::argument`], for `entry.S`.
+pub const ARGUMENT_AT: usize = offset_of!(Params, argument);
+/// Offset of [`Params::uart`], for `entry.S`.
+pub const UART_AT: usize = offset_of!(Params, uart);
+/// Offset of [`Params::conduit`], for `entry.S`.
+pub const CONDUIT_AT: usize = offset_of!(Params, conduit);
+/// Offset of [`Params::clean_count`], for `entry.S`.
+pub const CLEAN_COUNT_AT: usize = offset_of!(Params, clean_count);
+/// Offset of [`Params::clean`], for `entry.S`.
+pub const CLEAN_AT: usize = offset_of!(Params, clean);
+/// Offset of [`Params::digest`]: the bytes before it are what it is made of.
+pub const DIGEST_AT: usize = offset_of!(Params, digest);
+
+// The layout, once more in numbers: whoever changes a struct changes VERSION and these.
+const _: () = {
+    assert!(size_of::<Range>() == 16);
+    assert!(size_of::<Region>() == 64);
+    assert!(size_of::<UartParams>() == 16);
+    assert!(size_of::<Params>() == 0x770);
+    assert!(size_of::<Record>() == 56);
+    assert!(VERSION_AT == 0x08);
+    assert!(ENTRY_AT == 0x10);
+    assert!(ARGUMENT_AT == 0x18);
+    assert!(UART_AT == 0x30);
+    assert!(CONDUIT_AT == 0x40);
+    assert!(CLEAN_COUNT_AT == 0x44);
+    assert!(CLEAN_AT == 0x50);
+    assert!(offset_of!(Params, regions) == 0x150);
+    assert!(DIGEST_AT == 0x750);
+};
+
+impl Params {
+    /// A block with nothing in it but magic and version.
+    pub const EMPTY: Self = Self {
+        magic: MAGIC,
+        version: VERSION,
+        check: 0,
+        entry: 0,
+        argument: 0,
+        record: 0,
+        ticks_per_ms: 0,
+        uart: UartParams {
+            kind: 0,
+            reg_shift: 0,
+            base: 0,
+        },
+        conduit: 0,
+        clean_count: 0,
+        region_count: 0,
+        reserved: 0,
+        clean: [Range { start: 0, end: 0 }; CLEANS],
+        regions: [Region {
+            name: [0; NAME],
+            base: 0,
+            len: 0,
+            digest: [0; 32],
+        }; REGIONS],
+        digest: [0; 32],
+    };
+
+    /// The regions that count; all of them where the count is more than there are.
+    pub fn regions(&self) -> &[Region] {
+        let count = usize::try_from(self.region_count).unwrap_or(REGIONS);
+        self.regions.get(..count).unwrap_or(&self.regions)
+    }
+
+    /// The bytes [`Params::digest`] is made of.
+    pub fn digested(&self) -> &[u8] {
+        self.as_bytes().get(..DIGEST_AT).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_ends_at_its_padding() {
+        let mut region = Params::EMPTY.regions[0];
+        assert_eq!(region.name(), "");
+        region.name[..6].copy_from_slice(b"initrd");
+        assert_eq!(region.name(), "initrd");
+        region.name = *b"sixteen-letters!";
+        assert_eq!(region.name(), "sixteen-letters!");
+        region.name[3] = 0xff;
+        assert_eq!(region.name(), "six");
+    }
+
+    #[test]
+    fn a_count_beyond_the_table_is_cut() {
+        let mut params = Params::EMPTY;
+        params.region_count = 2;
+        assert_eq!(params.regions().len(), 2);
+        params.region_count = u32::MAX;
+        assert_eq!(params.regions().len(), REGIONS);
+    }
+
+    #[test]
+    fn codes_come_back() {
+        for kind in [Check::Off, Check::Fast, Check::Sha256] {
+            assert_eq!(Check::from_code(kind.code()), Some(kind));
+        }
+        assert_eq!(Check::from_code(3), None);
+        for kind in [
+            UartKind::None,
+            UartKind::Port16550,
+            UartKind::Mmio16550,
+            UartKind::Pl011,
+        ] {
+            assert_eq!(UartKind::from_code(kind.code()), kind);
+        }
+    }
+}
