@@ -6,6 +6,7 @@
 
 mod arch;
 mod model;
+pub mod modules;
 
 pub use arch::{Arch, UnknownArch};
 pub use model::{Check, Config, Console, Entry, Sha256, Source, WantedDigests};
