@@ -1,1 +1,6 @@
-//! See the crate's documentation.
+//! Disks, partitions, file systems: from a `source` in the config to a tree of files.
+
+pub mod blocks;
+pub mod gpt;
+pub mod superblock;
+pub mod uevent;
