@@ -4,6 +4,7 @@ pub mod cmdline;
 pub mod hole;
 mod layout;
 mod machine;
+pub mod purgatory;
 pub mod range;
 
 pub use layout::{Layout, MAX_SEGMENTS, Segment};
