@@ -5,8 +5,18 @@
 #![forbid(unsafe_code)]
 
 mod arch;
+mod diagnostic;
+mod entry;
+pub mod keys;
 mod model;
 pub mod modules;
+mod parse;
+mod reader;
+mod render;
+mod value;
 
 pub use arch::{Arch, UnknownArch};
+pub use diagnostic::{Diagnostic, Kind, line_column};
 pub use model::{Check, Config, Console, Entry, Sha256, Source, WantedDigests};
+pub use parse::{MAX_BYTES, parse, parse_bytes};
+pub use render::render;

@@ -1,0 +1,301 @@
+//! Text to [`Config`].
+//!
+//! Given the text of a `boot.toml`; responsible for finding every problem in it in one go: all that is not TOML, then
+//! all that is TOML but not a valid configuration, in what could be read.
+
+use std::collections::BTreeSet;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Error as TomlError};
+
+use crate::diagnostic::{BYTE_ORDER_MARK, quoted};
+use crate::entry;
+use crate::keys::{Place, nearest};
+use crate::reader::{Problems, Table};
+use crate::value;
+use crate::{Config, Console, Diagnostic, Entry, Kind};
+
+/// The longest text that is looked at.
+pub const MAX_BYTES: usize = 256 * 1024;
+
+/// The version of the format this parser reads.
+const VERSION: i64 = 1;
+/// Default and bounds of `[console] countdown`, in seconds.
+const COUNTDOWN: (u64, RangeInclusive<u64>) = (3, 0..=3600);
+/// Default and bounds of `[console] retry`, in seconds.
+const RETRY: (u64, RangeInclusive<u64>) = (60, 1..=86400);
+
+/// Reads a `boot.toml`.
+///
+/// # Errors
+/// Every problem of the text, in the order of the text.
+pub fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
+    let mut problems = Problems::default();
+    let config = read(text, &mut problems);
+    problems.finish(config)
+}
+
+/// Reads a `boot.toml` that may not even be UTF-8.
+///
+/// # Errors
+/// Every problem, in the order of the text. The spans are those of [`String::from_utf8_lossy`] of `bytes`, which is the
+/// text to [`render`](crate::render) them with; the messages name the offsets in `bytes`.
+pub fn parse_bytes(bytes: &[u8]) -> Result<Config, Vec<Diagnostic>> {
+    if let Ok(text) = str::from_utf8(bytes) {
+        return parse(text);
+    }
+    let mut problems = Problems::default();
+    if bytes.len() > MAX_BYTES {
+        problems.push(too_long(bytes.len()));
+        return problems.finish(None);
+    }
+    let (mut offset, mut in_text) = (0_usize, 0_usize);
+    for chunk in bytes.utf8_chunks() {
+        offset = offset.saturating_add(chunk.valid().len());
+        in_text = in_text.saturating_add(chunk.valid().len());
+        if let Some(first) = chunk.invalid().first() {
+            let end = in_text.saturating_add(char::REPLACEMENT_CHARACTER.len_utf8());
+            problems.push(Diagnostic {
+                kind: Kind::Encoding,
+                message: format!("not UTF-8: byte 0x{first:02x} at offset {offset}"),
+                span: in_text..end,
+                label: "can't be read".to_owned(),
+                help: Some("save the file as UTF-8".to_owned()),
+            });
+            offset = offset.saturating_add(chunk.invalid().len());
+            in_text = end;
+        }
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let config = read(&text, &mut problems);
+    problems.finish(config)
+}
+
+fn too_long(length: usize) -> Diagnostic {
+    Diagnostic {
+        kind: Kind::Size,
+        message: format!("the file is too long: {length} bytes, {MAX_BYTES} at most"),
+        span: 0..0,
+        label: String::new(),
+        help: None,
+    }
+}
+
+fn read(text: &str, problems: &mut Problems) -> Option<Config> {
+    if text.len() > MAX_BYTES {
+        problems.push(too_long(text.len()));
+        return None;
+    }
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        problems.push(syntax(text, error));
+    }
+    let mut semantic = Problems::default();
+    let config = root(text, document.get_ref(), &mut semantic);
+    problems.add_semantic(text, semantic);
+    config
+}
+
+/// One problem of the TOML parser in our form: `X, expected Y` becomes message and label.
+fn syntax(text: &str, error: &TomlError) -> Diagnostic {
+    let (message, expected) = match error.message().split_once(", expected ") {
+        Some((message, "nothing")) => (message, String::new()),
+        Some((message, expected)) => (message, format!("expected {expected}")),
+        None => (error.message(), String::new()),
+    };
+    let span = error.span().unwrap_or(text.len()..text.len());
+    let marked = text.get(span.clone()).unwrap_or_default();
+    let (message, help) = match message {
+        "duplicate key" => (
+            format!("duplicate key {}", quoted(marked)),
+            Some("each key and each table may be there once"),
+        ),
+        _ => (message.to_owned(), None),
+    };
+    Diagnostic {
+        kind: Kind::Syntax,
+        message,
+        span,
+        label: expected,
+        help: help.map(str::to_owned),
+    }
+}
+
+/// Where to say that something is missing from the file as a whole: at its first line that says anything.
+fn top(text: &str) -> Range<usize> {
+    let mut at = if text.starts_with(BYTE_ORDER_MARK) {
+        BYTE_ORDER_MARK.len_utf8()
+    } else {
+        0
+    };
+    let start = at;
+    for line in text.get(at..).unwrap_or_default().split_inclusive('\n') {
+        let says = line.trim_start();
+        if !says.is_empty() && !says.starts_with('#') {
+            let first = at.saturating_add(line.len().saturating_sub(says.len()));
+            return first..first;
+        }
+        at = at.saturating_add(line.len());
+    }
+    start..start
+}
+
+fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems) -> Option<Config> {
+    let table = Table::new(document, top(text), Place::Root, "the file");
+    table.refuse_unknown(problems);
+
+    let version = table
+        .required("version", "version = 1", problems)
+        .and_then(|v| version(v, problems));
+    let console = match table.get("console") {
+        Some(value) => console(value, problems),
+        None => Some(Console {
+            countdown: Duration::from_secs(COUNTDOWN.0),
+            retry: Duration::from_secs(RETRY.0),
+        }),
+    };
+    let defined = entries(&table, problems);
+    let order = table
+        .required(
+            "order",
+            "order = [\"NAME\"], the entries in the order in which they are tried",
+            problems,
+        )
+        .and_then(|v| order(v, &defined, problems));
+
+    version?;
+    Some(Config {
+        order: order?,
+        console: console?,
+        entries: defined.into_iter().map(|(_, entry)| entry).collect::<Option<_>>()?,
+    })
+}
+
+fn version(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<()> {
+    if problems.integer("version", value)? == VERSION {
+        return Some(());
+    }
+    problems.bad(
+        value.span(),
+        "this version of the format is not known to this Cato".to_owned(),
+        format!("expected {VERSION}"),
+        Some("use the Cato the file was written for, or write it for version 1"),
+    );
+    None
+}
+
+fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Console> {
+    let table = Table::of(value, "console", Place::Console, problems)?;
+    table.refuse_unknown(problems);
+    let countdown = seconds(&table, "countdown", &COUNTDOWN, problems);
+    let retry = seconds(&table, "retry", &RETRY, problems);
+    Some(Console {
+        countdown: countdown?,
+        retry: retry?,
+    })
+}
+
+fn seconds(
+    table: &Table<'_, '_>,
+    key: &str,
+    (default, range): &(u64, RangeInclusive<u64>),
+    problems: &mut Problems,
+) -> Option<Duration> {
+    let Some(value) = table.get(key) else {
+        return Some(Duration::from_secs(*default));
+    };
+    let found = problems.integer(key, value)?;
+    let in_range = u64::try_from(found).ok().filter(|found| range.contains(found));
+    if in_range.is_none() {
+        let label = format!("expected {} to {} seconds", range.start(), range.end());
+        problems.bad(value.span(), format!("`{key}` is out of range"), label, None);
+    }
+    in_range.map(Duration::from_secs)
+}
+
+/// Every entry by name in file order, those with a problem as `None`: they count as defined.
+fn entries<'d>(root: &Table<'d, '_>, problems: &mut Problems) -> Vec<(&'d str, Option<Entry>)> {
+    let Some(value) = root.required("entry", "[entry.NAME] with `source` and `kernel`", problems) else {
+        return Vec::new();
+    };
+    let Some(table) = Table::of(value, "entry", Place::Root, problems) else {
+        return Vec::new();
+    };
+    let mut entries = Vec::new();
+    for (name, value) in table.in_file_order() {
+        let text: &str = name.get_ref();
+        let valid = problems.check(name.span(), value::entry_name(text)).is_some();
+        let entry = entry::read(text, value, problems).filter(|_| valid);
+        entries.push((text, entry));
+    }
+    if entries.is_empty() {
+        problems.push(Diagnostic {
+            kind: Kind::MissingKey,
+            message: "there is no entry".to_owned(),
+            span: value.span(),
+            label: "empty".to_owned(),
+            help: Some("add [entry.NAME] with `source` and `kernel`".to_owned()),
+        });
+    }
+    entries
+}
+
+fn order(
+    value: &Spanned<DeValue<'_>>,
+    defined: &[(&str, Option<Entry>)],
+    problems: &mut Problems,
+) -> Option<Vec<String>> {
+    let items = problems.array("order", "an array of entry names", value)?;
+    if items.is_empty() {
+        problems.bad(
+            value.span(),
+            "`order` is empty".to_owned(),
+            "expected at least one entry".to_owned(),
+            None,
+        );
+        return None;
+    }
+    let names: BTreeSet<&str> = defined.iter().map(|(name, _)| *name).collect();
+    let mut seen = BTreeSet::new();
+    let mut order = Some(Vec::new());
+    for item in items {
+        let name = problems.string("order", "the name of an entry", item);
+        let name = name.filter(|name| {
+            if !names.contains(name) {
+                let help = match nearest(name, names.iter().copied()) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!(
+                        "define it: [entry.{}]",
+                        name.chars().take(40).collect::<String>().escape_debug()
+                    ),
+                };
+                problems.push(Diagnostic {
+                    kind: Kind::MissingKey,
+                    message: format!("there is no entry {}", quoted(name)),
+                    span: item.span(),
+                    label: "not defined".to_owned(),
+                    help: Some(help),
+                });
+                return false;
+            }
+            if !seen.insert(*name) {
+                let label = "already listed".to_owned();
+                problems.bad(
+                    item.span(),
+                    format!("{} is in `order` twice", quoted(name)),
+                    label,
+                    None,
+                );
+                return false;
+            }
+            true
+        });
+        order = order.zip(name).map(|(mut order, name)| {
+            order.push(name.to_owned());
+            order
+        });
+    }
+    order
+}

@@ -1,0 +1,377 @@
+//! Single values: a source, a path, a digest, a command line.
+//!
+//! Given the text of one value; responsible for what it may be. Knows no file and no place.
+
+use crate::diagnostic::quoted;
+use crate::keys::nearest;
+use crate::{Check, Sha256, Source};
+
+/// Why a value can't be used: what a [`Diagnostic`](crate::Diagnostic) needs except for the place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) message: String,
+    pub(crate) label: String,
+    pub(crate) help: Option<String>,
+}
+
+impl Fault {
+    fn new(message: impl Into<String>, label: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            label: label.into(),
+            help: None,
+        }
+    }
+
+    fn help(self, help: impl Into<String>) -> Self {
+        Self {
+            help: Some(help.into()),
+            ..self
+        }
+    }
+}
+
+/// Longest command line in bytes. The kernel's own limit, mostly lower, is checked once the kernel is known.
+const CMDLINE_BYTES: usize = 64 * 1024;
+/// `PATH_MAX` of linux/limits.h, less the NUL.
+const PATH_BYTES: usize = 4095;
+/// `NAME_MAX` of linux/limits.h.
+const NAME_BYTES: usize = 255;
+/// Longest title in characters: one line of a wide console.
+const TITLE_CHARS: usize = 120;
+/// Longest entry name in characters.
+const ENTRY_NAME_CHARS: usize = 32;
+/// UEFI specification 2.10, 5.3.3: a partition name is 72 bytes of UTF-16.
+const PARTLABEL_UNITS: usize = 36;
+/// The longest label of a file system Linux mounts (btrfs: `BTRFS_LABEL_SIZE` less the NUL).
+const LABEL_BYTES: usize = 255;
+
+const TAGS: [&str; 4] = ["PARTLABEL", "PARTUUID", "LABEL", "UUID"];
+const SOURCE_HELP: &str =
+    "a source is PARTLABEL=, PARTUUID=, LABEL= or UUID= and a value, or an absolute path in the initramfs";
+
+/// The name in `[entry.NAME]`.
+pub(crate) fn entry_name(name: &str) -> Result<(), Fault> {
+    let help = "a name is 1 to 32 characters of A-Z a-z 0-9 . _ -";
+    let fault = |label: &str| Err(Fault::new(format!("{} can't name an entry", quoted(name)), label).help(help));
+    if name.is_empty() {
+        return fault("empty");
+    }
+    if let Some(bad) = name
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || ".-_".contains(*c)))
+    {
+        return fault(&format!("{} is not allowed", quoted(bad.encode_utf8(&mut [0; 4]))));
+    }
+    if name.len() > ENTRY_NAME_CHARS {
+        return fault(&format!("{} characters", name.len()));
+    }
+    Ok(())
+}
+
+/// `title`.
+pub(crate) fn title(text: &str) -> Result<String, Fault> {
+    no_control("title", text)?;
+    let length = text.chars().count();
+    if length > TITLE_CHARS {
+        return Err(Fault::new(
+            "the title is too long",
+            format!("{length} characters, {TITLE_CHARS} at most"),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// `cmdline`.
+pub(crate) fn cmdline(text: &str) -> Result<String, Fault> {
+    no_control("command line", text).map_err(|fault| {
+        fault.help("to write a long one on several lines, use \"\"\" and end each line with a backslash")
+    })?;
+    if text.len() > CMDLINE_BYTES {
+        return Err(Fault::new(
+            "the command line is too long",
+            format!("{} bytes, {CMDLINE_BYTES} at most", text.len()),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn no_control(what: &str, text: &str) -> Result<(), Fault> {
+    let Some((at, bad)) = text.chars().enumerate().find(|(_, c)| c.is_control()) else {
+        return Ok(());
+    };
+    let name = match bad {
+        '\0' => "a NUL".to_owned(),
+        '\n' => "a line break".to_owned(),
+        '\r' => "a carriage return".to_owned(),
+        '\t' => "a tab".to_owned(),
+        other => format!("the control character U+{:04X}", u32::from(other)),
+    };
+    let nth = at.saturating_add(1);
+    Err(Fault::new(
+        format!("the {what} contains {name}"),
+        format!("character {nth} of the value"),
+    ))
+}
+
+/// `check`.
+pub(crate) fn check(text: &str) -> Result<Check, Fault> {
+    let all = [Check::Fast, Check::Sha256, Check::Off];
+    all.into_iter().find(|check| check.to_string() == text).ok_or_else(|| {
+        let meant = match nearest(text, ["fast", "sha256", "off"]) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None if ["none", "no", "false"].contains(&text) => "did you mean \"off\"?".to_owned(),
+            None => "\"sha256\" is the default".to_owned(),
+        };
+        Fault::new(
+            format!("unknown check {}", quoted(text)),
+            "expected \"fast\", \"sha256\" or \"off\"",
+        )
+        .help(meant)
+    })
+}
+
+/// A digest of `sha256`.
+pub(crate) fn digest(text: &str) -> Result<Sha256, Fault> {
+    let fault = |label: String| {
+        Fault::new("not a SHA-256 digest", label).help("64 hex digits, as the first word that `sha256sum FILE` prints")
+    };
+    if let Some(bad) = text.chars().find(|c| !c.is_ascii_hexdigit()) {
+        return Err(fault(format!(
+            "{} is not a hex digit",
+            quoted(bad.encode_utf8(&mut [0; 4]))
+        )));
+    }
+    let mut out = [0; 32];
+    if text.len() != 64 {
+        return Err(fault(format!("{} digits, expected 64", text.len())));
+    }
+    for (byte, at) in out.iter_mut().zip((0_usize..).step_by(2)) {
+        let pair = text.get(at..at.saturating_add(2)).unwrap_or_default();
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| fault("not hex".to_owned()))?;
+    }
+    Ok(Sha256(out))
+}
+
+/// `kernel`, `dtb` or one `initrd`. With `on_disk`, one leading `/` means the disk's root, so it changes nothing.
+pub(crate) fn file(text: &str, on_disk: bool) -> Result<String, Fault> {
+    if text.starts_with('/') && !on_disk {
+        return Err(Fault::new(
+            format!(
+                "{} is absolute, but the source is a folder of the initramfs",
+                quoted(text)
+            ),
+            "expected a path relative to the source",
+        )
+        .help("leave out the leading `/` and the source's own path"));
+    }
+    let path = components(text)?;
+    if path.is_empty() || text.ends_with('/') {
+        let label = if text.is_empty() { "empty" } else { "names a folder" };
+        return Err(Fault::new("expected the path of a file", label));
+    }
+    Ok(path)
+}
+
+/// The path without doubled `/`, without `.`, without the leading and trailing `/`.
+fn components(text: &str) -> Result<String, Fault> {
+    no_control("path", text)?;
+    if text.len() > PATH_BYTES {
+        return Err(Fault::new(
+            "the path is too long",
+            format!("{} bytes, {PATH_BYTES} at most", text.len()),
+        ));
+    }
+    let parts: Vec<&str> = text
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    if parts.contains(&"..") {
+        return Err(Fault::new(
+            format!("{} leaves its source", quoted(text)),
+            "`..` is not allowed in a path",
+        )
+        .help("a path stays inside its source"));
+    }
+    if let Some(long) = parts.iter().find(|part| part.len() > NAME_BYTES) {
+        let label = format!("a name of {} bytes, {NAME_BYTES} at most", long.len());
+        return Err(Fault::new("the path contains a name that is too long", label));
+    }
+    Ok(parts.join("/"))
+}
+
+/// `source`.
+pub(crate) fn source(text: &str) -> Result<Source, Fault> {
+    if text.starts_with("/dev/") {
+        return Err(Fault::new(
+            format!("{} is not a source", quoted(text)),
+            "device names change from boot to boot",
+        )
+        .help("name the partition by PARTLABEL=, PARTUUID=, LABEL= or UUID= (`blkid` prints them)"));
+    }
+    if text.starts_with('/') {
+        return Ok(Source::Initramfs(format!("/{}", components(text)?)));
+    }
+    let Some((tag, value)) = text.split_once('=') else {
+        return Err(Fault::new(
+            format!("{} is not a source", quoted(text)),
+            "names neither a disk nor a folder",
+        )
+        .help(SOURCE_HELP));
+    };
+    if value.is_empty() && TAGS.contains(&tag) {
+        return Err(Fault::new(format!("`{tag}=` without a value"), "nothing after the `=`"));
+    }
+    match tag {
+        "PARTLABEL" => {
+            no_control("partition label", value)?;
+            let units = value.encode_utf16().count();
+            if units > PARTLABEL_UNITS {
+                let label = format!("{units} UTF-16 units, {PARTLABEL_UNITS} at most in a GPT");
+                return Err(Fault::new("the partition label is too long", label));
+            }
+            Ok(Source::PartLabel(value.to_owned()))
+        }
+        "LABEL" => {
+            no_control("label", value)?;
+            if value.len() > LABEL_BYTES {
+                let label = format!("{} bytes, {LABEL_BYTES} at most", value.len());
+                return Err(Fault::new("the label is too long", label));
+            }
+            Ok(Source::Label(value.to_owned()))
+        }
+        "PARTUUID" if is_hex_groups(value, GUID) || is_hex_groups(value, MBR) => {
+            Ok(Source::PartUuid(value.to_ascii_lowercase()))
+        }
+        "PARTUUID" => {
+            let fault = Fault::new(
+                format!("{} is not a PARTUUID", quoted(value)),
+                "expected hex digits 8-4-4-4-12",
+            )
+            .help("from an MBR, 8 digits, `-` and 2 digits");
+            Err(if is_hex_groups(value, FAT) {
+                fault.help(format!("it looks like a FAT volume's: did you mean `UUID={value}`?"))
+            } else {
+                fault
+            })
+        }
+        "UUID" if is_hex_groups(value, GUID) || is_hex_groups(value, FAT) => {
+            Ok(Source::Uuid(value.to_ascii_lowercase()))
+        }
+        "UUID" => {
+            let fault = Fault::new(
+                format!("{} is not a UUID", quoted(value)),
+                "expected hex digits 8-4-4-4-12",
+            )
+            .help("of a FAT file system, 4 digits, `-` and 4 digits");
+            Err(if is_hex_groups(value, MBR) {
+                fault.help(format!(
+                    "it looks like an MBR partition's: did you mean `PARTUUID={value}`?"
+                ))
+            } else {
+                fault
+            })
+        }
+        _ => {
+            let help = match nearest(tag, TAGS) {
+                Some(meant) => format!("did you mean `{meant}=`?"),
+                None => SOURCE_HELP.to_owned(),
+            };
+            Err(Fault::new(format!("unknown source {}", quoted(tag)), "not a way to name a disk").help(help))
+        }
+    }
+}
+
+/// `8-4-4-4-12`, RFC 9562.
+const GUID: &[usize] = &[8, 4, 4, 4, 12];
+/// Disk signature and partition number of an MBR.
+const MBR: &[usize] = &[8, 2];
+/// Volume serial number of a FAT file system.
+const FAT: &[usize] = &[4, 4];
+
+fn is_hex_groups(text: &str, digits: &[usize]) -> bool {
+    text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') && text.split('-').map(str::len).eq(digits.iter().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_in_all_their_forms() {
+        for (text, expected) in [
+            ("PARTLABEL=boot a", Source::PartLabel("boot a".into())),
+            ("PARTLABEL=a=b", Source::PartLabel("a=b".into())),
+            ("LABEL=Käse", Source::Label("Käse".into())),
+            ("UUID=1A2B-3C4D", Source::Uuid("1a2b-3c4d".into())),
+            (
+                "UUID=0AC1D9A8-0000-4000-8000-00000000000F",
+                Source::Uuid("0ac1d9a8-0000-4000-8000-00000000000f".into()),
+            ),
+            ("PARTUUID=DEADBEEF-02", Source::PartUuid("deadbeef-02".into())),
+            ("/", Source::Initramfs("/".into())),
+            ("//payload/./main/", Source::Initramfs("/payload/main".into())),
+        ] {
+            assert_eq!(source(text).unwrap(), expected, "{text}");
+        }
+        for text in [
+            "",
+            "boot",
+            "=x",
+            "PARTLABEL=",
+            "partlabel=x",
+            "UUID=deadbeef-02",
+            "PARTUUID=1A2B-3C4D",
+            "UUID=0ac1d9a8-0000-4000-8000-00000000000",
+            "UUID=0ac1d9a8-0000-4000-8000-00000000000g",
+            "UUID={0ac1d9a8-0000-4000-8000-000000000000}",
+            "/dev/vda1",
+            "/a/../b",
+            "LABEL=a\nb",
+            "PARTLABEL=0123456789012345678901234567890123456",
+        ] {
+            assert!(source(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_stay_in_their_source_and_are_normal() {
+        assert_eq!(file("/boot//./Image", true).unwrap(), "boot/Image");
+        assert_eq!(file("boot/Image..old", false).unwrap(), "boot/Image..old");
+        for text in ["", "/", ".", "a/..", "../a", "a/../b", "boot/", "a\0b", "a\nb"] {
+            assert!(file(text, true).is_err(), "{text:?}");
+        }
+        assert!(file("/boot/Image", false).is_err());
+        assert!(file(&"x".repeat(256), true).is_err());
+        assert!(file(&"x/".repeat(2048), true).is_err());
+    }
+
+    #[test]
+    fn digests_are_read_whatever_their_case() {
+        let text = "00ff".repeat(16);
+        let expected: Vec<u8> = [0x00, 0xff].repeat(16);
+        assert_eq!(digest(&text).unwrap().0.to_vec(), expected);
+        assert_eq!(digest(&text.to_uppercase()).unwrap().to_string(), text);
+        for text in [
+            "",
+            "00",
+            &"0".repeat(63),
+            &"0".repeat(65),
+            &"g".repeat(64),
+            &"é".repeat(32),
+            &"+1".repeat(32),
+        ] {
+            assert!(digest(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_is_one_line() {
+        assert_eq!(cmdline("root=/dev/vda \"a b\" ü").unwrap(), "root=/dev/vda \"a b\" ü");
+        for bad in ['\0', '\n', '\r', '\t', '\u{1b}', '\u{7f}', '\u{85}'] {
+            assert!(cmdline(&format!("a{bad}b")).is_err(), "{bad:?}");
+        }
+        assert!(cmdline(&"x".repeat(CMDLINE_BYTES)).is_ok());
+        assert!(cmdline(&"x".repeat(CMDLINE_BYTES + 1)).is_err());
+    }
+}
