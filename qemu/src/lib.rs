@@ -11,6 +11,9 @@
 
 pub mod board;
 pub mod console;
+pub mod disk;
 pub mod machine;
+pub mod setup;
 pub mod terminal;
 pub mod vm;
+pub mod workspace;

@@ -1,2 +1,36 @@
 //! `cargo qemu`: the machines Cato is tried on.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Starts Cato in virtual machines, with real firmware and real kernels.
+#[derive(Parser, Debug)]
+#[command(name = "cargo qemu", bin_name = "cargo qemu", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Subcommand, Debug)]
+enum Cmd {
+    /// Installs the Debian packages that are missing and fetches the kernels the tests boot.
+    ///
+    /// As root it installs; for anyone else it prints the one command to run. The kernels go to target/kernels through
+    /// an apt state of their own: nothing in the host's apt configuration changes. `boot` and `test` do what they need
+    /// of this by themselves.
+    Setup,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Cmd::Setup => qemu::setup::all(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
