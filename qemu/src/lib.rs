@@ -12,8 +12,10 @@
 pub mod board;
 pub mod console;
 pub mod disk;
+pub mod gdb;
 pub mod machine;
 pub mod setup;
 pub mod terminal;
+pub mod timeline;
 pub mod vm;
 pub mod workspace;

@@ -82,7 +82,10 @@ fn toolchain(rust: &Path) -> Vec<(&'static str, Brings)> {
     vec![
         ("rustc-web", Brings::File("/var/lib/dpkg/info/rustc-web.list".into())),
         ("cargo-web", Brings::File("/var/lib/dpkg/info/cargo-web.list".into())),
-        ("rust-web-src", Brings::File("/var/lib/dpkg/info/rust-web-src.list".into())),
+        (
+            "rust-web-src",
+            Brings::File("/var/lib/dpkg/info/rust-web-src.list".into()),
+        ),
         ("lld", Brings::Program("ld.lld")),
         ("musl-tools", Brings::File("/usr/lib/x86_64-linux-musl/crt1.o".into())),
     ]
