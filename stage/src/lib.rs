@@ -8,5 +8,6 @@
 pub mod load;
 pub mod place;
 pub mod probe;
+pub mod sys;
 pub mod tree;
 pub mod verify;

@@ -1,0 +1,165 @@
+//! Devices that no driver has yet, and in which order to give them one.
+//!
+//! Given sysfs; responsible for the list of devices without a driver and for which of them may lead to a disk.
+//!
+//! A disk that never answers blocks the kernel in its probe, and that blocks kexec later (T6). So on the buses where it
+//! matters the kernel does not bind by itself (`drivers_autoprobe` is 0): Cato binds one device at a time, and stops
+//! when the wanted volume is there. What lies behind it is never touched.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Buses on which nothing is bound but what Cato asks for: the three on which a probe reads from the disk,
+/// and PCI, where it does so for NVMe and where most of what is found is not needed for this boot.
+pub(crate) const HELD_BUSES: [&str; 4] = ["pci", "virtio", "scsi", "mmc"];
+
+/// A device without a driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// `pci`, `virtio`, `platform`, …
+    pub bus: String,
+    /// As the bus calls it: `0000:00:03.0`, `virtio0`, `0:0:0:0`, `mmc0:aaaa`.
+    pub name: String,
+    /// What it is, in the words module aliases match.
+    pub modalias: String,
+    /// Its folder in sysfs, without links: sorted by it, devices come in the order of their place in the machine.
+    pub path: PathBuf,
+}
+
+impl Device {
+    /// Whether its bus waits for Cato's word.
+    pub fn is_held(&self) -> bool {
+        HELD_BUSES.contains(&self.bus.as_str())
+    }
+
+    /// When it is bound, lower first; None when it can't lead to a disk.
+    ///
+    /// What was found behind a controller comes before the next controller. Among controllers, first those that have
+    /// the disk ready at once; USB, which takes a second, last.
+    pub fn rank(&self) -> Option<u8> {
+        match self.bus.as_str() {
+            "virtio" | "scsi" | "mmc" => Some(0),
+            "pci" => {
+                let id = PciId::parse(&self.modalias)?;
+                match (id.vendor, id.class) {
+                    (0x1AF4, _) => VIRTIO_STORAGE.contains(&id.device).then_some(1),
+                    (_, 0x0108) => Some(2),
+                    (_, 0x0805) => Some(3),
+                    (_, 0x0100..=0x01FF) => Some(4),
+                    (_, 0x0C03) => Some(6),
+                    _ => Some(5),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// A disk, or a controller of disks, whether or not there is a driver for it.
+    pub fn is_storage(&self) -> bool {
+        match self.bus.as_str() {
+            "pci" => PciId::parse(&self.modalias).is_some_and(|id| {
+                matches!(id.class, 0x0100..=0x01FF | 0x0805) || id.vendor == 0x1AF4 && self.rank().is_some()
+            }),
+            "virtio" | "scsi" | "mmc" => DISK_ALIASES.iter().any(|a| self.modalias.starts_with(a)),
+            _ => false,
+        }
+    }
+
+    /// Whether its probe may return before the disk is there: NVMe looks for namespaces in the background.
+    pub fn is_slow_to_show(&self) -> bool {
+        self.bus == "pci" && PciId::parse(&self.modalias).is_some_and(|id| id.class == 0x0108)
+    }
+}
+
+/// Block and SCSI in virtio's PCI device numbers, transitional and modern (virtio 1.2, 4.1.2 and 5).
+const VIRTIO_STORAGE: [u16; 4] = [0x1001, 0x1004, 0x1042, 0x1048];
+/// virtio block and SCSI; SCSI disk, RBC and zoned disk; MMC and SD cards.
+const DISK_ALIASES: [&str; 6] = [
+    "virtio:d00000002",
+    "virtio:d00000008",
+    "scsi:t-0x00",
+    "scsi:t-0x0e",
+    "scsi:t-0x14",
+    "mmc:block",
+];
+
+/// From `pci:vVVVVVVVVdDDDDDDDDsv…sd…bcBBscSSiII`.
+#[derive(Debug, PartialEq, Eq)]
+struct PciId {
+    vendor: u16,
+    device: u16,
+    /// Base class and subclass.
+    class: u16,
+}
+
+impl PciId {
+    fn parse(modalias: &str) -> Option<Self> {
+        let hex = |from: usize, to: usize| u16::from_str_radix(modalias.get(from..to)?, 16).ok();
+        if !modalias.starts_with("pci:v") || modalias.get(42..44)? != "bc" || modalias.get(46..48)? != "sc" {
+            return None;
+        }
+        Some(Self {
+            vendor: hex(9, 13)?,
+            device: hex(18, 22)?,
+            class: hex(44, 46)?.checked_mul(256)?.checked_add(hex(48, 50)?)?,
+        })
+    }
+}
+
+/// Every device that says what it is and has no driver, in the order of its place in the machine.
+pub(crate) fn undriven(sys: &Path) -> Vec<Device> {
+    let mut found = Vec::new();
+    for bus in names(&sys.join("bus")) {
+        let devices = sys.join("bus").join(&bus).join("devices");
+        for name in names(&devices) {
+            let link = devices.join(&name);
+            if link.join("driver").exists() {
+                continue;
+            }
+            let Ok(modalias) = fs::read_to_string(link.join("modalias")) else {
+                continue;
+            };
+            found.push(Device {
+                bus: bus.clone(),
+                name,
+                modalias: modalias.trim_end().to_owned(),
+                path: link.canonicalize().unwrap_or(link),
+            });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Tells the held buses that exist by now not to bind by themselves. Nothing undoes it: the service kernel is left
+/// behind soon, and until then a device that Cato did not ask for can only get in the way.
+///
+/// # Errors
+/// What the kernel said, with the file.
+pub(crate) fn hold_buses(sys: &Path) -> Result<(), (PathBuf, io::Error)> {
+    for bus in HELD_BUSES {
+        let file = sys.join("bus").join(bus).join("drivers_autoprobe");
+        match fs::write(&file, "0") {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err((file, e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The file that binds the device of that bus whose name is written to it, whatever `drivers_autoprobe` says.
+pub(crate) fn probe_file(sys: &Path, bus: &str) -> PathBuf {
+    sys.join("bus").join(bus).join("drivers_probe")
+}
+
+/// Names in a folder, sorted; none when there is no such folder.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,7 @@
+//! System calls, one family a file; what is unsafe is here and nowhere else.
+
+pub mod block;
+pub mod child;
+pub mod module;
+pub mod mount;
+pub mod netlink;

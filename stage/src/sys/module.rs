@@ -1,0 +1,66 @@
+//! Kernel modules.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+
+use config::modules::Module;
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
+
+/// Known to every kernel for every module: its drivers are probed by workers, and finit_module(2) does not wait for
+/// all of the kernel's asynchronous probing to end, which a single dead disk delays for ever
+/// (kernel/module/main.c, do_init_module).
+const PARAMETERS: &CStr = c"async_probe=1";
+
+/// Why a module is not in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// Its file could not be opened.
+    #[error("module {name}: {path}: {cause}")]
+    Open {
+        /// The module.
+        name: String,
+        /// Its file.
+        path: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The kernel refused it.
+    #[error("module {name}: {}", refusal(*cause))]
+    Refused {
+        /// The module.
+        name: String,
+        /// What finit_module(2) said.
+        cause: Errno,
+    },
+}
+
+fn refusal(cause: Errno) -> String {
+    let remedy = match cause {
+        Errno::ENOEXEC => ": built for another kernel; pack the modules of the service kernel's own version",
+        Errno::ENOENT => ": needs a symbol that no loaded module has; pack the module it depends on",
+        Errno::EKEYREJECTED | Errno::ENOKEY => ": its signature is not one the service kernel trusts",
+        _ => "",
+    };
+    format!("{}{remedy}", cause.desc())
+}
+
+/// Puts one module into the kernel; one that is there already is fine. Does not wait for its devices.
+///
+/// # Errors
+/// See [`ModuleError`].
+pub fn load(module: &Module) -> Result<(), ModuleError> {
+    let file = File::open(&module.path).map_err(|cause| ModuleError::Open {
+        name: module.name.clone(),
+        path: module.path.clone(),
+        cause,
+    })?;
+    match finit_module(&file, PARAMETERS, ModuleInitFlags::empty()) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(cause) => Err(ModuleError::Refused {
+            name: module.name.clone(),
+            cause,
+        }),
+    }
+}

@@ -1,0 +1,69 @@
+//! The socket on which the kernel tells of devices that come and go.
+
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, setsockopt, socket, sockopt,
+};
+
+use crate::probe::uevent::Event;
+
+/// The multicast group of the kernel's own events; 2 is udevd's.
+const KERNEL: u32 = 1;
+/// No uevent is longer: UEVENT_BUFFER_SIZE plus the header (include/linux/kobject.h).
+const LONGEST: usize = 8192;
+
+/// A listener of kernel uevents.
+#[derive(Debug)]
+pub struct Uevents {
+    socket: OwnedFd,
+}
+
+impl Uevents {
+    /// Begins to listen; everything that happens from here on is heard.
+    ///
+    /// # Errors
+    /// What socket(2) or bind(2) says: EPROTONOSUPPORT when the kernel has no CONFIG_NET.
+    pub fn listen() -> nix::Result<Self> {
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            SockProtocol::NetlinkKObjectUEvent,
+        )?;
+        // Hundreds of devices may appear before the first look; without the privilege the default has to do.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &(1 << 20));
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL))?;
+        Ok(Self { socket })
+    }
+
+    /// Takes every event that waits, without blocking; whether any of them is news ([`Event::is_news`]).
+    ///
+    /// # Errors
+    /// What recvfrom(2) says.
+    pub fn drain(&self) -> nix::Result<bool> {
+        let mut news = false;
+        let mut datagram = [0; LONGEST];
+        loop {
+            match recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut datagram) {
+                // Port 0 is the kernel; others can't be trusted.
+                Ok((length, Some(from))) if from.pid() == 0 => {
+                    let event = datagram.get(..length).and_then(Event::parse);
+                    news |= event.is_some_and(|e| e.is_news());
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                // Some were lost: anything may have happened.
+                Err(Errno::ENOBUFS) => news = true,
+                Err(Errno::EAGAIN) => return Ok(news),
+                Err(cause) => return Err(cause),
+            }
+        }
+    }
+}
+
+impl AsFd for Uevents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
