@@ -29,6 +29,13 @@ use crate::load::{Artefact, Payload, Role};
 #[derive(Debug)]
 pub struct Verified<T>(T);
 
+impl<T> Verified<T> {
+    /// The value, for [`place`](crate::place), which moves its bytes into segments.
+    pub(crate) fn into_inner(self) -> T {
+        self.0
+    }
+}
+
 impl<T> Deref for Verified<T> {
     type Target = T;
 

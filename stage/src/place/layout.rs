@@ -6,11 +6,12 @@ use config::Arch;
 use heapless::Vec as Fixed;
 
 use super::Span;
+use crate::load::Slot;
 
 /// `KEXEC_SEGMENT_MAX`, include/linux/kexec.h: segments in one `kexec_load`.
 pub const MAX_SEGMENTS: usize = 16;
 
-/// Everything `kexec_load` is called with. Only `lay_out` makes one.
+/// Everything `kexec_load` is called with. Only [`lay_out`](super::lay_out) makes one.
 #[derive(Debug)]
 pub struct Layout {
     pub(super) arch: Arch,
@@ -28,7 +29,7 @@ pub struct Segment {
     /// Where to: page-aligned at both ends, at least as long as `bytes`; the kernel clears the rest.
     pub mem: Span,
     /// What.
-    pub bytes: Vec<u8>,
+    pub bytes: Slot,
     /// What it is there for, for people.
     pub purpose: &'static str,
 }

@@ -38,6 +38,8 @@ pub struct Machine {
     pub uart: Option<Uart>,
     /// Fresh random bytes for the main kernel: `kaslr-seed` 8, `rng-seed` up to 128.
     pub seed: Option<Box<[u8; 136]>>,
+    /// x86_64: TSC ticks in a millisecond, where they are known.
+    pub ticks_per_ms: Option<u64>,
     /// `/proc/cmdline`: the service kernel's command line, without its newline.
     pub cmdline: String,
     /// arm64: the interrupt controller may still be writing to LPI tables that nobody can see, so that nothing may be

@@ -1,11 +1,421 @@
 //! `Verified<Payload>` × [`Machine`] → [`Layout`]: where everything goes, byte for byte. Pure, for both arches on any host.
+//!
+//! Given a payload that has been checked and the machine as plain data; responsible for every rule of the two boot
+//! protocols (`arm64.rs`, `x86_64.rs`), for the tables that tell the main kernel about the machine (`dtb`, `zeropage.rs`), and
+//! for keeping all of it inside true System RAM and off everything reserved: `kexec_load` would take any address.
 
+mod arm64;
 pub mod cmdline;
+pub mod dtb;
+mod error;
 pub mod hole;
 mod layout;
 mod machine;
+pub mod memmap;
 pub mod purgatory;
 pub mod range;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
+mod tests;
+mod x86_64;
+pub mod zeropage;
 
+use config::{Arch, Check};
+use heapless::Vec as Fixed;
+
+use crate::load::{BzImage, Image, Kernel, Payload, Slot};
+use crate::verify::Verified;
+pub use error::PlaceError;
+use hole::{Free, Want};
 pub use layout::{Layout, MAX_SEGMENTS, Segment};
 pub use machine::{Conduit, EfiInfo, Machine, MemoryMap, Span, Uart, UartKind};
+use purgatory::{Job, MapKind};
+use range::{align_down, align_up, covers, intersect, subtract};
+
+/// `COMMAND_LINE_SIZE` of arm64, with the NUL: arch/arm64/include/uapi/asm/setup.h.
+const ARM64_CMDLINE: u64 = 2048;
+/// Firmware interrupt vectors, BIOS data and trampolines of x86.
+const LOW_MEMORY: Span = Span { start: 0, end: 1 << 20 };
+/// What is mapped of an EFI table of unknown length.
+const EFI_TABLE: u64 = 8192;
+
+/// Finds a place for everything, writes the tables and the purgatory, and so turns a payload into what `kexec_load` takes.
+/// The payload's own bytes are moved, not copied.
+///
+/// `blob` is the purgatory's ELF file.
+///
+/// # Errors
+/// [`PlaceError`]: what was asked for, what there is, what to do.
+pub fn lay_out(payload: Verified<Payload>, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
+    place(payload.into_inner(), machine, blob)
+}
+
+fn place(payload: Payload, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
+    if let Some(at) = payload.cmdline.find('\0') {
+        return Err(PlaceError::CmdlineNul { at });
+    }
+    let rest = Rest {
+        initrd: payload.initrd.filter(|i| !i.is_empty()),
+        dtb: payload.dtb,
+        cmdline: payload.cmdline,
+        check: payload.check,
+    };
+    match (payload.kernel, machine.arch) {
+        (Kernel::Image(kernel), Arch::Arm64) => arm64_layout(kernel, rest, machine, blob),
+        (Kernel::BzImage(kernel), Arch::X86_64) => x86_64_layout(kernel, rest, machine, blob),
+        (Kernel::Image(_), machine) => Err(PlaceError::WrongArch {
+            kernel: Arch::Arm64,
+            machine,
+        }),
+        (Kernel::BzImage(_), machine) => Err(PlaceError::WrongArch {
+            kernel: Arch::X86_64,
+            machine,
+        }),
+    }
+}
+
+/// A payload less its kernel.
+struct Rest {
+    initrd: Option<Slot>,
+    dtb: Option<Slot>,
+    cmdline: String,
+    check: Check,
+}
+
+fn arm64_layout(kernel: Image, rest: Rest, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
+    if machine.live_lpis {
+        return Err(PlaceError::LiveLpis);
+    }
+    check_cmdline(&rest.cmdline, ARM64_CMDLINE.saturating_sub(1))?;
+    let mut tree = device_tree(rest.dtb.as_deref(), machine)?;
+    // The main kernel keeps off what its tree reserves, and does not see memory its tree does not name.
+    let mut usable = subtract(&machine.memory.usable, &tree.reservations());
+    if let Some(memory) = tree.memory() {
+        usable = intersect(&usable, &memory);
+    }
+    let ask = arm64::Ask {
+        kernel: length(&kernel.bytes),
+        text_offset: kernel.text_offset,
+        image_size: kernel.image_size,
+        anywhere: kernel.anywhere,
+        initrd: rest.initrd.as_deref().map(length),
+        page: machine.page_size,
+    };
+    let (places, mut free) = arm64::arrange(&ask, &usable)?;
+    tree.set_chosen(&dtb::Chosen {
+        cmdline: &rest.cmdline,
+        initrd: places.initrd,
+        seed: machine.seed.as_deref(),
+    });
+    let which = which_dtb(rest.dtb.is_some());
+    let tree: Slot = tree.to_dtb().map_err(|error| PlaceError::Dtb { which, error })?.into();
+
+    let image = sized(places.kernel.start, &kernel.bytes);
+    let dtb = sized(places.dtb.start, &tree);
+    let mut parts = Parts::new(machine.page_size);
+    parts.add("kernel", image.start, kernel.bytes, "Image")?;
+    if let (Some(initrd), Some(place)) = (rest.initrd, places.initrd) {
+        parts.add("initrd", place.start, initrd, "initramfs")?;
+    }
+    parts.add("dtb", dtb.start, tree, "device tree")?;
+    let entry = parts.purgatory(
+        &Rules {
+            arch: Arch::Arm64,
+            // booting.rst section 4: the boot loader jumps to the Image's first instruction, with the tree's physical
+            // address in x0.
+            entry: image.start,
+            argument: dtb.start,
+            map: &[],
+            // booting.rst section 4, "Caches, MMUs": what the kernel reads before its MMU is on is clean to the point of coherency.
+            clean: &[image, dtb],
+            check: rest.check,
+        },
+        machine,
+        &mut free,
+        blob,
+    )?;
+    parts.finish(Arch::Arm64, entry, places.kernel, rest.cmdline, machine, &usable)
+}
+
+/// The tree the main kernel gets, but for its `/chosen`.
+fn device_tree(named: Option<&[u8]>, machine: &Machine) -> Result<dtb::Tree, PlaceError> {
+    let parse = |bytes: &[u8], which| dtb::Tree::parse(bytes).map_err(|error| PlaceError::Dtb { which, error });
+    let running = machine.fdt.as_deref().map(|f| parse(f, which_dtb(false))).transpose()?;
+    let running = running.map(|mut tree| {
+        tree.forget_last_boot();
+        tree
+    });
+    let which = which_dtb(named.is_some());
+    let mut tree = match (named, running) {
+        (None, None) => return Err(PlaceError::NoDtb),
+        (None, Some(running)) => running,
+        (Some(named), running) => {
+            let mut tree = parse(named, which)?;
+            if let Some(running) = running {
+                tree.carry_over(&running)
+                    .map_err(|error| PlaceError::Dtb { which, error })?;
+            }
+            tree
+        }
+    };
+    tree.add_memory(&machine.memory.ram)
+        .map_err(|error| PlaceError::Dtb { which, error })?;
+    Ok(tree)
+}
+
+fn which_dtb(named: bool) -> &'static str {
+    if named { "dtb" } else { "/sys/firmware/fdt" }
+}
+
+fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
+    // boot.rst, "cmdline_size": the longest command line without its NUL.
+    check_cmdline(&rest.cmdline, kernel.cmdline_size)?;
+    if machine.memory.firmware.is_empty() {
+        return Err(PlaceError::NoFirmwareMap);
+    }
+    // boot.rst, xloadflags, XLF_EFI_KEXEC: only such a kernel goes on with EFI. Any other finds ACPI through acpi_rsdp_addr.
+    let efi = machine
+        .efi
+        .as_ref()
+        .filter(|e| kernel.efi_kexec && !e.runtime.is_empty());
+    let mut data = zeropage::BootData {
+        setup_header: &kernel.setup_header,
+        cmdline: &rest.cmdline,
+        initrd: None,
+        e820: &machine.memory.firmware,
+        running: machine.boot_params.as_deref(),
+        rsdp: machine.rsdp,
+        efi,
+        seed: machine.seed.as_deref().map(|s| &s[..]),
+    };
+    let usable = subtract(&machine.memory.usable, &[LOW_MEMORY]);
+    let ask = x86_64::Ask {
+        kernel: length(&kernel.bytes),
+        init_size: kernel.init_size,
+        pref_address: kernel.pref_address,
+        alignment: kernel.alignment,
+        above_4g: kernel.above_4g,
+        initrd_addr_max: kernel.initrd_addr_max,
+        initrd: rest.initrd.as_deref().map(length),
+        boot_data: length(&zeropage::build(&data, 0)),
+        page: machine.page_size,
+    };
+    let (places, mut free) = x86_64::arrange(&ask, &usable)?;
+    data.initrd = places.initrd;
+    let boot_data: Slot = zeropage::build(&data, places.boot_data.start).into();
+
+    // boot.rst, "64-bit Boot Protocol": kernel, zero page and command line are identity-mapped. Besides them the kernel reads the
+    // BIOS data area, may put a trampoline below 1 MiB, and looks for a confidential-computing blob in EFI's tables.
+    // Decompressors of 5.4 and older do not map the initrd on demand.
+    let mut map = vec![
+        (places.kernel, MapKind::Code),
+        (LOW_MEMORY, MapKind::Code),
+        (places.boot_data, MapKind::Data),
+    ];
+    map.extend(places.initrd.map(|i| (i, MapKind::ReadOnly)));
+    for table in efi.iter().flat_map(|e| [e.systab, e.config_table]).filter(|t| *t != 0) {
+        let start = align_down(table, machine.page_size);
+        map.extend(Span::sized(start, EFI_TABLE).map(|span| (span, MapKind::ReadOnly)));
+    }
+
+    let mut parts = Parts::new(machine.page_size);
+    parts.add(
+        "kernel",
+        places.kernel.start,
+        kernel.bytes,
+        "bzImage, protected-mode part",
+    )?;
+    if let (Some(initrd), Some(place)) = (rest.initrd, places.initrd) {
+        parts.add("initrd", place.start, initrd, "initramfs")?;
+    }
+    parts.add(
+        "boot data",
+        places.boot_data.start,
+        boot_data,
+        "zero page, command line, setup_data",
+    )?;
+    let entry = parts.purgatory(
+        &Rules {
+            arch: Arch::X86_64,
+            // boot.rst, "64-bit Boot Protocol": the entry is 0x200 bytes after the load address; RSI has the zero page.
+            entry: places.kernel.start.saturating_add(0x200),
+            argument: places.boot_data.start,
+            map: &map,
+            clean: &[],
+            check: rest.check,
+        },
+        machine,
+        &mut free,
+        blob,
+    )?;
+    parts.finish(Arch::X86_64, entry, places.kernel, rest.cmdline, machine, &usable)
+}
+
+fn check_cmdline(cmdline: &str, there: u64) -> Result<(), PlaceError> {
+    let asked = length(cmdline.as_bytes());
+    if asked > there {
+        return Err(PlaceError::CmdlineTooLong { asked, there });
+    }
+    Ok(())
+}
+
+/// What differs for the purgatory from one arch to the other.
+struct Rules<'a> {
+    arch: Arch,
+    entry: u64,
+    argument: u64,
+    map: &'a [(Span, MapKind)],
+    clean: &'a [Span],
+    check: Check,
+}
+
+/// The segments as they are put together.
+struct Parts {
+    page: u64,
+    segments: Fixed<Segment, MAX_SEGMENTS>,
+}
+
+impl Parts {
+    fn new(page: u64) -> Self {
+        Self {
+            page,
+            segments: Fixed::new(),
+        }
+    }
+
+    /// A segment at `start` with as many pages as `bytes` needs: the kernel clears and copies every one of them.
+    fn add(&mut self, name: &'static str, start: u64, bytes: Slot, purpose: &'static str) -> Result<(), PlaceError> {
+        let mem = pages(length(&bytes), self.page)
+            .and_then(|size| Span::sized(start, size))
+            .ok_or(PlaceError::Header {
+                what: name,
+                value: start,
+            })?;
+        self.segments
+            .push(Segment {
+                name,
+                mem,
+                bytes,
+                purpose,
+            })
+            .map_err(|_| PlaceError::TooManySegments)
+    }
+
+    /// The last segment: it knows all the others, and gets what is left. Answers with its entry point.
+    fn purgatory(
+        &mut self,
+        rules: &Rules<'_>,
+        machine: &Machine,
+        free: &mut Free,
+        blob: &[u8],
+    ) -> Result<u64, PlaceError> {
+        let regions: Vec<(&str, Span, &[u8])> = self.segments.iter().map(|s| (s.name, s.mem, &s.bytes[..])).collect();
+        let job = Job {
+            arch: rules.arch,
+            regions: &regions,
+            entry: rules.entry,
+            argument: rules.argument,
+            uart: machine.uart,
+            conduit: machine.psci,
+            check: rules.check,
+            map: rules.map,
+            clean: rules.clean,
+            ticks_per_ms: machine.ticks_per_ms,
+        };
+        let size = purgatory::footprint(&job)?;
+        let whole = Span {
+            start: self.page,
+            end: 1 << 46,
+        };
+        let place = part(free, "purgatory", size, self.page, whole)?;
+        let image = purgatory::build(&job, place.start, blob)?;
+        self.add("purgatory", place.start, image.bytes.into(), "check, then jump")?;
+        Ok(image.entry)
+    }
+
+    /// The last look, which trusts nothing above it.
+    fn finish(
+        mut self,
+        arch: Arch,
+        entry: u64,
+        kernel: Span,
+        cmdline: String,
+        machine: &Machine,
+        usable: &[Span],
+    ) -> Result<Layout, PlaceError> {
+        self.segments.sort_unstable_by_key(|s| s.mem.start);
+        for (i, s) in self.segments.iter().enumerate() {
+            let aligned = [s.mem.start, s.mem.end].iter().all(|a| a.is_multiple_of(self.page));
+            let alone = self
+                .segments
+                .iter()
+                .skip(i.saturating_add(1))
+                .all(|o| !o.mem.overlaps(&s.mem));
+            let beside = s.name == "kernel" || !s.mem.overlaps(&kernel);
+            if !(aligned && alone && beside && covers(usable, &s.mem) && length(&s.bytes) <= s.mem.len()) {
+                return Err(PlaceError::Contradiction {
+                    what: s.name,
+                    span: s.mem,
+                });
+            }
+        }
+        if !covers(usable, &kernel) {
+            return Err(PlaceError::Contradiction {
+                what: "kernel",
+                span: kernel,
+            });
+        }
+        let layout = Layout {
+            arch,
+            entry,
+            segments: self.segments,
+            kernel,
+            cmdline,
+        };
+        // kexec_core.c: no more than half of the pages the kernel has.
+        let there = machine.memory.total.div_euclid(2);
+        if layout.bytes() > there {
+            return Err(PlaceError::TooMuch {
+                asked: layout.bytes(),
+                there,
+            });
+        }
+        Ok(layout)
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+fn sized(start: u64, bytes: &[u8]) -> Span {
+    Span {
+        start,
+        end: start.saturating_add(length(bytes)),
+    }
+}
+
+/// `len` bytes in whole pages, at least one.
+fn pages(len: u64, page: u64) -> Option<u64> {
+    align_up(len.max(1), page)
+}
+
+/// Whole pages for `len` bytes inside `window`, as high as they fit; the answer is to the byte.
+fn part(free: &mut Free, what: &'static str, len: u64, page: u64, window: Span) -> Result<Span, PlaceError> {
+    let size = pages(len, page).ok_or(PlaceError::Header { what, value: len })?;
+    let place = take(free, what, &Want::top(size, page).within(window))?;
+    Ok(Span {
+        start: place.start,
+        end: place.start.saturating_add(len),
+    })
+}
+
+fn take(free: &mut Free, what: &'static str, want: &Want) -> Result<Span, PlaceError> {
+    free.take(want).ok_or_else(|| PlaceError::NoRoom {
+        what,
+        asked: want.size,
+        align: want.align,
+        window: want.window,
+        there: free.largest(&want.window),
+    })
+}

@@ -1,0 +1,95 @@
+//! Where an Image and its companions go: Documentation/arch/arm64/booting.rst.
+//!
+//! Given sizes and the free memory; responsible for every rule of the protocol. Nothing here touches bytes.
+
+use super::error::PlaceError;
+use super::hole::{End, Free, Want};
+use super::range::{align_down, align_up};
+use super::{Span, dtb, pages, part, take};
+
+const TWO_M: u64 = 2 << 20;
+const ONE_G: u64 = 1 << 30;
+const WINDOW: u64 = 32 << 30;
+/// Physical addresses that a kernel without 52-bit support reaches.
+const MAX: u64 = 1 << 48;
+
+/// What is asked for, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask {
+    /// Of the Image file.
+    pub kernel: u64,
+    /// From the Image header.
+    pub text_offset: u64,
+    /// From the Image header.
+    pub image_size: u64,
+    /// From the Image header's flags, bit 3.
+    pub anywhere: bool,
+    /// None when there is none.
+    pub initrd: Option<u64>,
+    /// Of the running kernel.
+    pub page: u64,
+}
+
+/// Where it all goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places {
+    /// What the kernel uses before it knows the memory map; the Image is at its start.
+    pub kernel: Span,
+    /// To the byte.
+    pub initrd: Option<Span>,
+    /// A whole block; the tree is at its start.
+    pub dtb: Span,
+}
+
+/// Finds places in `usable`, and says what is left. The top of memory comes first: the kernel's allocator hands out pages from the other end, and
+/// `kexec_load` gets slow where source and destination pages mix.
+pub(super) fn arrange(ask: &Ask, usable: &[Span]) -> Result<(Places, Free), PlaceError> {
+    let free = Free::new(usable.to_vec());
+    // booting.rst section 4, "flags", bit 3: without it the 2 MiB aligned base is as close as possible to the start of RAM, as
+    // memory below it is lost to the kernel; with it, anywhere.
+    if !ask.anywhere {
+        return attempt(ask, free, End::Bottom);
+    }
+    let first = attempt(ask, free.clone(), End::Top);
+    first.or_else(|error| attempt(ask, free, End::Bottom).map_err(|_| error))
+}
+
+fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free), PlaceError> {
+    let whole = Span { start: 0, end: MAX };
+    // booting.rst section 4: the Image is text_offset bytes from a 2 MiB aligned base, and image_size bytes from its start are
+    // free for the kernel.
+    let header = |what, value| PlaceError::Header { what, value };
+    if !ask.text_offset.is_multiple_of(ask.page) || ask.text_offset >= MAX {
+        return Err(header("text_offset", ask.text_offset));
+    }
+    let room = pages(ask.image_size.max(ask.kernel), ask.page).ok_or_else(|| header("image_size", ask.image_size))?;
+    let kernel = take(
+        &mut free,
+        "kernel",
+        &Want {
+            offset: ask.text_offset,
+            end: kernel_end,
+            ..Want::top(room, TWO_M).within(whole)
+        },
+    )?;
+
+    // booting.rst section 4: the initrd is entirely inside a 1 GiB aligned window of up to 32 GiB that covers the Image, too.
+    let window = Span {
+        start: align_up(kernel.end, ONE_G).unwrap_or(MAX).saturating_sub(WINDOW),
+        end: align_down(kernel.start, ONE_G).saturating_add(WINDOW).min(MAX),
+    };
+    let initrd = ask
+        .initrd
+        .map(|len| part(&mut free, "initrd", len, ask.page, window))
+        .transpose()?;
+
+    // booting.rst section 2: the tree is 8-byte aligned, at most 2 MiB long, and as it is mapped with blocks of up to
+    // 2 MiB it is in none that is mapped with other attributes: so it has one of its own.
+    let block = u64::try_from(dtb::MAX_SIZE).unwrap_or(TWO_M);
+    let dtb = take(
+        &mut free,
+        "device tree",
+        &Want::top(block, TWO_M.max(ask.page)).within(whole),
+    )?;
+    Ok((Places { kernel, initrd, dtb }, free))
+}

@@ -1,0 +1,158 @@
+//! Whether bytes are a flattened device tree that the editing code may walk without a second thought.
+//!
+//! Given bytes from a disk, which may be hostile. dtoolkit's own check also demands the specification's 31-character names,
+//! which trees of real boards break (`snps,gfladj-refclk-lpm-sel-quirk`), and sets no limit to the depth its
+//! recursion has to follow; so the structure is checked here and names are left alone.
+//! Layout: Devicetree Specification v0.4, chapter 5.
+
+use super::DtbError;
+
+/// The kernel maps no more: Documentation/arch/arm64/booting.rst, section 2.
+pub const MAX_SIZE: usize = 2 << 20;
+/// Deeper than any real tree (about 10); recursion follows it.
+const MAX_DEPTH: usize = 32;
+/// Longer than any real name of a node or property.
+const MAX_NAME: usize = 255;
+
+const MAGIC: u32 = 0xd00d_feed;
+const HEADER: usize = 40;
+const VERSION: u32 = 17;
+
+const BEGIN_NODE: u32 = 1;
+const END_NODE: u32 = 2;
+const PROP: u32 = 3;
+const NOP: u32 = 4;
+const END: u32 = 9;
+
+fn word(data: &[u8], at: usize) -> Option<u32> {
+    let bytes = data.get(at..)?.first_chunk::<4>()?;
+    Some(u32::from_be_bytes(*bytes))
+}
+
+fn offset(data: &[u8], at: usize) -> Option<usize> {
+    usize::try_from(word(data, at)?).ok()
+}
+
+/// The tree in `data`, cut to its own length.
+pub(super) fn check(data: &[u8]) -> Result<&[u8], DtbError> {
+    if word(data, 0) != Some(MAGIC) {
+        return Err(DtbError::Magic);
+    }
+    let total = offset(data, 4).unwrap_or(0);
+    if total > MAX_SIZE {
+        return Err(DtbError::TooBig { size: total });
+    }
+    let tree = data
+        .get(..total)
+        .filter(|t| t.len() >= HEADER)
+        .ok_or(DtbError::Truncated {
+            size: data.len(),
+            wanted: total,
+        })?;
+    let (version, oldest) = (word(tree, 20).unwrap_or(0), word(tree, 24).unwrap_or(u32::MAX));
+    if version < VERSION || oldest > VERSION {
+        return Err(DtbError::Version { version, oldest });
+    }
+    reservations(tree)?;
+    structure(tree)?;
+    Ok(tree)
+}
+
+/// The memory reservation block ends.
+fn reservations(tree: &[u8]) -> Result<(), DtbError> {
+    let start = offset(tree, 16).unwrap_or(usize::MAX);
+    let bad = || DtbError::Malformed {
+        what: "memory reservation block",
+        at: start,
+    };
+    if start < HEADER || !start.is_multiple_of(8) {
+        return Err(bad());
+    }
+    let (entries, _) = tree.get(start..).ok_or_else(bad)?.as_chunks::<16>();
+    if entries.contains(&[0; 16]) { Ok(()) } else { Err(bad()) }
+}
+
+/// The name at the start of `bytes`: NUL-terminated UTF-8 of a sane length.
+fn name(bytes: Option<&[u8]>) -> Option<&str> {
+    let bytes = bytes?;
+    let len = bytes.iter().take(MAX_NAME.saturating_add(1)).position(|b| *b == 0)?;
+    std::str::from_utf8(bytes.get(..len)?).ok()
+}
+
+/// The structure block is one root node with properties before children, inside its bounds.
+fn structure(tree: &[u8]) -> Result<(), DtbError> {
+    let bounds = |from: usize, size: usize| {
+        let start = offset(tree, from)?;
+        let end = start.checked_add(offset(tree, size)?)?;
+        (start >= HEADER && end <= tree.len()).then_some((start, end))
+    };
+    let (start, end) = bounds(8, 36)
+        .filter(|(s, _)| s.is_multiple_of(4))
+        .ok_or(DtbError::Malformed {
+            what: "structure block's place",
+            at: 8,
+        })?;
+    let (strings_start, strings_end) = bounds(12, 32).ok_or(DtbError::Malformed {
+        what: "strings block's place",
+        at: 12,
+    })?;
+    let block = tree.get(..end).unwrap_or_default();
+    let strings = tree.get(strings_start..strings_end).unwrap_or_default();
+
+    let mut at = start;
+    // For each open node: whether a child of it has begun, after which it has no more properties.
+    let mut open: Vec<bool> = Vec::new();
+    let mut rooted = false;
+    loop {
+        let bad = |what| DtbError::Malformed { what, at };
+        let next = at.saturating_add(4);
+        match word(block, at).ok_or_else(|| bad("structure block's end"))? {
+            NOP => at = next,
+            BEGIN_NODE => {
+                let name = name(block.get(next..)).ok_or_else(|| bad("node name"))?;
+                match open.last_mut() {
+                    Some(children) => *children = true,
+                    None if rooted => return Err(bad("second root")),
+                    None => rooted = true,
+                }
+                if open.is_empty() != name.is_empty() || name.contains('/') {
+                    return Err(bad("node name"));
+                }
+                if open.len() >= MAX_DEPTH {
+                    return Err(DtbError::TooDeep { limit: MAX_DEPTH, at });
+                }
+                open.push(false);
+                at = after(next, name.len().saturating_add(1));
+            }
+            PROP => {
+                if open.last() != Some(&false) {
+                    return Err(bad("property outside its node"));
+                }
+                let len = offset(block, next).ok_or_else(|| bad("property"))?;
+                let nameoff = offset(block, next.saturating_add(4)).ok_or_else(|| bad("property"))?;
+                name(strings.get(nameoff..))
+                    .filter(|n| !n.is_empty())
+                    .ok_or_else(|| bad("property name"))?;
+                let value = next.saturating_add(8);
+                if value.checked_add(len).is_none_or(|e| e > block.len()) {
+                    return Err(bad("property length"));
+                }
+                at = after(value, len);
+            }
+            END_NODE => {
+                open.pop().ok_or_else(|| bad("end of a node"))?;
+                at = next;
+            }
+            END if rooted && open.is_empty() => return Ok(()),
+            _ => return Err(bad("token")),
+        }
+    }
+}
+
+/// Where the next token is after `len` bytes at `start`.
+fn after(start: usize, len: usize) -> usize {
+    start
+        .saturating_add(len)
+        .checked_next_multiple_of(4)
+        .unwrap_or(usize::MAX)
+}

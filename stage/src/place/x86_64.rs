@@ -1,0 +1,130 @@
+//! Where a bzImage and its companions go: Documentation/arch/x86/boot.rst, "64-bit Boot Protocol".
+//!
+//! Given sizes and the free memory; responsible for every rule of the protocol. Nothing here touches bytes.
+
+use super::error::PlaceError;
+use super::hole::{End, Free, Want};
+use super::range::subtract;
+use super::{Span, pages, part, take};
+
+/// Below are the real-mode vectors, the BIOS's data and the trampolines of the next kernel.
+const LOW: Span = Span { start: 0, end: 1 << 20 };
+const FOUR_G: u64 = 1 << 32;
+/// `MAXMEM` of a kernel with 4-level paging, which is what `kexec_load` compares with.
+const MAX: u64 = 1 << 46;
+
+/// What is asked for, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask {
+    /// Of the protected-mode part.
+    pub kernel: u64,
+    /// From the setup header.
+    pub init_size: u64,
+    /// From the setup header.
+    pub pref_address: u64,
+    /// From the setup header.
+    pub alignment: u64,
+    /// From the setup header: xloadflags bit 1.
+    pub above_4g: bool,
+    /// From the setup header; inclusive.
+    pub initrd_addr_max: u64,
+    /// None when there is none.
+    pub initrd: Option<u64>,
+    /// Zero page, command line and setup_data.
+    pub boot_data: u64,
+    /// Of the running kernel.
+    pub page: u64,
+}
+
+/// Where it all goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places {
+    /// What the kernel uses before it knows the memory map; the protected-mode part is at its start.
+    pub kernel: Span,
+    /// To the byte.
+    pub initrd: Option<Span>,
+    /// To the byte.
+    pub boot_data: Span,
+}
+
+/// Finds places in `usable`, and says what is left. The top of memory comes first: the kernel's allocator hands out pages from the other end, and
+/// `kexec_load` gets slow where source and destination pages mix.
+pub(super) fn arrange(ask: &Ask, usable: &[Span]) -> Result<(Places, Free), PlaceError> {
+    let free = Free::new(subtract(usable, &[LOW]));
+    let first = attempt(ask, free.clone(), End::Top);
+    first.or_else(|error| attempt(ask, free, End::Bottom).map_err(|_| error))
+}
+
+fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free), PlaceError> {
+    // boot.rst, xloadflags, XLF_CAN_BE_LOADED_ABOVE_4G: only with this bit may kernel, boot_params, command line and
+    // initrd be above 4 GiB.
+    let limit = if ask.above_4g { MAX } else { FOUR_G };
+
+    // boot.rst, "kernel_alignment": a relocatable kernel is loaded at a multiple of it.
+    // boot.rst, "pref_address": below it the kernel moves itself up, over whatever is there.
+    // boot.rst, "init_size": this much from the load address on is used before the kernel looks at the memory map. The file
+    // may be longer.
+    let room = pages(ask.init_size.max(ask.kernel), ask.page).ok_or(PlaceError::Header {
+        what: "init_size",
+        value: ask.init_size,
+    })?;
+    if !ask.alignment.is_power_of_two() {
+        return Err(PlaceError::Header {
+            what: "kernel_alignment",
+            value: ask.alignment,
+        });
+    }
+    let align = ask.alignment.max(ask.page);
+    let kernel = take(
+        &mut free,
+        "kernel",
+        &Want {
+            end: kernel_end,
+            ..Want::top(room, align).within(Span {
+                start: ask.pref_address.min(limit),
+                end: limit,
+            })
+        },
+    )?;
+
+    // boot.rst, "initrd_addr_max": the initrd's last byte is not above it. With the bit above, ext_ramdisk_image takes
+    // any address.
+    let initrd_limit = if ask.above_4g {
+        MAX
+    } else {
+        ask.initrd_addr_max.saturating_add(1).min(FOUR_G)
+    };
+    let initrd = ask
+        .initrd
+        .map(|len| {
+            part(
+                &mut free,
+                "initrd",
+                len,
+                ask.page,
+                Span {
+                    start: 0,
+                    end: initrd_limit,
+                },
+            )
+        })
+        .transpose()?;
+
+    // boot.rst, "64-bit Boot Protocol": the setup data is outside the kernel's range. So are the page tables, the stack and
+    // the descriptor table of the purgatory, which the kernel takes its first steps with: it gets what is left.
+    let boot_data = part(
+        &mut free,
+        "boot data",
+        ask.boot_data,
+        ask.page,
+        Span { start: 0, end: limit },
+    )?;
+    Ok((
+        Places {
+            kernel,
+            initrd,
+            boot_data,
+        },
+        free,
+    ))
+}
