@@ -1,6 +1,24 @@
 //! Builds Cato for a board and packs the service initramfs.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "host tool: sizes of files that fit in memory; a panic here boots nothing"
+)]
 
 pub mod apt;
+pub mod cpio;
 pub mod cross;
+pub mod list;
 pub mod modules;
+mod pack;
+
+pub use cpio::archive;
+pub use pack::{Added, BUDGET, Compress, Packed, Recipe, Table, check_config, compress, pack};
+
+use std::path::{Path, PathBuf};
+
+/// The checkout this program was built from.
+pub fn workspace() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_owned()
+}

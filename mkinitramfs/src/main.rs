@@ -1,2 +1,86 @@
-//! `cargo mkinitramfs`.
-fn main() {}
+//! `cargo mkinitramfs`: see README.md next to this crate.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use config::Arch;
+use mkinitramfs::list::list;
+use mkinitramfs::{Added, Compress, Recipe, check_config, pack, workspace};
+
+/// Builds Cato for a board and packs the service initramfs.
+#[derive(Debug, Parser)]
+#[command(name = "cargo mkinitramfs", version)]
+struct Options {
+    /// The board: arm64 (aarch64) or x86_64 (amd64)
+    #[arg(long, required_unless_present = "list")]
+    arch: Option<Arch>,
+    /// The boot.toml to pack; one with problems is refused
+    #[arg(long, value_name = "FILE", required_unless_present = "list")]
+    config: Option<PathBuf>,
+    /// The service kernel's modules: lib/modules/VERSION, or a root that holds it
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// A module to pack with all it needs, several times; default: the usual ones for booting from a disk
+    #[arg(long = "module", value_name = "NAME", requires = "modules")]
+    module_names: Vec<String>,
+    /// A file or folder to add, several times; DEST is absolute
+    #[arg(long, value_name = "SRC:DEST")]
+    add: Vec<Added>,
+    /// How the archive is compressed
+    #[arg(long, value_enum, default_value = "zstd")]
+    compress: Compress,
+    /// Where the initramfs is written
+    #[arg(short, long, value_name = "OUT", required_unless_present = "list")]
+    output: Option<PathBuf>,
+    /// Print what is in ARCHIVE, or, without a name, in the initramfs that was just packed
+    #[arg(long, value_name = "ARCHIVE", num_args = 0..=1, default_missing_value = "-")]
+    list: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<()> {
+    let mut out = io::stdout().lock();
+    if let Some(archive) = options.list.as_ref().filter(|a| a.as_os_str() != "-") {
+        let show = || archive.display().to_string();
+        for line in list(&fs::read(archive).with_context(show)?).with_context(show)? {
+            writeln!(out, "{line}")?;
+        }
+        return Ok(());
+    }
+    let (Some(arch), Some(config), Some(output)) = (options.arch, options.config, options.output) else {
+        bail!("--arch, --config and --output are wanted, or --list ARCHIVE");
+    };
+    let config_text = fs::read_to_string(&config).with_context(|| config.display().to_string())?;
+    check_config(&config.display().to_string(), &config_text)?;
+    let recipe = Recipe {
+        arch,
+        config_text,
+        modules: options.modules,
+        module_names: options.module_names,
+        add: options.add,
+        compress: options.compress,
+    };
+    let packed = pack(&workspace(), &recipe)?;
+    fs::write(&output, &packed.bytes).with_context(|| output.display().to_string())?;
+    write!(out, "{}", packed.table)?;
+    if options.list.is_some() {
+        for line in list(&packed.bytes)? {
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}

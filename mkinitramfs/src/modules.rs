@@ -444,10 +444,10 @@ fn find(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
         let (kind, path) = (entry.file_type()?, entry.path());
         if kind.is_dir() {
             find(&path, files)?;
-        } else if let (true, Some(name)) = (kind.is_file(), module_name(&path)) {
-            if let Some(other) = files.insert(name, path.clone()) {
-                bail!("{} and {}: two modules of one name", other.display(), path.display());
-            }
+        } else if let (true, Some(name)) = (kind.is_file(), module_name(&path))
+            && let Some(other) = files.insert(name, path.clone())
+        {
+            bail!("{} and {}: two modules of one name", other.display(), path.display());
         }
     }
     Ok(())

@@ -1,0 +1,539 @@
+//! The initramfs: what is in it, and where.
+//!
+//! Given a recipe; responsible for an archive that boots Cato: `/init`, its config, its modules with their index, the
+//! folders it mounts on. The same recipe and sources give the same bytes.
+
+use std::fmt;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use config::{Arch, Config, Source};
+use goblin::elf::Elf;
+use goblin::elf::program_header::PT_LOAD;
+
+use crate::cpio::{Entry, Node, archive};
+use crate::cross;
+use crate::modules::Tree;
+
+/// What an initramfs is made from.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// The board.
+    pub arch: Arch,
+    /// The text of `boot.toml`.
+    pub config_text: String,
+    /// Where the service kernel's modules are (see [`Tree::open`]); none are packed without.
+    pub modules: Option<PathBuf>,
+    /// The modules wanted; empty means the usual ones for booting from a disk.
+    pub module_names: Vec<String>,
+    /// Further files.
+    pub add: Vec<Added>,
+    /// How the archive is compressed.
+    pub compress: Compress,
+}
+
+/// A file or folder of this machine and its path in the initramfs. Programs get mode 0755, other files 0644.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// Here.
+    pub source: PathBuf,
+    /// There; with a `/` at its end the source's name is appended.
+    pub dest: String,
+}
+
+impl FromStr for Added {
+    type Err = anyhow::Error;
+
+    /// `SRC:DEST`; the last colon separates.
+    fn from_str(text: &str) -> Result<Self> {
+        let (source, dest) = text.rsplit_once(':').context("expected SRC:DEST")?;
+        ensure!(
+            !source.is_empty() && dest.starts_with('/'),
+            "expected SRC:DEST, with an absolute DEST"
+        );
+        Ok(Self {
+            source: source.into(),
+            dest: dest.to_owned(),
+        })
+    }
+}
+
+/// How an archive is compressed. Debian's kernels unpack all three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Compress {
+    /// Small, and quick to unpack.
+    #[default]
+    Zstd,
+    /// For kernels without `CONFIG_RD_ZSTD`.
+    Gzip,
+    /// Not at all.
+    None,
+}
+
+impl fmt::Display for Compress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+            Self::None => "uncompressed",
+        })
+    }
+}
+
+/// Compresses; the same bytes give the same bytes, on one thread.
+///
+/// # Errors
+/// None but the library's, which has none for bytes in memory.
+pub fn compress(bytes: &[u8], how: Compress) -> Result<Vec<u8>> {
+    match how {
+        Compress::None => Ok(bytes.to_vec()),
+        Compress::Gzip => {
+            // No name and no time in the header.
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            encoder.write_all(bytes)?;
+            Ok(encoder.finish()?)
+        }
+        Compress::Zstd => {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 19)?;
+            // 8 MiB, the window that every decoder should have room for (RFC 8878, 3.1.1.1.2).
+            encoder.window_log(23)?;
+            encoder.include_checksum(true)?;
+            encoder.write_all(bytes)?;
+            Ok(encoder.finish()?)
+        }
+    }
+}
+
+/// The largest an initramfs without modules and additions may get, compressed.
+pub const BUDGET: usize = 1024 * 1024;
+
+/// The sizes of what was packed, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// `cato`, stripped, with the blob inside.
+    pub cato: usize,
+    /// What the purgatory takes in memory.
+    pub purgatory: u64,
+    /// Name and size of each module, in load order.
+    pub modules: Vec<(String, usize)>,
+    /// What was added.
+    pub added: usize,
+    /// The archive.
+    pub raw: usize,
+    /// The archive, compressed.
+    pub packed: usize,
+    /// How.
+    pub compress: Compress,
+    /// What the person who packs should know.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, size: usize| writeln!(f, "{size:>12}  {name}");
+        row("cato", self.cato)?;
+        row(
+            "  of it the purgatory, in memory",
+            usize::try_from(self.purgatory).unwrap_or(usize::MAX),
+        )?;
+        for (name, size) in &self.modules {
+            row(&format!("{name}.ko"), *size)?;
+        }
+        if self.added > 0 {
+            row("added files", self.added)?;
+        }
+        row("archive", self.raw)?;
+        row(&format!("initramfs ({})", self.compress), self.packed)?;
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An initramfs.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    /// The file, compressed as the recipe says.
+    pub bytes: Vec<u8>,
+    /// Its sizes.
+    pub table: Table,
+}
+
+/// Builds `cato` and packs it.
+///
+/// # Errors
+/// When the config has problems (the error is their text), a build fails (see [`cross`]), a module or an added file is
+/// missing.
+pub fn pack(workspace: &Path, recipe: &Recipe) -> Result<Packed> {
+    // The quick checks first.
+    let prepared = Prepared::new(recipe)?;
+    let blob = cross::purgatory(workspace, recipe.arch)?;
+    let cato = cross::stage(workspace, recipe.arch)?;
+    let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+    prepared.finish(read(&cato)?, &read(&blob)?)
+}
+
+/// Checks a `boot.toml`.
+///
+/// # Errors
+/// All its problems, as text that names `file`.
+pub fn check_config(file: &str, text: &str) -> Result<Config> {
+    config::parse(text)
+        .map_err(|problems| anyhow::anyhow!("{}", config::render(file, text, &problems).trim_end().to_owned()))
+}
+
+/// A recipe with everything read but the programs.
+struct Prepared<'r> {
+    recipe: &'r Recipe,
+    entries: Vec<Entry>,
+    modules: Vec<(String, usize)>,
+    added: usize,
+    warnings: Vec<String>,
+}
+
+impl<'r> Prepared<'r> {
+    fn new(recipe: &'r Recipe) -> Result<Self> {
+        let config = check_config("boot.toml", &recipe.config_text)?;
+        let mut entries: Vec<_> = ["proc", "sys", "dev", "run", "mnt", "tmp", "lib/modules"]
+            .into_iter()
+            .map(Entry::dir)
+            .collect();
+        entries.push(Entry::char("dev/console", 5, 1));
+        entries.push(Entry::file("etc/cato/boot.toml", recipe.config_text.as_str()));
+        let mut modules = Vec::new();
+        match &recipe.modules {
+            Some(dir) => {
+                let resolved = Tree::open(dir, recipe.arch)?.resolve(&recipe.module_names)?;
+                entries.push(Entry::file("etc/cato/modules", resolved.index.to_string()));
+                for (module, bytes) in resolved.index.modules.iter().zip(resolved.files) {
+                    modules.push((module.name.clone(), bytes.len()));
+                    entries.push(Entry::file(&module.path, bytes));
+                }
+            }
+            None if recipe.module_names.is_empty() => {
+                entries.push(Entry::file(
+                    "etc/cato/modules",
+                    config::modules::Index::default().to_string(),
+                ));
+            }
+            None => bail!(
+                "modules are wanted ({}), but no folder of modules is given",
+                recipe.module_names.join(", ")
+            ),
+        }
+        let own = entries.len();
+        for added in &recipe.add {
+            let mut dest = added.dest.clone();
+            if dest.ends_with('/') {
+                let name = added.source.file_name().and_then(|n| n.to_str());
+                dest.push_str(name.with_context(|| format!("{}: has no name", added.source.display()))?);
+            }
+            // A link on the command line means what it points to.
+            let source = fs::canonicalize(&added.source).with_context(|| added.source.display().to_string())?;
+            add(&source, &dest, &mut entries)?;
+        }
+        let added = entries
+            .iter()
+            .skip(own)
+            .map(|e| {
+                if let Node::File { data, .. } = &e.node {
+                    data.len()
+                } else {
+                    0
+                }
+            })
+            .sum();
+        let warnings = missing(&config, &entries);
+        Ok(Self {
+            recipe,
+            entries,
+            modules,
+            added,
+            warnings,
+        })
+    }
+
+    fn finish(self, cato: Vec<u8>, blob: &[u8]) -> Result<Packed> {
+        let Self {
+            recipe,
+            mut entries,
+            modules,
+            added,
+            mut warnings,
+        } = self;
+        let size = cato.len();
+        entries.push(Entry::program("init", cato));
+        let archive = archive(entries)?;
+        let bytes = compress(&archive, recipe.compress)?;
+        if modules.is_empty() && added == 0 && recipe.compress != Compress::None && bytes.len() > BUDGET {
+            warnings.push(format!(
+                "{} bytes without any module: more than the budget of {BUDGET}",
+                bytes.len()
+            ));
+        }
+        let table = Table {
+            cato: size,
+            purgatory: loaded(blob)?,
+            modules,
+            added,
+            raw: archive.len(),
+            packed: bytes.len(),
+            compress: recipe.compress,
+            warnings,
+        };
+        Ok(Packed { bytes, table })
+    }
+}
+
+/// What an ELF file takes in memory, from the first byte of its segments to the last.
+fn loaded(elf: &[u8]) -> Result<u64> {
+    let elf = Elf::parse(elf).context("purgatory")?;
+    let loads = || elf.program_headers.iter().filter(|p| p.p_type == PT_LOAD);
+    let start = loads()
+        .map(|p| p.p_vaddr)
+        .min()
+        .context("purgatory: no PT_LOAD segment")?;
+    let end = loads()
+        .map(|p| p.p_vaddr.saturating_add(p.p_memsz))
+        .max()
+        .unwrap_or(start);
+    Ok(end.saturating_sub(start))
+}
+
+/// Adds a file, or a folder with all that is in it.
+fn add(source: &Path, dest: &str, entries: &mut Vec<Entry>) -> Result<()> {
+    let show = || source.display().to_string();
+    let meta = fs::symlink_metadata(source).with_context(show)?;
+    let kind = meta.file_type();
+    let node = if kind.is_dir() {
+        let mut names: Vec<_> = fs::read_dir(source)
+            .with_context(show)?
+            .collect::<std::io::Result<_>>()?;
+        names.sort_by_key(fs::DirEntry::file_name);
+        for entry in names {
+            let name = entry.file_name();
+            let name = name
+                .to_str()
+                .with_context(|| format!("{}: not UTF-8", entry.path().display()))?;
+            add(
+                &entry.path(),
+                &format!("{}/{name}", dest.trim_end_matches('/')),
+                entries,
+            )?;
+        }
+        if dest.trim_matches('/').is_empty() {
+            return Ok(());
+        }
+        Node::Dir
+    } else if kind.is_symlink() {
+        let target = fs::read_link(source).with_context(show)?;
+        Node::Link {
+            target: target
+                .to_str()
+                .with_context(|| format!("{}: points to what is not UTF-8", show()))?
+                .to_owned(),
+        }
+    } else if kind.is_file() {
+        let executable = meta.permissions().mode() & 0o111 != 0;
+        Node::File {
+            data: fs::read(source).with_context(show)?,
+            executable,
+        }
+    } else {
+        bail!("{}: neither a file nor a folder nor a link", source.display());
+    };
+    entries.push(Entry {
+        path: dest.to_owned(),
+        node,
+    });
+    Ok(())
+}
+
+/// What boot entries take from the initramfs, but nobody put there.
+fn missing(config: &Config, entries: &[Entry]) -> Vec<String> {
+    let path = |p: &str| {
+        p.split('/')
+            .filter(|x| !x.is_empty() && *x != ".")
+            .collect::<Vec<_>>()
+            .join("/")
+    };
+    let there: Vec<_> = entries.iter().map(|e| path(&e.path)).collect();
+    let mut warnings = Vec::new();
+    for entry in &config.entries {
+        let Source::Initramfs(folder) = &entry.source else {
+            continue;
+        };
+        for file in std::iter::once(&entry.kernel).chain(&entry.initrd).chain(&entry.dtb) {
+            let wanted = path(&format!("{folder}/{file}"));
+            if !there.contains(&wanted) {
+                warnings.push(format!(
+                    "entry {:?} takes /{wanted} from the initramfs, but it is not in it (--add)",
+                    entry.name
+                ));
+            }
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::list::list;
+
+    const CONFIG: &str =
+        "version = 1\norder = [\"a\"]\n[entry.a]\nsource = \"/boot\"\nkernel = \"Image\"\ncmdline = \"x\"\n";
+
+    fn recipe() -> Recipe {
+        Recipe {
+            arch: Arch::X86_64,
+            config_text: CONFIG.to_owned(),
+            modules: None,
+            module_names: vec![],
+            add: vec![],
+            compress: Compress::Zstd,
+        }
+    }
+
+    /// Any ELF file will do for the blob: this test.
+    fn finish(recipe: &Recipe) -> Result<Packed> {
+        let own = fs::read(std::env::current_exe().unwrap()).unwrap();
+        Prepared::new(recipe)?.finish(b"cato".to_vec(), &own)
+    }
+
+    #[test]
+    fn the_layout_is_the_one_the_stage_expects() {
+        let lines = list(&finish(&recipe()).unwrap().bytes).unwrap();
+        let paths: Vec<_> = lines.iter().map(|l| l.path.as_str()).collect();
+        let want = [
+            "dev",
+            "dev/console",
+            "etc",
+            "etc/cato",
+            "etc/cato/boot.toml",
+            "etc/cato/modules",
+            "init",
+            "lib",
+            "lib/modules",
+            "mnt",
+            "proc",
+            "run",
+            "sys",
+            "tmp",
+        ];
+        assert_eq!(paths, want);
+        let init = lines.iter().find(|l| l.path == "init").unwrap();
+        assert_eq!((init.mode, init.size), (0o100_755, 4));
+    }
+
+    #[test]
+    fn every_compression_holds_the_same_and_twice_the_same() {
+        let mut lists = Vec::new();
+        for how in [Compress::Zstd, Compress::Gzip, Compress::None] {
+            let recipe = Recipe {
+                compress: how,
+                ..recipe()
+            };
+            let one = finish(&recipe).unwrap().bytes;
+            assert!(one == finish(&recipe).unwrap().bytes, "{how}");
+            lists.push(list(&one).unwrap());
+        }
+        assert_eq!(lists[0], lists[1]);
+        assert_eq!(lists[0], lists[2]);
+    }
+
+    #[test]
+    fn zstd_windows_are_ones_the_kernel_has_room_for() {
+        // 20 MiB that compress badly: the encoder would like a longer window.
+        let mut x = 1u32;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            x.to_le_bytes()[3]
+        })
+        .take(9 << 20)
+        .collect();
+        let packed = compress(&bytes, Compress::Zstd).unwrap();
+        let mut decoder = zstd::Decoder::new(packed.as_slice()).unwrap();
+        decoder.window_log_max(23).unwrap();
+        let mut back = Vec::new();
+        std::io::Read::read_to_end(&mut decoder, &mut back).unwrap();
+        assert!(back == bytes);
+    }
+
+    #[test]
+    fn added_files_keep_whether_they_are_programs() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("boot/sub")).unwrap();
+        fs::write(dir.path().join("boot/Image"), "kernel").unwrap();
+        fs::write(dir.path().join("boot/sub/tool"), "tool").unwrap();
+        fs::set_permissions(dir.path().join("boot/sub/tool"), fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink("tool", dir.path().join("boot/sub/link")).unwrap();
+        let add = vec![
+            Added {
+                source: dir.path().join("boot"),
+                dest: "/boot".into(),
+            },
+            Added {
+                source: dir.path().join("boot/Image"),
+                dest: "/other/".into(),
+            },
+        ];
+        let packed = finish(&Recipe { add, ..recipe() }).unwrap();
+        assert!(packed.table.warnings.is_empty());
+        assert_eq!(packed.table.added, 16);
+        let lines = list(&packed.bytes).unwrap();
+        let mode = |path: &str| lines.iter().find(|l| l.path == path).map(|l| l.mode);
+        assert_eq!(mode("boot/Image"), Some(0o100_644));
+        assert_eq!(mode("boot/sub/tool"), Some(0o100_755));
+        assert_eq!(mode("boot/sub/link"), Some(0o120_777));
+        assert_eq!(mode("other/Image"), Some(0o100_644));
+    }
+
+    #[test]
+    fn a_file_that_an_entry_wants_and_nobody_adds_is_a_warning() {
+        let table = finish(&recipe()).unwrap().table;
+        assert!(table.warnings[0].contains("/boot/Image"), "{table}");
+    }
+
+    #[test]
+    fn a_wrong_config_is_refused_with_its_place() {
+        let recipe = Recipe {
+            config_text: CONFIG.replace("kernel", "kernl"),
+            ..recipe()
+        };
+        let error = finish(&recipe).unwrap_err().to_string();
+        assert!(error.contains("boot.toml") && error.contains("kernl"), "{error}");
+    }
+
+    #[test]
+    fn adding_over_init_is_refused() {
+        let add = vec![Added {
+            source: std::env::current_exe().unwrap(),
+            dest: "/init".into(),
+        }];
+        assert!(
+            finish(&Recipe { add, ..recipe() })
+                .unwrap_err()
+                .to_string()
+                .contains("twice")
+        );
+    }
+
+    #[test]
+    fn src_and_dest() {
+        let added: Added = "a:b:/c".parse().unwrap();
+        assert_eq!(
+            added,
+            Added {
+                source: "a:b".into(),
+                dest: "/c".into()
+            }
+        );
+        assert!("a".parse::<Added>().is_err() && "a:b".parse::<Added>().is_err());
+    }
+}
