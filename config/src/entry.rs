@@ -126,7 +126,8 @@ fn one_or_many<'i, T>(
 }
 
 fn digests(value: &Value<'_>, entry: &Table<'_, '_>, problems: &mut Problems) -> Option<WantedDigests> {
-    let table = Table::of(value, "sha256", Place::Sha256, problems)?;
+    let table = problems.table("sha256", value)?;
+    let table = Table::new(table, value.span(), Place::Sha256, "`sha256`");
     table.refuse_unknown(problems);
     let kernel = match table.get("kernel") {
         None => Some(None),
@@ -197,7 +198,7 @@ fn initrd_digests(
         problems.bad(
             value.span(),
             "more digests than initrds".to_owned(),
-            format!("{} digests, {count} files in `initrd`", digests.len()),
+            format!("{} here, {count} in `initrd`", digests.len()),
             None,
         );
         return None;

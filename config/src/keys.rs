@@ -79,14 +79,15 @@ impl Place {
 
     /// What to tell somebody who wrote `key` here.
     pub(crate) fn advice(self, key: &str) -> String {
-        let known = |wanted: &&str| self.keys().contains(wanted);
         let alias = ALIASES
             .iter()
             .find(|(other, _)| key.eq_ignore_ascii_case(other))
             .map(|(_, ours)| *ours);
-        if let Some(meant) = nearest(key, self.keys().iter().copied()).or(alias.filter(known)) {
+        let here = alias.filter(|ours| self.keys().contains(ours));
+        if let Some(meant) = nearest(key, self.keys().iter().copied()).or(here) {
             return format!("did you mean `{meant}`?");
         }
+        let key = alias.unwrap_or(key);
         if let Some(home) = Self::ALL.into_iter().find(|place| place.keys().contains(&key)) {
             return format!("`{key}` belongs in {}", home.described());
         }
@@ -145,6 +146,7 @@ mod tests {
     fn advice_knows_other_loaders_words_and_other_tables_keys() {
         assert_eq!(Place::Entry.advice("initramfs"), "did you mean `initrd`?");
         assert_eq!(Place::Entry.advice("countdown"), "`countdown` belongs in `[console]`");
+        assert_eq!(Place::Root.advice("timeout"), "`countdown` belongs in `[console]`");
         assert_eq!(Place::Console.advice("zzzzz"), "known keys here: `countdown`, `retry`");
     }
 }

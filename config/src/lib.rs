@@ -13,6 +13,7 @@ pub mod modules;
 mod parse;
 mod reader;
 mod render;
+mod syntax;
 mod value;
 
 pub use arch::{Arch, UnknownArch};

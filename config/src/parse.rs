@@ -8,12 +8,13 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Error as TomlError};
+use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{BYTE_ORDER_MARK, quoted};
 use crate::entry;
 use crate::keys::{Place, nearest};
-use crate::reader::{Problems, Table};
+use crate::reader::{Problems, Table, in_file_order};
+use crate::syntax;
 use crate::value;
 use crate::{Config, Console, Diagnostic, Entry, Kind};
 
@@ -88,39 +89,18 @@ fn read(text: &str, problems: &mut Problems) -> Option<Config> {
         problems.push(too_long(text.len()));
         return None;
     }
-    let (document, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        problems.push(syntax(text, error));
-    }
+    let mut config = None;
     let mut semantic = Problems::default();
-    let config = root(text, document.get_ref(), &mut semantic);
+    let (sound, bare_keys) = syntax::without_bare_keys(text);
+    problems.extend(bare_keys);
+    for piece in syntax::pieces(&sound) {
+        problems.extend(syntax::problems(text, &piece));
+        let mut found = Problems::default();
+        config = root(text, piece.document.get_ref(), &mut found);
+        semantic.extend(piece.in_place(found.into_list()));
+    }
     problems.add_semantic(text, semantic);
     config
-}
-
-/// One problem of the TOML parser in our form: `X, expected Y` becomes message and label.
-fn syntax(text: &str, error: &TomlError) -> Diagnostic {
-    let (message, expected) = match error.message().split_once(", expected ") {
-        Some((message, "nothing")) => (message, String::new()),
-        Some((message, expected)) => (message, format!("expected {expected}")),
-        None => (error.message(), String::new()),
-    };
-    let span = error.span().unwrap_or(text.len()..text.len());
-    let marked = text.get(span.clone()).unwrap_or_default();
-    let (message, help) = match message {
-        "duplicate key" => (
-            format!("duplicate key {}", quoted(marked)),
-            Some("each key and each table may be there once"),
-        ),
-        _ => (message.to_owned(), None),
-    };
-    Diagnostic {
-        kind: Kind::Syntax,
-        message,
-        span,
-        label: expected,
-        help: help.map(str::to_owned),
-    }
 }
 
 /// Where to say that something is missing from the file as a whole: at its first line that says anything.
@@ -187,7 +167,8 @@ fn version(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<()> 
 }
 
 fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Console> {
-    let table = Table::of(value, "console", Place::Console, problems)?;
+    let table = problems.table("console", value)?;
+    let table = Table::new(table, value.span(), Place::Console, "`[console]`");
     table.refuse_unknown(problems);
     let countdown = seconds(&table, "countdown", &COUNTDOWN, problems);
     let retry = seconds(&table, "retry", &RETRY, problems);
@@ -220,11 +201,11 @@ fn entries<'d>(root: &Table<'d, '_>, problems: &mut Problems) -> Vec<(&'d str, O
     let Some(value) = root.required("entry", "[entry.NAME] with `source` and `kernel`", problems) else {
         return Vec::new();
     };
-    let Some(table) = Table::of(value, "entry", Place::Root, problems) else {
+    let Some(table) = problems.table("entry", value) else {
         return Vec::new();
     };
     let mut entries = Vec::new();
-    for (name, value) in table.in_file_order() {
+    for (name, value) in in_file_order(table) {
         let text: &str = name.get_ref();
         let valid = problems.check(name.span(), value::entry_name(text)).is_some();
         let entry = entry::read(text, value, problems).filter(|_| valid);

@@ -17,6 +17,9 @@ use crate::{Diagnostic, Kind};
 /// More than this are counted but not listed: nobody reads them, and a console is slow.
 const MAX_LISTED: usize = 100;
 
+const INTEGER: &str = "an integer";
+const BOOLEAN: &str = "true or false";
+
 /// A value with its place.
 pub(crate) type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -29,6 +32,14 @@ pub(crate) struct Problems {
 impl Problems {
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
         self.list.push(diagnostic);
+    }
+
+    pub(crate) fn extend(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
+        self.list.extend(diagnostics);
+    }
+
+    pub(crate) fn into_list(self) -> Vec<Diagnostic> {
+        self.list
     }
 
     /// A value that can't be used.
@@ -61,16 +72,17 @@ impl Problems {
 
     /// A value of the wrong type. `wanted` has its article.
     pub(crate) fn wrong_type(&mut self, key: &str, wanted: &str, found: &Value<'_>) {
-        let help = match found.get_ref() {
-            DeValue::String(text) if wanted.starts_with("an integer") && text.parse::<i64>().is_ok() => {
+        let help = match (key, found.get_ref()) {
+            ("order", DeValue::String(name)) => Some(format!("order = [{:?}]", clipped(name))),
+            ("entry", DeValue::Array(_)) => Some("give each entry its name: [entry.NAME]".to_owned()),
+            ("sha256", DeValue::String(_)) => Some("say of which file: sha256 = { kernel = \"…\" }".to_owned()),
+            (_, DeValue::String(text)) if wanted == INTEGER && text.parse::<i64>().is_ok() => {
+                Some(format!("without quotes: {}", clipped(text)))
+            }
+            (_, DeValue::String(text)) if wanted == BOOLEAN && text.parse::<bool>().is_ok() => {
                 Some(format!("without quotes: {text}"))
             }
-            DeValue::String(text) if wanted.contains("true") && text.parse::<bool>().is_ok() => {
-                Some(format!("without quotes: {text}"))
-            }
-            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) if wanted.starts_with("a string") => {
-                Some("put it between quotes".to_owned())
-            }
+            (_, DeValue::Integer(_)) if wanted.starts_with("a string") => Some("put it between quotes".to_owned()),
             _ => None,
         };
         self.push(Diagnostic {
@@ -92,12 +104,12 @@ impl Problems {
 
     /// An integer; one that no `i64` holds becomes the largest, which is out of every range here.
     pub(crate) fn integer(&mut self, key: &str, value: &Value<'_>) -> Option<i64> {
-        let found = self.typed(key, "an integer", value, value.get_ref().as_integer())?;
+        let found = self.typed(key, INTEGER, value, value.get_ref().as_integer())?;
         Some(i64::from_str_radix(found.as_str(), found.radix()).unwrap_or(i64::MAX))
     }
 
     pub(crate) fn boolean(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {
-        self.typed(key, "true or false", value, value.get_ref().as_bool())
+        self.typed(key, BOOLEAN, value, value.get_ref().as_bool())
     }
 
     pub(crate) fn string<'d>(&mut self, key: &str, wanted: &str, value: &'d Value<'_>) -> Option<&'d str> {
@@ -157,6 +169,11 @@ fn line_start(text: &str, offset: usize) -> usize {
     before.rfind('\n').map_or(0, |newline| newline.saturating_add(1))
 }
 
+/// As much of `text` as belongs into a message.
+fn clipped(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
 fn type_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -167,6 +184,13 @@ fn type_of(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }
+}
+
+/// The keys of a table, in the order in which the file has them.
+pub(crate) fn in_file_order<'d, 'i>(table: &'d DeTable<'i>) -> Vec<(&'d Spanned<DeString<'i>>, &'d Value<'i>)> {
+    let mut all: Vec<_> = table.iter().collect();
+    all.sort_by_key(|(key, _)| key.span().start);
+    all
 }
 
 /// A table whose keys are known.
@@ -188,13 +212,6 @@ impl<'d, 'i> Table<'d, 'i> {
         }
     }
 
-    /// The table that is the value of `name`.
-    pub(crate) fn of(value: &'d Value<'i>, name: &'d str, place: Place, problems: &mut Problems) -> Option<Self> {
-        problems
-            .table(name, value)
-            .map(|table| Self::new(table, value.span(), place, name))
-    }
-
     pub(crate) fn get(&self, key: &str) -> Option<&'d Value<'i>> {
         self.keys.get(key)
     }
@@ -212,12 +229,6 @@ impl<'d, 'i> Table<'d, 'i> {
             });
         }
         value
-    }
-
-    pub(crate) fn in_file_order(&self) -> Vec<(&'d Spanned<DeString<'i>>, &'d Value<'i>)> {
-        let mut all: Vec<_> = self.keys.iter().collect();
-        all.sort_by_key(|(key, _)| key.span().start);
-        all
     }
 
     /// Complains about every key the table should not have.

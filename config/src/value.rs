@@ -50,12 +50,15 @@ const TAGS: [&str; 4] = ["PARTLABEL", "PARTUUID", "LABEL", "UUID"];
 const SOURCE_HELP: &str =
     "a source is PARTLABEL=, PARTUUID=, LABEL= or UUID= and a value, or an absolute path in the initramfs";
 
+/// What to tell somebody whose backslash was taken for an escape.
+pub(crate) const BACKSLASH_HELP: &str = "a backslash is special in \"…\"; between '…' it is an ordinary character";
+
 /// The name in `[entry.NAME]`.
 pub(crate) fn entry_name(name: &str) -> Result<(), Fault> {
     let help = "a name is 1 to 32 characters of A-Z a-z 0-9 . _ -";
     let fault = |label: &str| Err(Fault::new(format!("{} can't name an entry", quoted(name)), label).help(help));
     if name.is_empty() {
-        return fault("empty");
+        return Err(Fault::new("an entry needs a name", "empty").help(help));
     }
     if let Some(bad) = name
         .chars()
@@ -108,10 +111,14 @@ fn no_control(what: &str, text: &str) -> Result<(), Fault> {
         other => format!("the control character U+{:04X}", u32::from(other)),
     };
     let nth = at.saturating_add(1);
-    Err(Fault::new(
+    let fault = Fault::new(
         format!("the {what} contains {name}"),
         format!("character {nth} of the value"),
-    ))
+    );
+    Err(match bad {
+        '\u{8}' | '\u{c}' | '\t' => fault.help(BACKSLASH_HELP),
+        _ => fault,
+    })
 }
 
 /// `check`.
@@ -211,6 +218,9 @@ pub(crate) fn source(text: &str) -> Result<Source, Fault> {
     }
     if text.starts_with('/') {
         return Ok(Source::Initramfs(format!("/{}", components(text)?)));
+    }
+    if text.is_empty() {
+        return Err(Fault::new("the source is empty", "names neither a disk nor a folder").help(SOURCE_HELP));
     }
     let Some((tag, value)) = text.split_once('=') else {
         return Err(Fault::new(
