@@ -14,7 +14,7 @@ use crate::keys::Place;
 use crate::value::Fault;
 use crate::{Diagnostic, Kind};
 
-/// More than this are counted but not listed: nobody reads them, and a console is slow.
+/// More than this are not listed: nobody reads them, and a console is slow.
 const MAX_LISTED: usize = 100;
 
 const INTEGER: &str = "an integer";
@@ -148,13 +148,12 @@ impl Problems {
         self.list
             .sort_by(|a, b| (a.span.start, a.kind, &a.message).cmp(&(b.span.start, b.kind, &b.message)));
         self.list.dedup_by(|a, b| a.span == b.span && a.message == b.message);
-        let left = self.list.len().saturating_sub(MAX_LISTED);
-        self.list.truncate(MAX_LISTED);
-        if left > 0 {
+        if self.list.len() > MAX_LISTED {
+            self.list.truncate(MAX_LISTED);
             let end = self.list.last().map_or(0, |last| last.span.end);
             self.list.push(Diagnostic {
                 kind: Kind::TooMany,
-                message: format!("{left} more problems are not listed"),
+                message: "there are more problems, which are not listed".to_owned(),
                 span: end..end,
                 label: String::new(),
                 help: None,

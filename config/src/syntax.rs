@@ -16,6 +16,9 @@ use crate::{Diagnostic, Kind};
 /// More unclosed brackets than this are not looked for: each one costs another reading of the rest.
 const MAX_PIECES: usize = 16;
 
+/// More errors than this are not looked at: each one costs a look at its line, which may be long.
+const MAX_ERRORS: usize = 1000;
+
 /// A part of the text that was read for itself; mostly the whole.
 #[derive(Debug)]
 pub(crate) struct Piece<'i> {
@@ -50,7 +53,8 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
 }
 
 fn read(text: &str, start: usize) -> Piece<'_> {
-    let (document, errors) = DeTable::parse_recoverable(text);
+    let (document, mut errors) = DeTable::parse_recoverable(text);
+    errors.truncate(MAX_ERRORS);
     Piece {
         document,
         errors,
