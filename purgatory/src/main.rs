@@ -1,6 +1,11 @@
 //! The blob. On a host it is a program that says so; its CPU digests are tested there.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[cfg(any(target_os = "none", test))]
+mod arch;
+#[cfg(target_os = "none")]
+mod run;
+
 #[cfg(not(target_os = "none"))]
 fn main() {
     eprintln!("the purgatory runs only between two kernels");

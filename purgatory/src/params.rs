@@ -219,10 +219,6 @@ pub struct Record {
 pub const FAILURE_NONE: u32 = 0;
 /// `Record::failure`: a region does not have its digest.
 pub const FAILURE_REGION: u32 = 1;
-/// `Record::failure`: the parameter block itself does not have its digest.
-pub const FAILURE_TABLE: u32 = 2;
-/// `Record::failure`: the CPU took an exception.
-pub const FAILURE_FAULT: u32 = 3;
 
 /// Offset of [`Params::version`], for `entry.S`.
 pub const VERSION_AT: usize = offset_of!(Params, version);

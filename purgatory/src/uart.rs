@@ -56,6 +56,7 @@ impl<B: Bus> Console<B> {
     }
 
     /// Prints `text`; a line feed gets its carriage return.
+    #[inline(never)]
     pub fn text(&mut self, text: &str) -> &mut Self {
         for byte in text.bytes() {
             if byte == b'\n' {
@@ -67,6 +68,7 @@ impl<B: Bus> Console<B> {
     }
 
     /// Prints `value` in decimal.
+    #[inline(never)]
     pub fn decimal(&mut self, value: u64) -> &mut Self {
         let mut digits = [0_u8; 20];
         let mut rest = value;
@@ -86,6 +88,7 @@ impl<B: Bus> Console<B> {
     }
 
     /// Prints `value` as `0x…` without leading zeros.
+    #[inline(never)]
     pub fn hex(&mut self, value: u64) -> &mut Self {
         self.text("0x");
         let nibbles = (67_u32.saturating_sub(value.leading_zeros()) / 4).max(1);
@@ -96,6 +99,7 @@ impl<B: Bus> Console<B> {
     }
 
     /// Prints the first two bytes as four digits, and two dots for the rest.
+    #[inline(never)]
     pub fn digest(&mut self, digest: &[u8; 32]) -> &mut Self {
         for byte in digest.iter().take(2) {
             self.send(low_digit(u64::from(byte >> 4)));
@@ -113,6 +117,7 @@ impl<B: Bus> Console<B> {
         }
     }
 
+    #[inline(never)]
     fn send(&mut self, byte: u8) {
         match self.kind {
             UartKind::None => return,
