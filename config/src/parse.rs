@@ -49,7 +49,7 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<Config, Vec<Diagnostic>> {
     }
     let mut problems = Problems::default();
     if bytes.len() > MAX_BYTES {
-        problems.push(too_long(bytes.len()));
+        problems.push(too_long());
         return problems.finish(None);
     }
     let (mut offset, mut in_text) = (0_usize, 0_usize);
@@ -74,10 +74,10 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<Config, Vec<Diagnostic>> {
     problems.finish(config)
 }
 
-fn too_long(length: usize) -> Diagnostic {
+fn too_long() -> Diagnostic {
     Diagnostic {
         kind: Kind::Size,
-        message: format!("the file is too long: {length} bytes, {MAX_BYTES} at most"),
+        message: format!("the file is too long: more than {MAX_BYTES} bytes"),
         span: 0..0,
         label: String::new(),
         help: None,
@@ -86,7 +86,7 @@ fn too_long(length: usize) -> Diagnostic {
 
 fn read(text: &str, problems: &mut Problems) -> Option<Config> {
     if text.len() > MAX_BYTES {
-        problems.push(too_long(text.len()));
+        problems.push(too_long());
         return None;
     }
     let mut config = None;

@@ -5,6 +5,7 @@
 //! &str → Config → Vec<Volume> → Choice → Budget → Arena → Payload → Verified<Payload> → Layout → !
 //! ```
 
+pub mod cli;
 pub mod load;
 pub mod place;
 pub mod probe;

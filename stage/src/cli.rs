@@ -1,0 +1,106 @@
+//! `cato` called by name, as a tool on any Linux.
+//!
+//! Given the arguments; responsible for what is said on which stream and for the exit code: 0 for yes, 1 for no,
+//! 2 for arguments that make no sense.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cato check FILE     say whether FILE is a valid boot.toml: exit 0, or 1 and every problem on stderr
+       cato --help         this text
+       cato --version      the version and the architecture
+";
+
+/// What a command ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Yes = 0,
+    No = 1,
+    Misused = 2,
+}
+
+/// Runs the command that `arguments`, without the program's own name, ask for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Nobody is left to tell when stdout or stderr is closed; the exit code is still right.
+    let outcome = execute(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock());
+    ExitCode::from(outcome.unwrap_or(Outcome::No) as u8)
+}
+
+fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -> io::Result<Outcome> {
+    let words: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+    match words.as_slice() {
+        [word, ..] if *word == "--help" || *word == "-h" => {
+            out.write_all(USAGE.as_bytes())?;
+            Ok(Outcome::Yes)
+        }
+        [word, ..] if *word == "--version" || *word == "-V" => {
+            writeln!(out, "cato {} ({})", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)?;
+            Ok(Outcome::Yes)
+        }
+        [command, file] if *command == "check" && !is_option(file) => check(Path::new(file), out, err),
+        [command, rest @ ..] if *command == "check" => match rest {
+            [] => misused(err, "check: no FILE given"),
+            [option] => misused(err, &format!("check: unknown option `{}`", option.display())),
+            _ => misused(err, "check: more than one FILE given"),
+        },
+        [] => misused(err, "no command given"),
+        [word, ..] if is_option(word) => misused(err, &format!("unknown option `{}`", word.display())),
+        [word, ..] => misused(err, &format!("unknown command `{}`", word.display())),
+    }
+}
+
+fn is_option(word: &OsStr) -> bool {
+    word.as_encoded_bytes().starts_with(b"-")
+}
+
+fn misused(err: &mut impl Write, why: &str) -> io::Result<Outcome> {
+    write!(err, "cato: {why}\n{USAGE}")?;
+    Ok(Outcome::Misused)
+}
+
+/// `cato check FILE`.
+fn check(path: &Path, out: &mut impl Write, err: &mut impl Write) -> io::Result<Outcome> {
+    let name = path.display();
+    let bytes = match read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            writeln!(err, "error: {name}: {error}")?;
+            return Ok(Outcome::No);
+        }
+    };
+    match config::parse_bytes(&bytes) {
+        Ok(config) => {
+            let count = config.entries.len();
+            writeln!(
+                out,
+                "{name}: ok, {count} {}",
+                if count == 1 { "entry" } else { "entries" }
+            )?;
+            Ok(Outcome::Yes)
+        }
+        Err(problems) => {
+            let text = String::from_utf8_lossy(&bytes);
+            err.write_all(config::render(&name.to_string(), &text, &problems).as_bytes())?;
+            let count = problems.len();
+            writeln!(
+                err,
+                "\n{name}: {count} {}",
+                if count == 1 { "problem" } else { "problems" }
+            )?;
+            Ok(Outcome::No)
+        }
+    }
+}
+
+/// The file, up to one byte more than a configuration may have, so that a device or a log file ends too.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(config::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

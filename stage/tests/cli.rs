@@ -1,0 +1,144 @@
+//! `cato` as a command: what it prints where, and its exit codes.
+
+#![expect(clippy::unwrap_used, reason = "test helpers")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+const GOOD: &str = "version = 1\norder = [\"a\"]\n\n[entry.a]\nsource = \"PARTLABEL=boot-a\"\nkernel = \"Image\"\n";
+
+fn cato(arguments: &[&OsStr]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_cato"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    (
+        status.code().unwrap(),
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    )
+}
+
+fn words(words: &[&str]) -> (i32, String, String) {
+    cato(&words.iter().map(OsStr::new).collect::<Vec<_>>())
+}
+
+/// A folder and the path of a `boot.toml` with `text` in it.
+fn file(text: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("boot.toml");
+    fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn a_good_file_is_ok() {
+    let (_folder, path) = file(GOOD.as_bytes());
+    let name = path.to_str().unwrap();
+    assert_eq!(
+        words(&["check", name]),
+        (0, format!("{name}: ok, 1 entry\n"), String::new())
+    );
+}
+
+#[test]
+fn the_example_of_the_manual_is_ok() {
+    let name = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/boot.toml");
+    assert_eq!(
+        words(&["check", name]),
+        (0, format!("{name}: ok, 3 entries\n"), String::new())
+    );
+}
+
+#[test]
+fn every_problem_of_a_bad_file_is_on_stderr_with_its_place() {
+    let (_folder, path) = file(
+        GOOD.replace("kernel", "kernl")
+            .replace("version = 1", "version = 2")
+            .as_bytes(),
+    );
+    let name = path.to_str().unwrap();
+    let (code, out, err) = words(&["check", name]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    for line in [
+        &format!("{name}:1:11"),
+        &format!("{name}:4:1"),
+        &format!("{name}:6:1"),
+        "6 | kernl = \"Image\"",
+        "  = help: did you mean `kernel`?",
+        &format!("{name}: 3 problems"),
+    ] {
+        assert!(
+            err.lines().any(|found| found.trim_start_matches(" --> ") == line),
+            "no {line:?} in\n{err}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_text_or_no_file_is_said() {
+    let (folder, path) = file(b"version = \xff\n");
+    let (code, out, err) = words(&["check", path.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.contains("byte 0xff at offset 10") && err.contains("boot.toml:1:11"),
+        "{err}"
+    );
+
+    let (code, _, err) = words(&["check", folder.path().join("none").to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(
+        err.starts_with("error: ") && err.contains("none: No such file"),
+        "{err}"
+    );
+
+    let (code, _, err) = words(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(err.contains("directory"), "{err}");
+
+    let (code, _, err) = words(&["check", "/dev/zero"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("too long"), "{err}");
+}
+
+#[test]
+fn a_name_need_not_be_utf_8() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(OsStr::from_bytes(b"b\xfft.toml"));
+    fs::write(&path, GOOD).unwrap();
+    let (code, out, _) = cato(&[OsStr::new("check"), path.as_os_str()]);
+    assert_eq!(code, 0);
+    assert!(out.ends_with("b\u{fffd}t.toml: ok, 1 entry\n"), "{out}");
+}
+
+#[test]
+fn help_and_version_are_on_stdout() {
+    let (code, out, err) = words(&["--help"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("usage: cato check FILE"), "{out}");
+    let (code, out, err) = words(&["--version"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with(concat!("cato ", env!("CARGO_PKG_VERSION"))), "{out}");
+}
+
+#[test]
+fn arguments_without_a_sense_give_2_and_the_usage() {
+    for (arguments, why) in [
+        (&[][..], "no command given"),
+        (&["chek", "x"][..], "unknown command `chek`"),
+        (&["check"][..], "check: no FILE given"),
+        (&["check", "--all"][..], "check: unknown option `--all`"),
+        (&["check", "a", "b"][..], "check: more than one FILE given"),
+        (&["--verbose"][..], "unknown option `--verbose`"),
+    ] {
+        let (code, out, err) = words(arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
+        assert!(
+            err.starts_with(&format!("cato: {why}\nusage: ")),
+            "{arguments:?}: {err}"
+        );
+    }
+}
