@@ -11,6 +11,7 @@ pub mod cross;
 pub mod list;
 pub mod modules;
 mod pack;
+pub mod repro;
 
 pub use cpio::archive;
 pub use pack::{Added, BUDGET, Compress, Packed, Recipe, Table, check_config, compress, pack};
