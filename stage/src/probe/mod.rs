@@ -7,6 +7,7 @@
 pub mod blocks;
 pub mod devices;
 pub mod gpt;
+mod machine;
 mod search;
 pub mod superblock;
 pub mod uevent;
@@ -22,6 +23,7 @@ use config::Source;
 use config::modules::Index;
 use nix::errno::Errno;
 
+pub use self::machine::{MachineError, machine};
 use crate::sys::block::set_read_only;
 use crate::sys::module::{self, ModuleError};
 use crate::sys::mount::Mounted;

@@ -5,3 +5,4 @@ pub mod child;
 pub mod module;
 pub mod mount;
 pub mod netlink;
+pub mod random;

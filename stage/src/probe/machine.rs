@@ -1,0 +1,332 @@
+//! The running machine → [`Machine`], plain data for the placement.
+//!
+//! Given a root folder with `proc` and `sys` in it (`/` in real life); responsible for reading every fact from where the kernel keeps it
+//! true, and for leaving out what is not there. Nothing in here waits.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use config::Arch;
+
+use crate::place::dtb::{self, DtbError};
+use crate::place::memmap::{self, MemoryMapError};
+use crate::place::range::{normalise, subtract};
+use crate::place::{Conduit, EfiInfo, Machine, MemoryMap, Span, cmdline};
+use crate::sys::random;
+
+mod console;
+
+/// Why the machine is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// Neither of the two.
+    #[error("this machine is a {}, and Cato boots arm64 and x86_64", std::env::consts::ARCH)]
+    Arch,
+    /// A file without which nothing can be placed.
+    #[error("{path}: {cause}")]
+    Read {
+        /// Which.
+        path: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// It could not be understood.
+    #[error(transparent)]
+    Memory(#[from] MemoryMapError),
+    /// `kexec_load` takes half of it, so it has to be known.
+    #[error("/proc/meminfo has no MemTotal in kB")]
+    MemTotal,
+    /// The running tree is not one.
+    #[error("/sys/firmware/fdt: the device tree {_0}")]
+    Fdt(#[from] DtbError),
+    /// `sysconf(_SC_PAGESIZE)`
+    #[error("the page size is not known")]
+    PageSize,
+}
+
+/// Reads the running machine under `root`.
+///
+/// # Errors
+/// [`MachineError`]
+pub fn machine(root: &Path) -> Result<Machine, MachineError> {
+    read(root, Arch::running().ok_or(MachineError::Arch)?)
+}
+
+/// Reads a machine of that architecture under `root`.
+fn read(root: &Path, arch: Arch) -> Result<Machine, MachineError> {
+    let files = Files { root };
+    let page_size = page_size()?;
+    let iomem = memmap::iomem(&files.must("/proc/iomem")?)?;
+    let meminfo = files.must("/proc/meminfo")?;
+    let total = mem_total(&meminfo).ok_or(MachineError::MemTotal)?;
+    let cmdline = files.text("/proc/cmdline").unwrap_or_default().trim_end().to_owned();
+    let cpuinfo = files.text("/proc/cpuinfo").unwrap_or_default();
+    let mut machine = Machine {
+        arch,
+        memory: MemoryMap {
+            usable: iomem.usable,
+            firmware: Vec::new(),
+            ram: iomem.ram,
+            total,
+        },
+        page_size,
+        granules: vec![page_size],
+        la57: false,
+        boot_params: None,
+        rsdp: None,
+        efi: None,
+        fdt: None,
+        psci: None,
+        uart: console::uart(&files, &cmdline),
+        seed: seed(),
+        ticks_per_ms: None,
+        cmdline,
+        live_lpis: false,
+    };
+    match arch {
+        Arch::Arm64 => arm64(&files, &mut machine)?,
+        Arch::X86_64 => x86_64(&files, &mut machine, &cpuinfo),
+    }
+    // Whole pages only: kexec_load takes no other.
+    machine.memory.usable = whole_pages(&machine.memory.usable, page_size);
+    Ok(machine)
+}
+
+fn arm64(files: &Files<'_>, machine: &mut Machine) -> Result<(), MachineError> {
+    machine.fdt = files.bytes("/sys/firmware/fdt");
+    machine.granules = granules(files, machine.page_size);
+    let facts = machine.fdt.as_deref().map(dtb::facts).transpose()?.unwrap_or_default();
+    machine.memory.usable = subtract(&machine.memory.usable, &facts.reserved);
+    machine.psci = facts.psci.or_else(|| {
+        files
+            .bytes("/sys/firmware/acpi/tables/FACP")
+            .as_deref()
+            .and_then(fadt_conduit)
+    });
+    // With EFI the running kernel's LPI tables are in a list that the next one finds (LINUX_EFI_MEMRESERVE), and
+    // reserved in /proc/iomem.
+    machine.live_lpis = facts.its && !facts.efi && !is_on(&machine.cmdline, "irqchip.gicv3_nolpi");
+    Ok(())
+}
+
+/// What is known of the page sizes the CPU can use. User space does not get to see TGran4, TGran16 and TGran64 of ID_AA64MMFR0_EL1. The
+/// running kernel's size works, and 4 KiB is missing from no core that Linux runs on; every Armv8-A core that Arm designed has
+/// 64 KiB, too.
+fn granules(files: &Files<'_>, page_size: u64) -> Vec<u64> {
+    const ARM_LTD: u64 = 0x41;
+    let midr = files
+        .text("/sys/devices/system/cpu/cpu0/regs/identification/midr_el1")
+        .and_then(|t| hex(&t));
+    let by_arm = midr.is_some_and(|m| m >> 24 == ARM_LTD);
+    let mut sizes = vec![4096, page_size];
+    if by_arm {
+        sizes.push(65536);
+    }
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+/// `ARM_BOOT_ARCH` of the FADT (ACPI 6.5, 5.2.9.4): bit 0 says PSCI is there, bit 1 that it is called by HVC.
+fn fadt_conduit(fadt: &[u8]) -> Option<Conduit> {
+    let flags = u16::from_le_bytes(*fadt.get(129..)?.first_chunk()?);
+    (flags & 1 != 0).then_some(if flags & 2 != 0 { Conduit::Hvc } else { Conduit::Smc })
+}
+
+fn x86_64(files: &Files<'_>, machine: &mut Machine, cpuinfo: &str) {
+    machine.boot_params = files.bytes("/sys/kernel/boot_params/data");
+    let params = machine.boot_params.as_deref().unwrap_or_default();
+    machine.memory.firmware = firmware_map(files);
+    if machine.memory.firmware.is_empty() {
+        machine.memory.firmware = boot_params_map(files, params);
+    }
+    let systab = files.text("/sys/firmware/efi/systab").unwrap_or_default();
+    machine.rsdp = u64_at(params, 0x070)
+        .filter(|a| *a != 0)
+        .or_else(|| table(&systab, "ACPI20"))
+        .or_else(|| table(&systab, "ACPI"));
+    machine.efi = efi(files, params, &systab);
+    // The kernel takes the flag away from a CPU whose fifth level it does not use: early_identify_cpu().
+    machine.la57 = cpuinfo_field(cpuinfo, "flags").is_some_and(|f| f.split_ascii_whitespace().any(|f| f == "la57"));
+    // Without frequency scaling, and at its nominal clock, a CPU's MHz are its TSC's.
+    machine.ticks_per_ms = cpuinfo_field(cpuinfo, "cpu MHz").and_then(|mhz| {
+        let (whole, part) = mhz.split_once('.')?;
+        let khz: u64 = part.get(..3)?.parse().ok()?;
+        whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(khz)
+    });
+}
+
+/// `/sys/firmware/memmap`: what the firmware said, before `mem=` and `memmap=` of the service kernel.
+fn firmware_map(files: &Files<'_>) -> Vec<(Span, u32)> {
+    let mut map: Vec<(Span, u32)> = files
+        .numbered("/sys/firmware/memmap")
+        .iter()
+        .filter_map(|dir| {
+            let text = |name: &str| files.text(&format!("{dir}/{name}"));
+            memmap::firmware_entry(&text("start")?, &text("end")?, &text("type")?)
+        })
+        .collect();
+    map.sort_unstable();
+    map
+}
+
+/// The same from the running zero page and its extension.
+fn boot_params_map(files: &Files<'_>, params: &[u8]) -> Vec<(Span, u32)> {
+    const E820_EXT: &str = "0x1";
+    let count = params.get(0x1e8).copied().map_or(0, usize::from);
+    let table = params.get(0x2d0..).unwrap_or_default();
+    let mut map: Vec<(Span, u32)> = e820(table).take(count).collect();
+    for dir in files.numbered("/sys/kernel/boot_params/setup_data") {
+        if files.text(&format!("{dir}/type")).is_some_and(|t| t.trim() == E820_EXT) {
+            map.extend(e820(&files.bytes(&format!("{dir}/data")).unwrap_or_default()));
+        }
+    }
+    map.sort_unstable();
+    map
+}
+
+fn e820(table: &[u8]) -> impl Iterator<Item = (Span, u32)> {
+    let (entries, _) = table.as_chunks::<20>();
+    entries.iter().filter_map(|entry| {
+        let span = Span::sized(u64_at(entry, 0)?, u64_at(entry, 8)?)?;
+        let kind = u32::from_le_bytes(*entry.last_chunk()?);
+        (!span.is_empty()).then_some((span, kind))
+    })
+}
+
+/// What a main kernel needs to go on with EFI: all of it, or nothing.
+fn efi(files: &Files<'_>, params: &[u8], systab: &str) -> Option<EfiInfo> {
+    let number = |path: &str| files.text(path).and_then(|t| hex(&t));
+    let address = |name: &str| number(&format!("/sys/firmware/efi/{name}"));
+    let half = |at: usize| Some(u32::from_le_bytes(*params.get(at..)?.first_chunk()?));
+    if params.get(0x1c0..0x1c4) != Some(b"EL64".as_slice()) {
+        return None;
+    }
+    let runtime: Vec<[u64; 5]> = files
+        .numbered("/sys/firmware/efi/runtime-map")
+        .iter()
+        .map(|dir| {
+            let field = |name: &str| number(&format!("{dir}/{name}"));
+            Some([
+                field("type")?,
+                field("phys_addr")?,
+                field("virt_addr")?,
+                field("num_pages")?,
+                field("attribute")?,
+            ])
+        })
+        .collect::<Option<_>>()?;
+    (!runtime.is_empty()).then_some(EfiInfo {
+        fw_vendor: address("fw_vendor")?,
+        config_table: address("config_table")?,
+        smbios: table(systab, "SMBIOS").unwrap_or(0),
+        systab: u64::from(half(0x1d8)?) << 32 | u64::from(half(0x1c4)?),
+        runtime,
+    })
+}
+
+/// The address of a table in the text of `systab`.
+fn table(systab: &str, name: &str) -> Option<u64> {
+    systab
+        .lines()
+        .filter_map(|l| l.split_once('='))
+        .find(|(key, _)| *key == name)
+        .and_then(|(_, value)| hex(value))
+}
+
+/// The value of a field of the first CPU.
+fn cpuinfo_field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
+    cpuinfo
+        .lines()
+        .filter_map(|l| l.split_once(':'))
+        .find(|(key, _)| key.trim() == name)
+        .map(|(_, value)| value.trim())
+}
+
+fn mem_total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
+}
+
+/// Whether a boolean kernel parameter is set, as `kstrtobool` reads it.
+fn is_on(cmdline: &str, key: &str) -> bool {
+    cmdline::value(cmdline, key).is_some_and(|v| {
+        v.starts_with(['1', 'y', 'Y', 't', 'T']) || v.get(..2).is_some_and(|v| v.eq_ignore_ascii_case("on"))
+    })
+}
+
+/// 8 bytes for `kaslr-seed` and 128 for `rng-seed`; none while the generator has no seed of its own.
+fn seed() -> Option<Box<[u8; 136]>> {
+    let mut bytes = Box::new([0; 136]);
+    random::fill(&mut bytes[..]).then_some(bytes)
+}
+
+fn page_size() -> Result<u64, MachineError> {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+        .ok()
+        .flatten()
+        .and_then(|size| u64::try_from(size).ok())
+        .filter(|size| size.is_power_of_two())
+        .ok_or(MachineError::PageSize)
+}
+
+fn whole_pages(spans: &[Span], page: u64) -> Vec<Span> {
+    use crate::place::range::{align_down, align_up};
+    normalise(spans.iter().filter_map(|s| {
+        Some(Span {
+            start: align_up(s.start, page)?,
+            end: align_down(s.end, page),
+        })
+    }))
+}
+
+fn hex(text: &str) -> Option<u64> {
+    let text = text.trim();
+    u64::from_str_radix(text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?, 16).ok()
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// The kernel's files under some root.
+struct Files<'a> {
+    root: &'a Path,
+}
+
+impl Files<'_> {
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn must(&self, path: &'static str) -> Result<String, MachineError> {
+        std::fs::read_to_string(self.path(path)).map_err(|cause| MachineError::Read { path, cause })
+    }
+
+    fn bytes(&self, path: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.path(path)).ok().filter(|b| !b.is_empty())
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        String::from_utf8(self.bytes(path)?).ok()
+    }
+
+    /// The numbered folders in a folder, in the order of their numbers.
+    fn numbered(&self, path: &str) -> Vec<String> {
+        let mut numbers: Vec<u32> = std::fs::read_dir(self.path(path))
+            .into_iter()
+            .flatten()
+            .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        numbers.sort_unstable();
+        numbers.iter().map(|n| format!("{path}/{n}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
