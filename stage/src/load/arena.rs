@@ -7,6 +7,17 @@
 use std::fmt;
 use std::ops::Deref;
 
+use super::budget::Budget;
+
+/// Memory for a whole payload, reserved, and the open files it is for. [`load`](Self::load) fills it.
+#[derive(Debug)]
+pub struct Arena {
+    pub(super) budget: Budget,
+    pub(super) kernel: Slot,
+    pub(super) initrd: Option<Slot>,
+    pub(super) dtb: Option<Slot>,
+}
+
 /// Memory for one part of the payload, filled from front to back. Reads as the bytes filled so far.
 #[derive(PartialEq, Eq)]
 pub struct Slot {

@@ -1,7 +1,151 @@
-//! `Choice` → `Payload`: sizes and headers first ([`Budget`](budget)), then one pass over every byte.
+//! `Choice` → `Budget` → `Arena` → `Payload`: sizes and headers first, then memory, then one pass over every byte.
+//!
+//! ```text
+//! budget(entry, tree, machine, available, cmdline)?opens, looks, refuses what is wrong or does not fit
+//!     .reserve()?                                  takes the memory
+//!     .load(progress)?                             reads, unpacks, hashes
+//! ```
 
 mod arena;
+mod budget;
+mod dtb;
+mod error;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
+mod fakes;
+mod formats;
+mod initrd;
 mod payload;
+mod read;
+mod size;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
+mod tests;
 
-pub use arena::{NoMemory, Slot};
+pub use arena::{Arena, NoMemory, Slot};
+pub use budget::{Budget, budget, mem_available};
+pub use dtb::DtbError;
+pub use error::{LoadError, Note};
+pub use formats::{First, FormatError};
 pub use payload::{Artefact, BzImage, Image, Kernel, Payload, Role};
+pub use read::Progress;
+
+use std::io::{self, Read};
+
+use budget::KernelFile;
+use formats::unpack;
+use read::{Meter, Stored, fill};
+
+impl Arena {
+    /// Reads every file once, into the memory that was reserved for it. `progress` hears of every read, so that a slow
+    /// disk can be told from a dead one.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it. What only the whole file shows, its length and its digest, is left to
+    /// [`verify`](crate::verify::verify).
+    pub fn load(self, progress: &mut dyn FnMut(Progress)) -> Result<Payload, LoadError> {
+        let Self {
+            budget,
+            kernel,
+            initrd,
+            dtb,
+        } = self;
+        let mut artefacts = Vec::new();
+        let mut meter = Meter {
+            size: budget.stored_len(),
+            done: 0,
+            tell: progress,
+        };
+
+        let kernel = load_kernel(budget.kernel, kernel, &mut meter, &mut artefacts)?;
+        let mut initrd = initrd;
+        for file in budget.initrds {
+            if let Some(slot) = &mut initrd {
+                // The reservation counted these zeros.
+                let _ = (0..file.padding).all(|_| slot.push(&[0]));
+                load_plain(file.stored, slot, &mut meter, &mut artefacts)?;
+            }
+        }
+        let mut dtb = dtb;
+        if let (Some(file), Some(slot)) = (budget.dtb, &mut dtb) {
+            load_plain(file, slot, &mut meter, &mut artefacts)?;
+        }
+
+        Ok(Payload {
+            kernel,
+            initrd,
+            dtb,
+            cmdline: budget.cmdline,
+            check: budget.check,
+            artefacts,
+        })
+    }
+}
+
+/// Reads a file as it is to the end of `slot`.
+fn load_plain(
+    mut stored: Stored,
+    slot: &mut Slot,
+    meter: &mut Meter<'_>,
+    artefacts: &mut Vec<Artefact>,
+) -> Result<(), LoadError> {
+    let size = stored.size;
+    meter
+        .pass(&mut stored, |from| fill(&mut from.take(size), 0, slot))
+        .map_err(|source| stored.failed(source))?;
+    artefacts.push(stored.artefact());
+    Ok(())
+}
+
+/// Reads and unpacks the kernel.
+fn load_kernel(
+    file: KernelFile,
+    mut slot: Slot,
+    meter: &mut Meter<'_>,
+    artefacts: &mut Vec<Artefact>,
+) -> Result<Kernel, LoadError> {
+    let KernelFile { mut stored, sniffed } = file;
+    let plan = sniffed.plan;
+    let result = meter.pass(&mut stored, |from| {
+        fill(&mut *unpack(&sniffed.wrappers, Box::new(from)), plan.skip, &mut slot)
+    });
+    let more = match (result, sniffed.wrappers.first()) {
+        (Ok(more), _) => more,
+        (Err(source), Some(outermost)) => {
+            // A stream that wants more than the file has is truncated, whatever the decoder calls it.
+            let source = if stored.exhausted() {
+                io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends in the middle of it")
+            } else {
+                source
+            };
+            return Err(LoadError::Unpack {
+                path: stored.path,
+                format: outermost.name,
+                source,
+            });
+        }
+        (Err(source), None) => return Err(stored.failed(source)),
+    };
+    let have = u64::try_from(slot.len()).unwrap_or(u64::MAX);
+    let format = |source| LoadError::Format {
+        path: stored.path.clone(),
+        source,
+    };
+    // A file that changed its length while it was read is for `verify` to refuse, which says so.
+    if stored.whole() {
+        if more {
+            return Err(format(FormatError::TooLong {
+                have: have.saturating_add(plan.skip).saturating_add(1),
+                most: plan.most.saturating_add(plan.skip),
+            }));
+        }
+        if have < plan.least {
+            return Err(format(FormatError::Truncated {
+                have: have.saturating_add(plan.skip),
+                need: plan.least.saturating_add(plan.skip),
+            }));
+        }
+    }
+    artefacts.push(stored.artefact());
+    Ok(plan.header.with(slot))
+}

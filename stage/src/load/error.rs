@@ -1,0 +1,163 @@
+//! Why an entry could not be loaded.
+
+use std::io;
+
+use super::arena::NoMemory;
+use super::dtb::DtbError;
+use super::formats::FormatError;
+use super::payload::Role;
+use super::size::Size;
+use crate::tree::TreeError;
+use config::Arch;
+
+/// Why an entry could not be loaded. Reads on after `entry "a": `.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file could not be opened.
+    #[error("{role}: {path}: {source}")]
+    Open {
+        /// Which file.
+        role: Role,
+        /// Its path in the source.
+        path: String,
+        /// What is wrong with it.
+        source: TreeError,
+    },
+    /// A file could not be read.
+    #[error("{role}: {path}: {source}")]
+    Read {
+        /// Which file.
+        role: Role,
+        /// Its path in the source.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The kernel is not one this machine boots.
+    #[error("kernel: {path}: {source}")]
+    Format {
+        /// Its path in the source.
+        path: String,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// The compressed kernel is damaged.
+    #[error("kernel: {path}: can't be unpacked ({format}): {source}; copy it again")]
+    Unpack {
+        /// Its path in the source.
+        path: String,
+        /// The outermost format.
+        format: &'static str,
+        /// What the decoder said.
+        source: io::Error,
+    },
+    /// The device tree is not one.
+    #[error("dtb: {path}: {source}")]
+    Dtb {
+        /// Its path in the source.
+        path: String,
+        /// What is wrong with it.
+        source: DtbError,
+    },
+    /// The command line does not fit.
+    #[error("cmdline: {len} bytes, the kernel takes {max}; shorten it")]
+    CmdlineTooLong {
+        /// What there is, bytes.
+        len: u64,
+        /// What the kernel takes, bytes without NUL.
+        max: u64,
+    },
+    /// The command line has a NUL in it: the kernel would not see the rest.
+    #[error("cmdline: has a NUL character at byte {at}; remove it")]
+    CmdlineNul {
+        /// Where, bytes from its start.
+        at: usize,
+    },
+    /// kexec takes at most half of the memory.
+    #[error(
+        "payload: needs {} (kernel {}, initrd {}, dtb {}), kexec takes at most half of the memory, {}; \
+         use a smaller initrd or more memory",
+        Size(*.needs), Size(*.kernel), Size(*.initrd), Size(*.dtb), Size(*.has)
+    )]
+    HalfOfMemory {
+        /// Bytes that would be handed to kexec.
+        needs: u64,
+        /// Of these, the kernel.
+        kernel: u64,
+        /// Of these, the initrds.
+        initrd: u64,
+        /// Of these, the device tree.
+        dtb: u64,
+        /// Half of the memory, bytes.
+        has: u64,
+    },
+    /// There is not enough free memory to load it.
+    #[error(
+        "payload: needs {} of free memory (twice {} here and in kexec, {} to unpack), has {}; \
+         use a smaller initrd or more memory",
+        Size(*.needs), Size(*.payload), Size(*.unpack), Size(*.has)
+    )]
+    FreeMemory {
+        /// Bytes that loading takes at its peak.
+        needs: u64,
+        /// Bytes of the payload.
+        payload: u64,
+        /// Bytes that unpacking takes.
+        unpack: u64,
+        /// Bytes that are available.
+        has: u64,
+    },
+    /// The memory that seemed to be there was not.
+    #[error("{role}: {source}")]
+    NoMemory {
+        /// For which part.
+        role: Role,
+        /// How much.
+        source: NoMemory,
+    },
+}
+
+/// Something about an entry that is not an error and may explain what the main kernel does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// An initrd begins with nothing the kernel unpacks.
+    UnknownInitrd {
+        /// Which one.
+        role: Role,
+        /// Its path in the source.
+        path: String,
+        /// Its first bytes.
+        first: super::formats::First,
+    },
+    /// Microcode or ACPI tables behind something compressed: the kernel looks for them before it can unpack.
+    LateEarlyFiles {
+        /// Which one.
+        role: Role,
+        /// Its path in the source.
+        path: String,
+    },
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UnknownInitrd { role, path, first } => write!(
+                f,
+                "{role}: {path}: begins with {first}, neither cpio nor a compression the kernel knows; passed on as it is"
+            ),
+            Self::LateEarlyFiles { role, path } => write!(
+                f,
+                "{role}: {path}: holds microcode or ACPI tables, which the kernel finds only in uncompressed archives \
+                 before the first compressed one; name it first"
+            ),
+        }
+    }
+}
+
+/// An x86 machine takes no device tree.
+pub(super) fn no_dtb(path: &str, arch: Arch) -> LoadError {
+    LoadError::Dtb {
+        path: path.to_owned(),
+        source: DtbError::NotOn(arch),
+    }
+}

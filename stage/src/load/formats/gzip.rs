@@ -1,0 +1,52 @@
+//! gzip around a kernel: RFC 1952, one or several members.
+//!
+//! After the last member zeros may follow, nothing else.
+
+use std::io::{self, BufRead, Read};
+
+use flate2::bufread::GzDecoder;
+
+use super::{Format, Kind, Wrapper, another_stream, peek};
+
+pub(super) const FORMAT: Format = Format {
+    name: NAME,
+    // Two bytes of magic, and the only method there is.
+    is: |bytes| bytes.starts_with(&[0x1f, 0x8b, 8]),
+    kind: Kind::Wrapper(Wrapper {
+        name: NAME,
+        open: |stored| Box::new(Gzip::Member(GzDecoder::new(stored))),
+        peek: |head| peek(GzDecoder::new(head)),
+        // The window is 32 KiB.
+        memory: |_| 1 << 16,
+    }),
+};
+
+const NAME: &str = "gzip";
+
+/// Members one after another. The decoder owns the file while a member lasts.
+enum Gzip<R> {
+    Member(GzDecoder<R>),
+    End,
+}
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Self::Member(member) = self else {
+                return Ok(0);
+            };
+            let n = member.read(buf)?;
+            if n > 0 || buf.is_empty() {
+                return Ok(n);
+            }
+            // The member's CRC and length have been checked.
+            let Self::Member(member) = std::mem::replace(self, Self::End) else {
+                return Ok(0);
+            };
+            let mut stored = member.into_inner();
+            if another_stream(&mut stored, &[0x1f])? {
+                *self = Self::Member(GzDecoder::new(stored));
+            }
+        }
+    }
+}

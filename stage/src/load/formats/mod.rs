@@ -1,0 +1,300 @@
+//! The registry of kernel formats: one line here and one file beside it for each.
+//!
+//! Given the first bytes of a file; responsible for saying by content, never by name, what it is, how it is unpacked,
+//! and what its header promises, or why this machine would die of it without a word.
+
+mod bzimage;
+mod error;
+mod gzip;
+mod image;
+mod object;
+mod refused;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
+mod tests;
+mod zstd;
+
+use std::io::{BufRead, BufReader, Read};
+
+pub use error::{First, FormatError};
+
+use super::arena::Slot;
+use super::payload::{BzImage, Image, Kernel};
+use crate::place::Machine;
+
+/// Every format there is, in the order they are tried: what says precisely what it is comes first.
+static FORMATS: &[Format] = &[
+    image::FORMAT,
+    bzimage::FORMAT,
+    gzip::FORMAT,
+    zstd::FORMAT,
+    refused::FORMAT,
+];
+
+/// How deep a kernel may be wrapped: one is usual, two is an accident of some build system.
+const DEPTH: usize = 4;
+
+/// How much is unpacked to see the header inside a wrapper, bytes: as much as is read to see the wrapper's.
+const PEEK: usize = super::read::HEAD;
+
+/// One file format.
+struct Format {
+    /// As in messages.
+    name: &'static str,
+    /// Whether a file that begins like this is one.
+    is: fn(&[u8]) -> bool,
+    /// What to do with it.
+    kind: Kind,
+}
+
+enum Kind {
+    /// A kernel that can be booted: checks its header.
+    Kernel(fn(&Head<'_>) -> Result<Plan, FormatError>),
+    /// Something around another file.
+    Wrapper(Wrapper),
+    /// Something that is known and not taken: says so.
+    Refused(fn(&Head<'_>) -> FormatError),
+}
+
+/// A compressed file.
+#[derive(Clone, Copy)]
+pub(super) struct Wrapper {
+    /// As in messages.
+    pub(super) name: &'static str,
+    /// Starts unpacking from the first byte.
+    open: for<'a> fn(Box<dyn BufRead + 'a>) -> Box<dyn Read + 'a>,
+    /// Unpacks as much as the first bytes give, at most [`PEEK`].
+    peek: fn(&[u8]) -> Vec<u8>,
+    /// Memory that unpacking takes beyond the result, bytes, from the first bytes.
+    memory: fn(&[u8]) -> u64,
+}
+
+/// The first bytes of a file, and where it is to be booted.
+struct Head<'a> {
+    bytes: &'a [u8],
+    /// Length of the file; unknown inside a wrapper.
+    len: Option<u64>,
+    machine: &'a Machine,
+}
+
+impl Head<'_> {
+    fn le16(&self, at: usize) -> Option<u16> {
+        le16(self.bytes, at)
+    }
+
+    fn le32(&self, at: usize) -> Option<u32> {
+        le32(self.bytes, at)
+    }
+
+    fn le64(&self, at: usize) -> Option<u64> {
+        self.bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes)
+    }
+
+    /// The length of the file up to here, for "truncated" messages.
+    fn have(&self) -> u64 {
+        self.len
+            .unwrap_or_else(|| u64::try_from(self.bytes.len()).unwrap_or(u64::MAX))
+    }
+}
+
+fn le16(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().copied().map(u16::from_le_bytes)
+}
+
+fn le32(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
+}
+
+/// What a kernel's header promises: which bytes of the unpacked file go to memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Bytes at the start that do not go to memory (the real-mode part of a bzImage).
+    pub(super) skip: u64,
+    /// Bytes that must follow, or the file is truncated.
+    pub(super) least: u64,
+    /// Bytes that may follow; more is refused.
+    pub(super) most: u64,
+    /// What the placement needs.
+    pub(super) header: Header,
+}
+
+/// The header of a kernel, without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Header {
+    Image {
+        text_offset: u64,
+        image_size: u64,
+        anywhere: bool,
+    },
+    BzImage {
+        setup_header: Vec<u8>,
+        init_size: u64,
+        pref_address: u64,
+        alignment: u64,
+        cmdline_size: u64,
+        above_4g: bool,
+        efi_kexec: bool,
+        initrd_addr_max: u64,
+    },
+}
+
+impl Header {
+    /// As in messages.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Image { .. } => image::FORMAT.name,
+            Self::BzImage { .. } => bzimage::FORMAT.name,
+        }
+    }
+
+    /// Longest command line, bytes without NUL.
+    pub(super) fn cmdline_max(&self) -> u64 {
+        match self {
+            // arch/arm64/include/uapi/asm/setup.h: COMMAND_LINE_SIZE 2048, with the NUL.
+            Self::Image { .. } => 2047,
+            Self::BzImage { cmdline_size, .. } => *cmdline_size,
+        }
+    }
+
+    /// The kernel, now that its bytes are there.
+    pub(super) fn with(self, bytes: Slot) -> Kernel {
+        match self {
+            Self::Image {
+                text_offset,
+                image_size,
+                anywhere,
+            } => Kernel::Image(Image {
+                bytes,
+                text_offset,
+                image_size,
+                anywhere,
+            }),
+            Self::BzImage {
+                setup_header,
+                init_size,
+                pref_address,
+                alignment,
+                cmdline_size,
+                above_4g,
+                efi_kexec,
+                initrd_addr_max,
+            } => Kernel::BzImage(BzImage {
+                setup_header,
+                bytes,
+                init_size,
+                pref_address,
+                alignment,
+                cmdline_size,
+                above_4g,
+                efi_kexec,
+                initrd_addr_max,
+            }),
+        }
+    }
+}
+
+/// What a kernel file is, from the outside in.
+pub(super) struct Sniffed {
+    /// The wrappers around the kernel, outermost first.
+    pub(super) wrappers: Vec<Wrapper>,
+    /// The kernel inside.
+    pub(super) plan: Plan,
+    /// Memory that unpacking takes beyond the result, bytes.
+    pub(super) memory: u64,
+}
+
+/// Looks at the first bytes of a kernel file of `len` bytes that is to be booted on `machine`.
+pub(super) fn sniff(head: &[u8], len: u64, machine: &Machine) -> Result<Sniffed, FormatError> {
+    let mut wrappers = Vec::new();
+    let mut memory = 0_u64;
+    let mut peeked;
+    let mut head = Head {
+        bytes: head,
+        len: Some(len),
+        machine,
+    };
+    loop {
+        let Some(format) = FORMATS.iter().find(|f| (f.is)(head.bytes)) else {
+            return Err(inside(&wrappers, FormatError::unknown(head.bytes)));
+        };
+        match &format.kind {
+            Kind::Kernel(parse) => {
+                let plan = parse(&head).map_err(|e| inside(&wrappers, e))?;
+                return Ok(Sniffed {
+                    memory: memory.min(plan.most.saturating_mul(2)),
+                    wrappers,
+                    plan,
+                });
+            }
+            Kind::Refused(why) => return Err(inside(&wrappers, why(&head))),
+            Kind::Wrapper(_) if wrappers.len() >= DEPTH => return Err(FormatError::TooDeep { most: DEPTH }),
+            Kind::Wrapper(wrapper) => {
+                memory = memory.saturating_add((wrapper.memory)(head.bytes));
+                peeked = (wrapper.peek)(head.bytes);
+                if peeked.is_empty() {
+                    return Err(inside(&wrappers, FormatError::Nothing { wrapper: wrapper.name }));
+                }
+                wrappers.push(*wrapper);
+                head = Head {
+                    bytes: &peeked,
+                    len: None,
+                    machine,
+                };
+            }
+        }
+    }
+}
+
+/// Says around what it was found.
+fn inside(wrappers: &[Wrapper], error: FormatError) -> FormatError {
+    wrappers.iter().rev().fold(error, |error, wrapper| FormatError::Inside {
+        wrapper: wrapper.name,
+        error: Box::new(error),
+    })
+}
+
+/// The unpacked file, given the stored one.
+pub(super) fn unpack<'a>(wrappers: &[Wrapper], stored: Box<dyn BufRead + 'a>) -> Box<dyn Read + 'a> {
+    let Some((outermost, inner)) = wrappers.split_first() else {
+        return Box::new(stored);
+    };
+    inner.iter().fold((outermost.open)(stored), |outer, wrapper| {
+        (wrapper.open)(Box::new(BufReader::with_capacity(PEEK, outer)))
+    })
+}
+
+/// As many bytes as `from` gives before it ends or fails, at most [`PEEK`].
+fn peek(from: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // The head ends in the middle of the stream, so an error at its end is what is expected.
+    let _ = from.take(u64::try_from(PEEK).unwrap_or(0)).read_to_end(&mut bytes);
+    bytes
+}
+
+/// After the end of a compressed stream: whether another one follows that begins with `magic`.
+///
+/// Zeros up to the end of the file are padding, as storage writes it. Anything else would be silently left out, so it
+/// is an error.
+fn another_stream(from: &mut dyn BufRead, magic: &[u8]) -> std::io::Result<bool> {
+    let mut padded = false;
+    loop {
+        let bytes = from.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        let zeros = bytes.iter().take_while(|b| **b == 0).count();
+        let rest = bytes.get(zeros..).unwrap_or_default();
+        if let Some(first) = rest.first() {
+            // One byte is enough: the decoder checks the others, which may not have been read yet.
+            if !padded && zeros == 0 && magic.contains(first) {
+                return Ok(true);
+            }
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "other data follows the end of the stream (an appended device tree? name it as dtb)",
+            ));
+        }
+        padded = true;
+        from.consume(zeros);
+    }
+}

@@ -1,0 +1,418 @@
+//! From files to a verified payload, and every bad input on the way.
+
+use std::fs;
+
+use sha2::Digest;
+
+use super::fakes::{Files, Jumpy, bzimage, entry, gzip, image, machine, noise, put, zstd};
+use super::*;
+use crate::tree::{DirTree, Tree};
+use crate::verify::{Verified, verify};
+use config::Arch::{self, Arm64, X86_64};
+use config::{Entry, Sha256};
+
+const MIB: u64 = 1 << 20;
+
+fn run(entry: &Entry, tree: &dyn Tree, arch: Arch) -> Result<Payload, LoadError> {
+    let budget = budget(entry, tree, &machine(arch), 512 * MIB, "console=ttyS0 ro".into())?;
+    budget.reserve()?.load(&mut |_| ())
+}
+
+/// All the way, and what is said when it fails.
+fn boot(entry: &Entry, tree: &dyn Tree, arch: Arch) -> Result<Verified<Payload>, String> {
+    let payload = run(entry, tree, arch).map_err(|e| e.to_string())?;
+    verify(payload).map_err(|e| e.to_string())
+}
+
+fn said(entry: &Entry, tree: &dyn Tree, arch: Arch) -> String {
+    boot(entry, tree, arch).map(|_| ()).unwrap_err()
+}
+
+fn digest(bytes: &[u8]) -> Sha256 {
+    Sha256(sha2::Sha256::digest(bytes).into())
+}
+
+fn dtb() -> Vec<u8> {
+    let words = [0xd00d_feed_u32, 72, 56, 60, 40, 17, 16, 0, 4, 4];
+    let mut blob: Vec<u8> = words.iter().flat_map(|w| w.to_be_bytes()).collect();
+    blob.resize(100, 0);
+    blob
+}
+
+/// A cpio archive of one name.
+fn cpio(name: &str) -> Vec<u8> {
+    let mut out = b"070701".to_vec();
+    for field in [0, 0o100_644, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() + 1, 0] {
+        out.extend_from_slice(format!("{field:08x}").as_bytes());
+    }
+    [out, name.as_bytes().to_vec(), vec![0]].concat()
+}
+
+#[test]
+fn a_whole_entry_becomes_a_payload() {
+    let (kernel, packed, tree) = (image(900_000), gzip(&noise(99_999)), dtb());
+    for stored in [kernel.clone(), gzip(&kernel), zstd(&kernel)] {
+        let mut entry = entry();
+        entry.initrd = vec!["i".into(), "c".into()];
+        entry.dtb = Some("d".into());
+        entry.sha256.kernel = Some(digest(&stored));
+        entry.sha256.initrd = vec![None, Some(digest(&cpio("etc")))];
+        entry.sha256.dtb = Some(digest(&tree));
+        let files = Files::new([
+            ("k", stored.clone()),
+            ("i", packed.clone()),
+            ("c", cpio("etc")),
+            ("d", tree.clone()),
+        ]);
+        let payload = boot(&entry, &files, Arm64).unwrap();
+        let Kernel::Image(k) = &payload.kernel else {
+            panic!("not an Image");
+        };
+        assert!(*k.bytes == *kernel);
+        assert_eq!((k.text_offset, k.image_size, k.anywhere), (0, 965_536, true));
+        let padding = packed.len().next_multiple_of(4) - packed.len();
+        let joined = [packed.clone(), vec![0; padding], cpio("etc")].concat();
+        assert!(payload.initrd.as_deref().unwrap() == joined);
+        assert_eq!(payload.dtb.as_deref().unwrap(), tree);
+        assert_eq!(payload.cmdline, "console=ttyS0 ro");
+        assert_eq!(payload.artefacts.len(), 4);
+        assert_eq!(payload.artefacts[1].sha256, None, "nobody asked");
+    }
+}
+
+#[test]
+fn a_bzimage_is_split_where_its_setup_ends() {
+    let kernel = bzimage(0x6_0000);
+    for stored in [kernel.clone(), gzip(&kernel), zstd(&kernel)] {
+        for signature in [0, 1472] {
+            let mut file = kernel.clone();
+            file.extend(vec![7; signature]);
+            let stored = if stored == kernel { file.clone() } else { stored.clone() };
+            let payload = boot(&entry(), &Files::new([("k", stored)]), X86_64).unwrap();
+            let Kernel::BzImage(k) = &payload.kernel else {
+                panic!("not a bzImage");
+            };
+            assert!(k.bytes.starts_with(&kernel[0x5000..]));
+            assert_eq!(k.setup_header, kernel[0x1f1..0x26c]);
+            assert!(payload.initrd.is_none() && payload.dtb.is_none());
+        }
+    }
+}
+
+#[test]
+fn one_initrd_is_passed_on_byte_for_byte() {
+    let mut entry = entry();
+    entry.initrd = vec!["i".into()];
+    let packed = zstd(&noise(333));
+    let files = Files::new([("k", image(0x12000)), ("i", packed.clone())]);
+    let payload = boot(&entry, &files, Arm64).unwrap();
+    assert_eq!(payload.initrd.as_deref().unwrap(), packed);
+}
+
+#[test]
+fn initrds_stay_in_order_and_what_that_costs_is_said() {
+    let notes = |files: &[&[u8]]| {
+        let mut entry = entry();
+        let paths = ["0", "1", "2"];
+        entry.initrd = paths[..files.len()].iter().map(|p| (*p).to_owned()).collect();
+        let nothing: &[u8] = b"?";
+        let of = |i: usize| (*files.get(i).unwrap_or(&nothing)).to_vec();
+        let tree = Files::new([("k", image(0x12000)), ("0", of(0)), ("1", of(1)), ("2", of(2))]);
+        let budget = budget(&entry, &tree, &machine(Arm64), 512 * MIB, String::new()).unwrap();
+        budget.notes().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let early = cpio("kernel/x86/microcode/GenuineIntel.bin");
+    let packed = gzip(b"x");
+    assert_eq!(notes(&[&early, &packed, &cpio("etc")]), [""; 0]);
+    let late = notes(&[&packed, &early]);
+    assert_eq!(late.len(), 1);
+    assert!(late[0].starts_with("initrd[1]: 1: holds microcode"), "{}", late[0]);
+    let unknown = notes(&[b"hello"]);
+    assert!(
+        unknown[0].starts_with("initrd: 0: begins with 68 65 6c 6c 6f, neither cpio"),
+        "{}",
+        unknown[0]
+    );
+}
+
+#[test]
+fn progress_goes_up_to_the_end() {
+    let mut entry = entry();
+    entry.initrd = vec!["i".into()];
+    let stored = zstd(&image(900_000));
+    let size = stored.len() as u64 + 2_000_000;
+    let files = Files::new([("k", stored), ("i", noise(2_000_000))]);
+    let budget = budget(&entry, &files, &machine(Arm64), 512 * MIB, String::new()).unwrap();
+    let mut seen = Vec::new();
+    let payload = budget.reserve().unwrap().load(&mut |p| seen.push(p)).unwrap();
+    assert!(seen.is_sorted_by_key(|p| p.read));
+    assert!(seen.len() > 10);
+    assert!(seen.iter().all(|p| p.size == size));
+    assert_eq!(seen.last().map(|p| (p.role, p.read)), Some((Role::Initrd, size)));
+    assert!(verify(payload).is_ok());
+}
+
+#[test]
+fn a_wrong_digest_names_the_file_and_both_digests() {
+    let kernel = zstd(&image(0x12000));
+    let files = Files::new([("k", kernel.clone()), ("i", b"070701".to_vec()), ("d", dtb())]);
+    let mut good = entry();
+    good.initrd = vec!["i".into()];
+    good.dtb = Some("d".into());
+    let wrong = Some(Sha256([0x3f; 32]));
+    for (role, path, stored) in [
+        ("kernel", "k", kernel),
+        ("initrd", "i", b"070701".to_vec()),
+        ("dtb", "d", dtb()),
+    ] {
+        let mut entry = good.clone();
+        match role {
+            "kernel" => entry.sha256.kernel = wrong,
+            "initrd" => entry.sha256.initrd = vec![wrong],
+            _ => entry.sha256.dtb = wrong,
+        }
+        let got = digest(&stored);
+        assert_eq!(
+            said(&entry, &files, Arm64),
+            format!("{role}: {path}: sha256 mismatch (want 3f3f.., got {got:.4})")
+        );
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_refused() {
+    for claimed in [600_001, 599_999, 1_200_000, 500_000, 100] {
+        // Where the kernel's own header is not what stops it.
+        let mut files = Files::new([("k", image(0x12000)), ("i", noise(600_000))]);
+        files.claim("i", claimed);
+        let mut entry = entry();
+        entry.initrd = vec!["i".into()];
+        let error = said(&entry, &files, Arm64);
+        let read = 600_000.min(claimed + 1);
+        assert_eq!(
+            error,
+            format!("initrd: i: read {read} bytes of a file of {claimed} bytes")
+        );
+    }
+    for stored in [image(600_000), zstd(&image(600_000))] {
+        let len = stored.len() as u64;
+        let mut files = Files::new([("k", stored)]);
+        files.claim("k", len + 1000);
+        let error = said(&entry(), &files, Arm64);
+        assert_eq!(
+            error,
+            format!("kernel: k: read {len} bytes of a file of {} bytes", len + 1000)
+        );
+        files.claim("k", len - 1);
+        assert!(boot(&entry(), &files, Arm64).is_err());
+    }
+}
+
+#[test]
+fn a_truncated_kernel_is_refused_at_any_length() {
+    let (a, x) = (image(700_000), bzimage(0x8_0000));
+    for (file, arch) in [(&a, Arm64), (&x, X86_64)] {
+        for stored in [file.clone(), gzip(file), zstd(file)] {
+            for len in [1, 10, 64, 600, 0x5000, 300_000, stored.len() - 9, stored.len() - 1] {
+                let files = Files::new([("k", stored[..len].to_vec())]);
+                let error = said(&entry(), &files, arch);
+                assert!(error.starts_with("kernel: k: "), "{error}");
+                assert!(
+                    len < 0x5000
+                        || error.contains("is truncated")
+                        || error.contains("the file ends in the middle of it"),
+                    "{error}"
+                );
+            }
+            // A whole stream around a truncated kernel.
+            let cut = &file[..file.len() - 1];
+            for stored in [gzip(cut), zstd(cut)] {
+                let error = said(&entry(), &Files::new([("k", stored)]), arch);
+                assert!(error.contains("is truncated: "), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_unpacks_to_more_than_its_header_says_is_stopped() {
+    // 65 MB of zeros behind a kernel that says 576 KiB.
+    let bomb = [image(0x8_0000), vec![0; 65 << 20]].concat();
+    for stored in [gzip(&bomb), zstd(&bomb)] {
+        let error = said(&entry(), &Files::new([("k", stored)]), Arm64);
+        assert_eq!(
+            error,
+            "kernel: k: is 589825 bytes long, its header says 589824 at most; it is damaged, or not what it says it is"
+        );
+    }
+}
+
+#[test]
+fn what_follows_a_stream_is_refused_unless_it_is_padding() {
+    for stored in [gzip(&image(0x8_0000)), zstd(&image(0x8_0000))] {
+        let padded = [stored.clone(), vec![0; 3000]].concat();
+        assert!(boot(&entry(), &Files::new([("k", padded)]), Arm64).is_ok());
+        let appended = [stored, dtb()].concat();
+        let error = said(&entry(), &Files::new([("k", appended)]), Arm64);
+        assert!(error.contains("other data follows the end of the stream"), "{error}");
+    }
+}
+
+#[test]
+fn damage_inside_a_stream_is_found() {
+    for stored in [gzip(&image(0x8_0000)), zstd(&image(0x8_0000))] {
+        for at in [300_000, stored.len() - 1] {
+            let mut stored = stored.clone();
+            stored[at] ^= 0x10;
+            let error = said(&entry(), &Files::new([("k", stored)]), Arm64);
+            assert!(error.starts_with("kernel: k: can't be unpacked ("), "{error}");
+        }
+    }
+}
+
+#[test]
+fn slow_and_interrupted_reading_changes_nothing() {
+    for stored in [image(300_000), gzip(&image(300_000)), zstd(&image(300_000))] {
+        let mut entry = entry();
+        entry.sha256.kernel = Some(digest(&stored));
+        let payload = boot(&entry, &Jumpy(stored), Arm64).unwrap();
+        assert!(*payload.kernel.bytes() == image(300_000));
+    }
+}
+
+#[test]
+fn a_command_line_longer_than_the_kernel_takes_is_refused() {
+    let tree = Files::new([("a", image(0x12000)), ("x", bzimage(0x8000))]);
+    for (path, arch) in [("a", Arm64), ("x", X86_64)] {
+        let mut entry = entry();
+        entry.kernel = path.into();
+        let with = |cmdline: String| budget(&entry, &tree, &machine(arch), 512 * MIB, cmdline);
+        assert!(with("a".repeat(2047)).is_ok());
+        let error = with("a".repeat(2048)).unwrap_err().to_string();
+        assert_eq!(error, "cmdline: 2048 bytes, the kernel takes 2047; shorten it");
+        assert!(
+            with("a\0b".into())
+                .unwrap_err()
+                .to_string()
+                .contains("NUL character at byte 1")
+        );
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_it_is_read() {
+    let tree = Files::new([("k", image(0x12000)), ("i", noise(40 << 20))]);
+    let mut entry = entry();
+    entry.initrd = vec!["i".into()];
+    let with = |total, available| {
+        let mut machine = machine(Arm64);
+        machine.memory.total = total;
+        budget(&entry, &tree, &machine, available, String::new()).map_err(|e| e.to_string())
+    };
+    let budget = with(1 << 30, 512 * MIB).unwrap();
+    assert_eq!(
+        budget.to_string(),
+        "kernel k (72 KiB, Image), initrd i (40 MiB); loading takes up to 88.1 MiB of 512 MiB"
+    );
+    assert_eq!(
+        with(90 * MIB, 90 * MIB).unwrap_err(),
+        "payload: needs 48 MiB (kernel 72 KiB, initrd 40 MiB, dtb 0 bytes), kexec takes at most half of the memory, \
+         45 MiB; use a smaller initrd or more memory"
+    );
+    assert_eq!(
+        with(1 << 30, 80 * MIB).unwrap_err(),
+        "payload: needs 88.1 MiB of free memory (twice 40 MiB here and in kexec, 0 bytes to unpack), has 80 MiB; \
+         use a smaller initrd or more memory"
+    );
+    // A header that lies about its size.
+    let mut liar = image(0x12000);
+    put(&mut liar, 16, &[0xff; 8]);
+    let error = said(&fakes::entry(), &Files::new([("k", gzip(&liar))]), Arm64);
+    assert!(error.starts_with("payload: needs 17179869183.9 GiB"), "{error}");
+}
+
+#[test]
+fn memory_is_read_from_proc() {
+    let text = "MemTotal:         498920 kB\nMemFree:          1 kB\nMemAvailable:     401236 kB\nBuffers: 0 kB\n";
+    assert_eq!(mem_available(text), Some(401_236 * 1024));
+    for text in [
+        "",
+        "MemAvailable: 5 MB",
+        "MemAvailable: x kB",
+        "MemAvailable: 99999999999999999999 kB",
+    ] {
+        assert_eq!(mem_available(text), None);
+    }
+}
+
+#[test]
+fn a_device_tree_is_checked_before_anything_is_read() {
+    let mut entry = entry();
+    entry.dtb = Some("d".into());
+    let tree = |d: Vec<u8>| Files::new([("k", image(0x12000)), ("d", d)]);
+    assert_eq!(
+        said(&entry, &tree(dtb()[..60].to_vec()), Arm64),
+        "dtb: d: is truncated: 60 bytes of 72; copy it again"
+    );
+    assert!(said(&entry, &tree(vec![0; 3 << 20]), Arm64).starts_with("dtb: d: is 3 MiB long, the kernel takes 2 MiB"));
+    let x86 = Files::new([("k", bzimage(0x8000)), ("d", dtb())]);
+    assert_eq!(
+        said(&entry, &x86, X86_64),
+        "dtb: d: x86_64 boots without a device tree; remove it from the entry"
+    );
+}
+
+/// Issue item 12, on a real folder: each refused with the object and the cause.
+#[test]
+fn bad_input_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("folder")).unwrap();
+    nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::write(at("empty"), b"").unwrap();
+    fs::write(at("Image"), image(0x12000)).unwrap();
+    fs::write(at("bzImage"), bzimage(0x8000)).unwrap();
+    fs::write(at("short"), &image(0x12000)[..0x11fff]).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", at("out")).unwrap();
+    let tree = DirTree::new(dir.path()).unwrap();
+
+    let faults = [
+        ("missing", "no such file"),
+        ("folder", "is a directory, not a regular file"),
+        ("fifo", "is a FIFO, not a regular file"),
+        ("empty", "is empty (0 bytes)"),
+        ("out", "leads out of its source"),
+    ];
+    for (path, cause) in faults {
+        let mut entry = entry();
+        entry.kernel = path.into();
+        assert_eq!(said(&entry, &tree, Arm64), format!("kernel: {path}: {cause}"));
+        entry.kernel = "Image".into();
+        entry.initrd = vec![path.into()];
+        assert_eq!(said(&entry, &tree, Arm64), format!("initrd: {path}: {cause}"));
+        entry.initrd = vec!["Image".into(), path.into()];
+        assert_eq!(said(&entry, &tree, Arm64), format!("initrd[1]: {path}: {cause}"));
+        entry.initrd.clear();
+        entry.dtb = Some(path.into());
+        assert_eq!(said(&entry, &tree, Arm64), format!("dtb: {path}: {cause}"));
+    }
+    for (path, arch, cause) in [
+        ("bzImage", Arm64, "is an x86 bzImage, this machine is arm64"),
+        ("Image", X86_64, "is an arm64 Image, this machine is x86_64"),
+        (
+            "short",
+            Arm64,
+            "is truncated: 73727 bytes of the 73728 its header promises",
+        ),
+    ] {
+        let mut entry = entry();
+        entry.kernel = path.into();
+        let error = said(&entry, &tree, arch);
+        assert!(error.starts_with(&format!("kernel: {path}: {cause}")), "{error}");
+    }
+    let mut good = entry();
+    good.kernel = "Image".into();
+    assert!(boot(&good, &tree, Arm64).is_ok());
+    good.sha256.kernel = Some(Sha256([0; 32]));
+    assert!(said(&good, &tree, Arm64).starts_with("kernel: Image: sha256 mismatch (want 0000.., got "));
+}
