@@ -8,7 +8,7 @@ use crate::diagnostic::quoted;
 use crate::keys::Place;
 use crate::reader::{Problems, Table, Value};
 use crate::value;
-use crate::{Check, Entry, Sha256, Source, WantedDigests};
+use crate::{Check, Diagnostic, Entry, Kind, Sha256, Source, WantedDigests};
 
 /// Reads the entry `name`; `None` after at least one problem.
 pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Option<Entry> {
@@ -140,19 +140,11 @@ fn digests(value: &Value<'_>, entry: &Table<'_, '_>, problems: &mut Problems) ->
     let dtb = match table.get("dtb") {
         None => Some(None),
         Some(found) => {
-            let digest = digest("sha256.dtb", found, problems).map(Some);
+            let digest = digest("sha256.dtb", found, problems);
             if entry.get("dtb").is_none() {
-                let label = "the entry has no `dtb`".to_owned();
-                problems.bad(
-                    found.span(),
-                    "a digest of a file that is not named".to_owned(),
-                    label,
-                    None,
-                );
-                None
-            } else {
-                digest
+                problems.push(no_such_file("dtb", found));
             }
+            digest.map(Some)
         }
     };
     Some(WantedDigests {
@@ -194,14 +186,24 @@ fn initrd_digests(
         );
         return None;
     }
+    if files.is_none() && !digests.is_empty() {
+        problems.push(no_such_file("initrd", value));
+        return None;
+    }
     if digests.len() > count {
-        problems.bad(
-            value.span(),
-            "more digests than initrds".to_owned(),
-            format!("{} here, {count} in `initrd`", digests.len()),
-            None,
-        );
+        let label = format!("{} here, {count} in `initrd`", digests.len());
+        problems.bad(value.span(), "more digests than initrds".to_owned(), label, None);
         return None;
     }
     Some(digests)
+}
+
+fn no_such_file(key: &str, digest: &Value<'_>) -> Diagnostic {
+    Diagnostic {
+        kind: Kind::MissingKey,
+        message: "a digest of a file that is not named".to_owned(),
+        span: digest.span(),
+        label: format!("the entry has no `{key}`"),
+        help: None,
+    }
 }

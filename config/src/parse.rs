@@ -93,12 +93,12 @@ fn read(text: &str, problems: &mut Problems) -> Option<Config> {
     let mut semantic = Problems::default();
     let (sound, bare_keys) = syntax::without_bare_keys(text);
     problems.extend(bare_keys);
-    for piece in syntax::pieces(&sound) {
-        problems.extend(syntax::problems(text, &piece));
+    syntax::for_each_piece(&sound, |piece| {
+        problems.extend(syntax::problems(text, piece));
         let mut found = Problems::default();
         config = root(text, piece.document.get_ref(), &mut found);
         semantic.extend(piece.in_place(found.into_list()));
-    }
+    });
     problems.add_semantic(text, semantic);
     config
 }

@@ -22,44 +22,64 @@ const MAX_ERRORS: usize = 1000;
 /// A part of the text that was read for itself; mostly the whole.
 #[derive(Debug)]
 pub(crate) struct Piece<'i> {
-    /// What could be read; its spans count from the start of the piece.
+    /// What could be read; its places count in `text`.
     pub(crate) document: Spanned<DeTable<'i>>,
     errors: Vec<TomlError>,
-    start: usize,
+    /// The header of the table that the first keys belong to, where that is above the piece, and the piece.
     text: &'i str,
+    /// How much of `text` is that header.
+    header: usize,
+    /// Where the piece is in the whole text.
+    start: usize,
 }
 
-/// The whole text, or what is left of it where brackets stay open.
-pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
-    let mut pieces = Vec::new();
+/// Visits the whole text, or piece after piece where brackets stay open.
+pub(crate) fn for_each_piece(whole: &str, mut visit: impl FnMut(&Piece<'_>)) {
     let mut start = 0;
-    let mut rest = text;
-    loop {
-        let piece = read(rest, start);
-        let end = piece.swallowed_from().filter(|_| pieces.len() < MAX_PIECES);
-        let Some((head, tail)) = end.and_then(|end| rest.split_at_checked(end)) else {
-            pieces.push(piece);
-            return pieces;
+    for left in (0..MAX_PIECES).rev() {
+        let Some(rest) = whole.get(start..) else {
+            return;
         };
-        let before = read(head, start);
-        if before.errors.is_empty() {
-            pieces.push(piece);
-            return pieces;
+        let header = header_above(whole, start).filter(|_| !rest.trim_start().starts_with('['));
+        let header = header.unwrap_or_default();
+        let text = if header.is_empty() {
+            Cow::Borrowed(rest)
+        } else {
+            Cow::Owned(format!("{header}{rest}"))
+        };
+        let piece = read(&text, header.len(), start);
+        let end = piece.swallowed_from().filter(|end| left > 0 && *end > header.len());
+        let before = end
+            .and_then(|end| text.get(..end))
+            .map(|before| read(before, header.len(), start));
+        match before {
+            Some(before) if !before.errors.is_empty() => {
+                visit(&before);
+                start = start.saturating_add(before.text.len().saturating_sub(header.len()));
+            }
+            _ => return visit(&piece),
         }
-        pieces.push(before);
-        start = start.saturating_add(head.len());
-        rest = tail;
     }
 }
 
-fn read(text: &str, start: usize) -> Piece<'_> {
+/// The last header above `start`, closed and with a line end; `None` at the top of the file.
+fn header_above(text: &str, start: usize) -> Option<String> {
+    let above = text.get(..start)?;
+    let is_header = |line: &&str| line.starts_with('[') && starts_afresh(line);
+    let line = above.lines().rev().map(str::trim).find(is_header)?;
+    let name = line.trim_start_matches('[').split([']', '#']).next()?.trim();
+    Some(format!("[{name}]\n"))
+}
+
+fn read(text: &str, header: usize, start: usize) -> Piece<'_> {
     let (document, mut errors) = DeTable::parse_recoverable(text);
     errors.truncate(MAX_ERRORS);
     Piece {
         document,
         errors,
-        start,
         text,
+        header,
+        start,
     }
 }
 
@@ -86,23 +106,17 @@ impl Piece<'_> {
         (line > 0 && at_start && !is_about_keys(error.message()) && starts_afresh(rest.trim_start())).then_some(line)
     }
 
-    /// `found` with its places counted in the whole text. The keys at the start of a later piece belong to a table
-    /// that is not in it, so nothing is said about them.
+    /// `found` with its places counted in the whole text, except for what is about the repeated header.
     pub(crate) fn in_place(&self, found: Vec<Diagnostic>) -> impl Iterator<Item = Diagnostic> {
-        let first_header = match self.start {
-            0 => 0,
-            _ if self.text.trim_start().starts_with('[') => 0,
-            _ => self.text.find("\n[").unwrap_or(self.text.len()),
-        };
         found
             .into_iter()
-            .filter(move |d| d.span.start >= first_header)
+            .filter(|d| d.span.start >= self.header)
             .map(|d| self.moved(d))
     }
 
     fn moved(&self, diagnostic: Diagnostic) -> Diagnostic {
-        let Range { start, end } = diagnostic.span;
-        let span = self.start.saturating_add(start)..self.start.saturating_add(end);
+        let moved = |at: usize| self.start.saturating_add(at.saturating_sub(self.header));
+        let span = moved(diagnostic.span.start)..moved(diagnostic.span.end);
         Diagnostic { span, ..diagnostic }
     }
 }
@@ -110,7 +124,7 @@ impl Piece<'_> {
 /// The text without the lines that are a key without a value, and what to say about those: the TOML parser builds no
 /// tree of what follows such a line.
 pub(crate) fn without_bare_keys(text: &str) -> (Cow<'_, str>, Vec<Diagnostic>) {
-    let whole = read(text, 0);
+    let whole = read(text, 0, 0);
     let mut problems = Vec::new();
     let mut sound = Cow::Borrowed(text);
     for error in &whole.errors {
@@ -164,9 +178,9 @@ pub(crate) fn problems(text: &str, piece: &Piece<'_>) -> Vec<Diagnostic> {
             }
             twice = table_around(piece.text, span.start).or(twice);
         }
-        all.push(piece.moved(explain(text, piece, error.message(), span)));
+        all.push(explain(text, piece, error.message(), span));
     }
-    all
+    piece.in_place(all).collect()
 }
 
 /// From the header in whose line `at` is to the next header; `None` where that line is no header.
