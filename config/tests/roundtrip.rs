@@ -1,0 +1,144 @@
+//! Any configuration, written as TOML, is read back as itself.
+
+use std::time::Duration;
+
+use config::{Check, Config, Console, Entry, Sha256, Source, WantedDigests};
+use proptest::prelude::*;
+
+/// A TOML basic string: JSON's escapes are a part of TOML's.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+fn list<T>(items: &[T], one: impl Fn(&T) -> String) -> String {
+    format!("[{}]", items.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+fn written(config: &Config) -> String {
+    let mut lines = vec![
+        "version = 1".to_owned(),
+        format!("order = {}", list(&config.order, |name| quoted(name))),
+        "[console]".to_owned(),
+        format!("countdown = {}", config.console.countdown.as_secs()),
+        format!("retry = {}", config.console.retry.as_secs()),
+    ];
+    for e in &config.entries {
+        lines.push(format!("[entry.{}]", quoted(&e.name)));
+        lines.push(format!("title = {}", quoted(&e.title)));
+        lines.push(format!("source = {}", quoted(&e.source.to_string())));
+        lines.push(format!("kernel = {}", quoted(&e.kernel)));
+        lines.push(format!("initrd = {}", list(&e.initrd, |path| quoted(path))));
+        lines.extend(e.dtb.iter().map(|dtb| format!("dtb = {}", quoted(dtb))));
+        lines.push(format!("cmdline = {}", quoted(&e.cmdline)));
+        lines.push(format!("cmdline_extra = {}", e.cmdline_extra));
+        lines.push(format!("check = \"{}\"", e.check));
+        let digest = |digest: &Option<Sha256>| format!("\"{}\"", digest.map(|d| d.to_string()).unwrap_or_default());
+        lines.push(format!("sha256.initrd = {}", list(&e.sha256.initrd, digest)));
+        lines.extend(
+            e.sha256
+                .kernel
+                .iter()
+                .map(|digest| format!("sha256.kernel = \"{digest}\"")),
+        );
+        lines.extend(e.sha256.dtb.iter().map(|digest| format!("sha256.dtb = \"{digest}\"")));
+    }
+    lines.join("\n")
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[\\PC&&[^\u{7f}]]{0,60}"
+}
+
+fn path() -> impl Strategy<Value = String> {
+    "[a-zäß \"'\\\\#=]{1,8}(/[a-z.]{0,2}[A-Z]{1,8}){0,3}"
+}
+
+fn source() -> impl Strategy<Value = Source> {
+    prop_oneof![
+        "[a-zA-Z0-9 ä_-]{1,36}".prop_map(Source::PartLabel),
+        "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}".prop_map(Source::PartUuid),
+        "[0-9a-f]{8}-[0-9a-f]{2}".prop_map(Source::PartUuid),
+        "[a-zA-Z0-9 ä=/_-]{1,36}".prop_map(Source::Label),
+        "[0-9a-f]{4}-[0-9a-f]{4}".prop_map(Source::Uuid),
+        "/([a-z]{1,8}(/[a-z]{1,8}){0,2})?"
+            .prop_filter("a device", |path| !path.starts_with("/dev/"))
+            .prop_map(Source::Initramfs),
+    ]
+}
+
+fn digest() -> impl Strategy<Value = Option<Sha256>> {
+    prop::option::of(any::<[u8; 32]>().prop_map(Sha256))
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let files = (
+        source(),
+        path(),
+        prop::collection::vec(path(), 0..4),
+        prop::option::of(path()),
+    );
+    let rest = (
+        text(),
+        text(),
+        any::<bool>(),
+        prop::sample::select(vec![Check::Fast, Check::Sha256, Check::Off]),
+    );
+    let digests = (digest(), prop::collection::vec(digest(), 0..4), digest());
+    (files, rest, digests).prop_map(
+        |((source, kernel, initrd, dtb), (title, cmdline, cmdline_extra, check), digests)| {
+            let mut sha256 = WantedDigests {
+                kernel: digests.0,
+                initrd: digests.1,
+                dtb: digests.2,
+            };
+            sha256.initrd.truncate(initrd.len());
+            sha256.dtb = sha256.dtb.filter(|_| dtb.is_some());
+            Entry {
+                name: String::new(),
+                title,
+                source,
+                kernel,
+                initrd,
+                dtb,
+                cmdline,
+                cmdline_extra,
+                check,
+                sha256,
+            }
+        },
+    )
+}
+
+prop_compose! {
+    fn configs()(
+        entries in prop::collection::btree_map("[a-zA-Z0-9._-]{1,32}", entry(), 1..5),
+        pick in prop::collection::vec(any::<prop::sample::Index>(), 1..5),
+        countdown in 0_u64..=3600,
+        retry in 1_u64..=86400,
+    ) -> Config {
+        let entries: Vec<Entry> = entries.into_iter().map(|(name, entry)| Entry { name, ..entry }).collect();
+        let mut order: Vec<String> = pick.iter().map(|index| index.get(&entries).name.clone()).collect();
+        order.sort();
+        order.dedup();
+        order.reverse();
+        let console = Console { countdown: Duration::from_secs(countdown), retry: Duration::from_secs(retry) };
+        Config { order, console, entries }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(config in configs(), crlf in any::<bool>(), mark in any::<bool>()) {
+        let mut text = written(&config);
+        if crlf {
+            text = text.replace('\n', "\r\n");
+        }
+        if mark {
+            text.insert(0, '\u{feff}');
+        }
+        match config::parse(&text) {
+            Ok(read) => prop_assert_eq!(read, config),
+            Err(problems) => prop_assert!(false, "{}", config::render("boot.toml", &text, &problems)),
+        }
+    }
+}
