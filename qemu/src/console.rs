@@ -138,7 +138,13 @@ impl Console {
                     found = Some((n, hit.end(), line.clone()));
                     break;
                 }
-                if let Some(at) = forbidden.iter().find_map(|f| f.find_at(&line.text, from)) {
+                // A line that is not whole yet may still say what it is about.
+                let whole = n < state.lines.len();
+                if let Some(at) = forbidden
+                    .iter()
+                    .filter(|_| whole)
+                    .find_map(|f| f.find_at(&line.text, from))
+                {
                     let (at, line) = (at.end(), line.clone());
                     state.cursor = (n, at);
                     return Err(NotSeen::Forbidden(line));

@@ -197,7 +197,7 @@ fn take_packet(input: &mut Vec<u8>) -> Result<Option<String>> {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || text.starts_with('E') {
+    if !text.len().is_multiple_of(2) || text.starts_with('E') {
         return None;
     }
     (0..text.len())

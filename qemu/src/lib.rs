@@ -10,12 +10,18 @@
 )]
 
 pub mod board;
+pub mod boot;
+pub mod chain;
 pub mod console;
+pub mod device_tree;
 pub mod disk;
 pub mod gdb;
+pub mod guests;
 pub mod machine;
+pub mod service;
 pub mod setup;
 pub mod terminal;
 pub mod timeline;
+pub mod verdict;
 pub mod vm;
 pub mod workspace;

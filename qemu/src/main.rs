@@ -20,14 +20,17 @@ enum Cmd {
     /// an apt state of their own: nothing in the host's apt configuration changes. `boot` and `test` do what they need
     /// of this by themselves.
     Setup,
+    Boot(Box<qemu::boot::BootArgs>),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Cmd::Setup => qemu::setup::all(),
+        Cmd::Setup => qemu::setup::all().map(|()| true),
+        Cmd::Boot(args) => qemu::boot::run(&args),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -295,8 +295,8 @@ mod tests {
 
     #[test]
     fn a_boot_that_stops_early_has_the_phases_it_had() {
-        let cut: String = BOOT.lines().take(4).map(|l| format!("{l}\n")).collect();
-        let hop = Timeline::last(&lines(&cut));
+        let cut: Vec<_> = BOOT.lines().take(4).collect();
+        let hop = Timeline::last(&lines(&cut.join("\n")));
         assert_eq!(hop.phases().len(), 2);
         assert_eq!((hop.stage_ms(), hop.load_ms(), hop.dead_ms()), (None, None, None));
         assert_eq!(Timeline::last(&[]).phases(), []);

@@ -1,0 +1,386 @@
+//! A whole boot as a value: firmware, service kernel, Cato's initramfs, the disk, and the main system it leads to.
+//!
+//! Given what to boot; responsible for the files ([`Chain::prepare`]): initramfs, disk image, marked device tree, and
+//! for knowing what the main system's report must say. The real thing throughout: nothing here is a stand-in.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use config::Arch;
+use mkinitramfs::{Added, Compress, Recipe};
+
+use crate::board::board;
+use crate::device_tree;
+use crate::disk::{Disk, Files, Filesystem, Partition};
+use crate::guests;
+use crate::machine::{Bus, DirectKernel, Drive, Firmware, Machine};
+use crate::service;
+use crate::setup::Kernel;
+use crate::verdict::Wanted;
+use crate::workspace;
+
+/// The service Linux.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its kernel.
+    pub image: PathBuf,
+    /// Its modules; none when all it needs is built in.
+    pub modules: Option<PathBuf>,
+    /// Its whole command line.
+    pub cmdline: String,
+    /// Modules Cato finds in its initramfs; empty are the usual ones.
+    pub module_names: Vec<String>,
+    /// Further files of the initramfs.
+    pub add: Vec<Added>,
+}
+
+/// The main system's initrd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Initrd {
+    /// Ours, which reports what it was booted with.
+    Report,
+    /// The user's.
+    File(PathBuf),
+    /// None.
+    Without,
+}
+
+/// A boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// The machine, without what it boots.
+    pub machine: Machine,
+    /// The service Linux.
+    pub service: Service,
+    /// The main kernel.
+    pub kernel: PathBuf,
+    /// Its release, where it is known: then the report must name it.
+    pub release: Option<String>,
+    /// Its initrd.
+    pub initrd: Initrd,
+    /// The main kernel's command line.
+    pub cmdline: String,
+    /// The text of `boot.toml`; none is [`Chain::usual_config`].
+    pub config: Option<String>,
+    /// What is on the disk; none is [`Chain::usual_partitions`].
+    pub partitions: Option<Vec<Partition>>,
+    /// The user's disk instead of ours.
+    pub disk: Option<Drive>,
+    /// How our disk is attached.
+    pub bus: Bus,
+    /// The running device tree carries a mark the main system must see.
+    pub mark_device_tree: bool,
+    /// Told apart from every other boot.
+    pub nonce: String,
+}
+
+/// Everything on disk, ready to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// The machine with all it boots.
+    pub machine: Machine,
+    /// What the report must say.
+    pub wanted: Wanted,
+    /// The `boot.toml` in the initramfs.
+    pub config: String,
+    /// What is in the initramfs, in one line.
+    pub summary: String,
+}
+
+impl Chain {
+    /// Debian's kernels, the board's default firmware and machine, the usual disk.
+    pub fn new(service: &Kernel, main: &Kernel) -> Self {
+        let arch = service.arch;
+        let firmware = Firmware::default_for(arch);
+        let nonce = nonce();
+        Self {
+            machine: Machine {
+                firmware,
+                ..Machine::new(arch)
+            },
+            service: Service {
+                image: service.image.clone(),
+                modules: Some(service.modules.clone()),
+                cmdline: service::command_line(arch, &[]),
+                module_names: Vec::new(),
+                add: Vec::new(),
+            },
+            kernel: main.image.clone(),
+            release: Some(main.version.clone()),
+            initrd: Initrd::Report,
+            cmdline: format!("{} cato-test.nonce={nonce}", board(arch).console),
+            config: None,
+            partitions: None,
+            disk: None,
+            bus: Bus::Virtio,
+            mark_device_tree: true,
+            nonce,
+        }
+    }
+
+    /// The instruction set.
+    pub fn arch(&self) -> Arch {
+        self.machine.arch
+    }
+
+    /// The files of a main system: `kernel` and, if there is one, `initrd`.
+    pub fn main_files(&self, initrd: Option<&Path>) -> Files {
+        let files = Files::new().with_file("kernel", &self.kernel);
+        match initrd {
+            Some(initrd) => files.with_file("initrd", initrd),
+            None => files,
+        }
+    }
+
+    /// `boot-a` on ext4 and `boot-b` on FAT, with the same files.
+    pub fn usual_partitions(files: &Files) -> Vec<Partition> {
+        vec![
+            Partition::new("boot-a", Filesystem::Ext4, files.clone()),
+            Partition::new("boot-b", Filesystem::Vfat, files.clone()),
+        ]
+    }
+
+    /// Boots `boot-a`, and `boot-b` should that fail.
+    pub fn usual_config(&self) -> String {
+        let initrd = if self.initrd == Initrd::Without {
+            ""
+        } else {
+            "initrd = [\"initrd\"]\n"
+        };
+        let cmdline = toml_string(&self.cmdline);
+        let mut text = "version = 1\norder = [\"a\", \"b\"]\n\n[console]\ncountdown = 0\nretry = 60\n".to_owned();
+        for slot in ["a", "b"] {
+            // A String takes every write.
+            let _ = write!(
+                text,
+                "\n[entry.{slot}]\nsource = \"PARTLABEL=boot-{slot}\"\nkernel = \"kernel\"\n{initrd}cmdline = {cmdline}\n"
+            );
+        }
+        text
+    }
+
+    /// Makes every file in `folder`.
+    pub fn prepare(&self, folder: &Path) -> Result<Ready> {
+        fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
+        let mut machine = self.machine.clone();
+        let arch = machine.arch;
+
+        let config = self.config.clone().unwrap_or_else(|| self.usual_config());
+        let initramfs = folder.join("initramfs");
+        let packed = mkinitramfs::pack(
+            &workspace::root(),
+            &Recipe {
+                arch,
+                config_text: config.clone(),
+                modules: self.service.modules.clone(),
+                module_names: self.service.module_names.clone(),
+                add: self.service.add.clone(),
+                compress: Compress::default(),
+            },
+        )
+        .context("can't make the service initramfs")?;
+        fs::write(&initramfs, &packed.bytes)?;
+
+        let mut partitions = Vec::new();
+        match machine.firmware {
+            Firmware::Direct | Firmware::Uefi => {
+                machine.kernel = Some(DirectKernel {
+                    kernel: self.service.image.clone(),
+                    initrd: Some(initramfs),
+                    cmdline: self.service.cmdline.clone(),
+                });
+            }
+            Firmware::UBoot => {
+                if board(arch).u_boot.is_none() {
+                    bail!(
+                        "Debian has no U-Boot for a {arch} machine in QEMU that can start Linux: take direct or uefi"
+                    );
+                }
+                let image = unpacked(&self.service.image, folder)?;
+                partitions.push(service_partition(&image, &initramfs, &self.service.cmdline));
+            }
+        }
+        if self.disk.is_none() {
+            partitions.extend(match &self.partitions {
+                Some(partitions) => partitions.clone(),
+                None => Self::usual_partitions(&self.main_files(self.make_initrd(folder)?.as_deref())),
+            });
+        }
+        if !partitions.is_empty() {
+            let image = folder.join("disk.img");
+            Disk {
+                partitions,
+                power_of_two: self.bus == Bus::Sd,
+            }
+            .write(&image)?;
+            // U-Boot looks on virtio only.
+            let bus = if machine.firmware == Firmware::UBoot {
+                Bus::Virtio
+            } else {
+                self.bus
+            };
+            machine.drives.push(Drive {
+                bus,
+                ..Drive::raw(image)
+            });
+        }
+        machine.drives.extend(self.disk.clone());
+
+        // Under UEFI the kernel gets ACPI and a stub of a tree (design T15).
+        let mut dtb_nonce = None;
+        if self.mark_device_tree && arch == Arch::Arm64 && machine.firmware != Firmware::Uefi && machine.dtb.is_none() {
+            let dtb = folder.join("machine.dtb");
+            device_tree::write_marked(&machine, &self.nonce, &dtb)?;
+            machine.dtb = Some(dtb);
+            dtb_nonce = Some(self.nonce.clone());
+        }
+        let given = |names: &[&str]| machine.extra.iter().any(|word| names.contains(&word.as_str()));
+        let wanted = Wanted {
+            cmdline: self.cmdline.clone(),
+            initrd_nonce: (self.initrd == Initrd::Report).then(|| self.nonce.clone()),
+            dtb_nonce,
+            release: self.release.clone(),
+            cpus: (!given(&["-smp"])).then_some(machine.cpus),
+            memory_mib: (!given(&["-m"])).then_some(machine.memory_mib),
+        };
+        Ok(Ready {
+            machine,
+            wanted,
+            config,
+            summary: summary(&packed.table),
+        })
+    }
+
+    /// The main system's initrd as a file, if it has one.
+    pub fn make_initrd(&self, folder: &Path) -> Result<Option<PathBuf>> {
+        match &self.initrd {
+            Initrd::Without => Ok(None),
+            Initrd::File(file) => Ok(Some(file.clone())),
+            Initrd::Report => {
+                let file = folder.join("main-initrd");
+                guests::report_initrd(self.arch(), &self.nonce, &[], &file)?;
+                Ok(Some(file))
+            }
+        }
+    }
+}
+
+fn summary(table: &mkinitramfs::Table) -> String {
+    let modules: usize = table.modules.iter().map(|(_, size)| size).sum();
+    format!(
+        "service initramfs: {} KiB packed; cato {} KiB with {} KiB of purgatory, {} modules {} KiB",
+        table.packed / 1024,
+        table.cato / 1024,
+        table.purgatory / 1024,
+        table.modules.len(),
+        modules / 1024
+    )
+}
+
+/// What U-Boot starts: FAT, with an `extlinux.conf`.
+fn service_partition(image: &Path, initramfs: &Path, cmdline: &str) -> Partition {
+    let conf = format!("default cato\nlabel cato\n  kernel /Image\n  initrd /initramfs\n  append {cmdline}\n");
+    let files = Files::new()
+        .with_bytes("extlinux/extlinux.conf", conf)
+        .with_file("Image", image)
+        .with_file("initramfs", initramfs);
+    Partition {
+        bootable: true,
+        ..Partition::new("SERVICE", Filesystem::Vfat, files)
+    }
+}
+
+/// U-Boot's `booti` wants an Image as it is; QEMU unpacks one by itself.
+fn unpacked(image: &Path, folder: &Path) -> Result<PathBuf> {
+    let mut file = File::open(image).with_context(|| format!("can't read {}", image.display()))?;
+    let mut magic = [0_u8; 2];
+    if file.read_exact(&mut magic).is_err() || magic != [0x1f, 0x8b] {
+        return Ok(image.to_owned());
+    }
+    let plain = folder.join("service-image");
+    let mut decoder = flate2::read::MultiGzDecoder::new(File::open(image)?);
+    std::io::copy(&mut decoder, &mut File::create(&plain)?)
+        .with_context(|| format!("can't unpack {}", image.display()))?;
+    Ok(plain)
+}
+
+/// Sixteen hex digits that no other boot has.
+pub fn nonce() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}
+
+/// A TOML basic string.
+pub fn toml_string(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            // A String takes every write.
+            c if c.is_control() => _ = write!(out, "\\u{:04x}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::Suite;
+
+    fn kernel(version: &str) -> Kernel {
+        Kernel {
+            arch: Arch::Arm64,
+            suite: Suite::Trixie,
+            version: version.into(),
+            image: "/k".into(),
+            modules: "/m".into(),
+        }
+    }
+
+    #[test]
+    fn the_usual_config_is_valid_and_asks_for_what_was_given() {
+        let mut chain = Chain::new(&kernel("6.1"), &kernel("6.12"));
+        chain.cmdline = "root=LABEL=\"a b\" x=\\1".into();
+        let config = config::parse_bytes(chain.usual_config().as_bytes()).unwrap();
+        assert_eq!(config.order, ["a", "b"]);
+        let entry = config.entry("b").unwrap();
+        assert_eq!(entry.cmdline, chain.cmdline);
+        assert_eq!(entry.source.to_string(), "PARTLABEL=boot-b");
+        assert_eq!(entry.initrd, ["initrd"]);
+        chain.initrd = Initrd::Without;
+        assert!(
+            config::parse_bytes(chain.usual_config().as_bytes())
+                .unwrap()
+                .entry("a")
+                .unwrap()
+                .initrd
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn nonces_differ() {
+        assert_ne!(nonce(), nonce());
+        assert_eq!(nonce().len(), 16);
+    }
+
+    #[test]
+    fn a_gzipped_image_is_unpacked_for_u_boot() {
+        use std::io::Write as _;
+        let folder = tempfile::tempdir().unwrap();
+        let packed = folder.path().join("Image.gz");
+        let mut encoder = flate2::write::GzEncoder::new(File::create(&packed).unwrap(), flate2::Compression::fast());
+        encoder.write_all(b"image").unwrap();
+        encoder.finish().unwrap();
+        assert_eq!(fs::read(unpacked(&packed, folder.path()).unwrap()).unwrap(), b"image");
+        let plain = folder.path().join("Image");
+        fs::write(&plain, "plain").unwrap();
+        assert_eq!(unpacked(&plain, folder.path()).unwrap(), plain);
+    }
+}

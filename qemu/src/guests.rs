@@ -1,0 +1,39 @@
+//! The programs that run inside: built for the machine they run on, and packed into the main system's initrd.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use config::Arch;
+use mkinitramfs::cpio::Entry;
+use mkinitramfs::cross::{self, Kind};
+
+use crate::workspace;
+
+/// The main system's PID 1 that says what it was booted with; see the crate `guest-report`.
+pub fn report(arch: Arch) -> Result<PathBuf> {
+    cross::build(
+        &workspace::root(),
+        "guest-report",
+        "guest-report",
+        arch,
+        Kind::Musl,
+        "release",
+        &[],
+    )
+    .context("can't build the main system's report program")
+}
+
+/// Writes an initrd whose PID 1 is the report program and which holds `nonce` and `files` (path and content).
+/// It is not compressed: what is measured is Cato.
+pub fn report_initrd(arch: Arch, nonce: &str, files: &[(&str, &[u8])], file: &Path) -> Result<()> {
+    let entries = [
+        Entry::program("/init", fs::read(report(arch)?)?),
+        Entry::file("/nonce", nonce),
+        Entry::dir("/dev"),
+        Entry::char("/dev/console", 5, 1),
+    ];
+    let files = files.iter().map(|(path, bytes)| Entry::file(path, *bytes));
+    let bytes = mkinitramfs::archive(entries.into_iter().chain(files))?;
+    fs::write(file, bytes).with_context(|| format!("can't write {}", file.display()))
+}

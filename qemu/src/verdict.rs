@@ -1,0 +1,136 @@
+//! Whether the main system that came up is the one that was asked for. Pure.
+
+use guest_report::Report;
+
+/// What the main system's report must say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The command line as given; Cato may add words around it, never change it.
+    pub cmdline: String,
+    /// What the initrd that was given holds.
+    pub initrd_nonce: Option<String>,
+    /// The mark in the device tree that was given.
+    pub dtb_nonce: Option<String>,
+    /// The kernel's release.
+    pub release: Option<String>,
+    /// CPUs of the machine: the service kernel's `nr_cpus=1` must not be handed on.
+    pub cpus: Option<u32>,
+    /// Memory of the machine in MiB. The kernel keeps some for itself.
+    pub memory_mib: Option<u32>,
+}
+
+impl Wanted {
+    /// What is not as it should be, one line each; none when all is well.
+    pub fn problems(&self, report: &Report) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !report.is_done() {
+            problems.push("the main system's report has no end".to_owned());
+        }
+        let cmdline = report.get("cmdline").unwrap_or_default();
+        if !cmdline.contains(&self.cmdline) {
+            problems.push(format!(
+                "command line: asked for {:?}, the main kernel has {cmdline:?}",
+                self.cmdline
+            ));
+        }
+        let exact = [
+            ("initrd", "initrd-nonce", &self.initrd_nonce),
+            ("device tree", "dtb-nonce", &self.dtb_nonce),
+            ("kernel", "uname", &self.release),
+        ];
+        for (what, key, wanted) in exact {
+            let Some(wanted) = wanted else { continue };
+            match report.get(key) {
+                Some(got) if got == wanted => {}
+                Some(got) => problems.push(format!("{what}: asked for {wanted:?}, the main system has {got:?}")),
+                None => problems.push(format!("{what}: asked for {wanted:?}, the main system has none")),
+            }
+        }
+        if let Some(wanted) = self.cpus {
+            let got = report.get("cpus").and_then(|n| n.parse().ok());
+            if got != Some(wanted) {
+                problems.push(format!("CPUs: the machine has {wanted}, the main kernel uses {got:?}"));
+            }
+        }
+        if let Some(wanted) = self.memory_mib {
+            // MemTotal leaves out the kernel itself and its page structures: about a sixth of a small machine.
+            let got = report
+                .get("memtotal")
+                .and_then(|kib| kib.parse::<u64>().ok())
+                .unwrap_or(0)
+                / 1024;
+            let least = u64::from(wanted) * 3 / 4;
+            if got < least || got > u64::from(wanted) {
+                problems.push(format!(
+                    "memory: the machine has {wanted} MiB, the main kernel counts {got} MiB"
+                ));
+            }
+        }
+        match report.get("dmesg-errors") {
+            None | Some("0") => {}
+            Some(count) => {
+                let lines: Vec<_> = report.all("dmesg-error").collect();
+                problems.push(format!(
+                    "the main kernel's log has {count} alarms: {}",
+                    lines.join("; ")
+                ));
+            }
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "report: uname=6.12\nreport: cmdline=console=ttyAMA0 a=1 panic=10\nreport: initrd-nonce=n1\n\
+                        report: dtb-nonce=d1\nreport: cpus=2\nreport: memtotal=900000\nreport: dmesg-errors=0\nreport: done\n";
+
+    fn wanted() -> Wanted {
+        Wanted {
+            cmdline: "console=ttyAMA0 a=1".into(),
+            initrd_nonce: Some("n1".into()),
+            dtb_nonce: Some("d1".into()),
+            release: Some("6.12".into()),
+            cpus: Some(2),
+            memory_mib: Some(1024),
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_passes() {
+        assert_eq!(wanted().problems(&Report::parse(GOOD)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        for (from, to, named) in [
+            ("a=1", "a=2", "command line"),
+            ("nonce=n1", "nonce=n2", "initrd"),
+            ("report: dtb-nonce=d1\n", "", "device tree"),
+            ("uname=6.12", "uname=6.1", "kernel"),
+            ("cpus=2", "cpus=1", "CPUs"),
+            ("memtotal=900000", "memtotal=90000", "memory"),
+            (
+                "dmesg-errors=0",
+                "dmesg-errors=1\nreport: dmesg-error=WARNING: x",
+                "WARNING: x",
+            ),
+            ("report: done\n", "", "no end"),
+        ] {
+            let text = GOOD.replace(from, to);
+            assert_ne!(text, GOOD);
+            let problems = wanted().problems(&Report::parse(&text));
+            assert!(
+                problems.len() == 1 && problems[0].contains(named),
+                "{from} -> {to}: {problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_said_is_everything_missing() {
+        assert!(wanted().problems(&Report::default()).len() >= 5);
+    }
+}
