@@ -86,7 +86,7 @@ pub enum BlobError {
         limit: usize,
     },
     /// Names are for the console.
-    #[error("region name {name:?}: at most 16 printable ASCII letters without spaces")]
+    #[error("region name {name:?}: at most 16 printable ASCII letters")]
     Name {
         /// The name.
         name: String,

@@ -286,7 +286,7 @@ fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
         let letters = slot
             .name
             .get_mut(..name.len())
-            .filter(|_| name.bytes().all(|b| b.is_ascii_graphic()));
+            .filter(|_| name.bytes().all(|b| matches!(b, b' '..=b'~')));
         let Some(letters) = letters else {
             return Err(BlobError::Name {
                 name: (*name).to_owned(),
