@@ -24,7 +24,7 @@ pub struct Layout {
 /// Bytes and where they go.
 #[derive(Debug)]
 pub struct Segment {
-    /// `kernel`, `initrd`, `dtb`, `boot data`, `purgatory`.
+    /// `kernel`, `initrd`, `dtb`, `boot-data`, `purgatory`.
     pub name: &'static str,
     /// Where to: page-aligned at both ends, at least as long as `bytes`; the kernel clears the rest.
     pub mem: Span,

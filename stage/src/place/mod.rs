@@ -229,7 +229,7 @@ fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) ->
         parts.add("initrd", place.start, initrd, "initramfs")?;
     }
     parts.add(
-        "boot data",
+        "boot-data",
         places.boot_data.start,
         boot_data,
         "zero page, command line, setup_data",

@@ -114,7 +114,7 @@ fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free),
     // the descriptor table of the purgatory, which the kernel takes its first steps with: it gets what is left.
     let boot_data = part(
         &mut free,
-        "boot data",
+        "boot-data",
         ask.boot_data,
         ask.page,
         Span { start: 0, end: limit },

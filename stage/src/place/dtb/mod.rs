@@ -428,3 +428,7 @@ impl Cells {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
+mod tests;

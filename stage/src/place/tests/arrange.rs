@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 
-use super::range::{covers, normalise};
-use super::*;
+use crate::place::range::{covers, normalise};
+use crate::place::*;
 
 const K: u64 = 1 << 10;
 const M: u64 = 1 << 20;
