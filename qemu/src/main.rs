@@ -21,12 +21,14 @@ enum Cmd {
     /// of this by themselves.
     Setup,
     Boot(Box<qemu::boot::BootArgs>),
+    Test(qemu::test::TestArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Cmd::Setup => qemu::setup::all().map(|()| true),
         Cmd::Boot(args) => qemu::boot::run(&args),
+        Cmd::Test(args) => qemu::test::run(&args),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,0 +1,397 @@
+//! Scenarios: whole boots that must go a certain way.
+//!
+//! A scenario is a name and a function; [`Context`] gives it kernels, a folder and machines that can't outlive their
+//! deadline. [`run`] runs them in order and sums up. They live under `qemu/tests/scenarios/`, one kind a file.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use config::Arch;
+use guest_report::Report;
+
+use crate::chain::{Chain, Ready};
+use crate::machine::Machine;
+use crate::setup::{Kernel, Suite, kernels};
+use crate::vm::{Vm, Watch};
+use crate::workspace;
+
+/// A machine's deadline where a scenario names none. An idle machine needs a tenth of it.
+pub const LIMIT: Duration = Duration::from_mins(3);
+
+type Body = Box<dyn Fn(&Context) -> Result<()> + Send + Sync>;
+
+/// One scenario.
+pub struct Scenario {
+    /// `kind/arch/what`: filters match any part of it.
+    pub name: String,
+    /// Runs only with `--long`.
+    pub long: bool,
+    /// The deadline of each of its machines.
+    pub limit: Duration,
+    body: Body,
+}
+
+impl fmt::Debug for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scenario")
+            .field("name", &self.name)
+            .field("long", &self.long)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scenario {
+    /// A scenario of every run.
+    pub fn new(name: impl Into<String>, body: impl Fn(&Context) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self {
+            name: name.into(),
+            long: false,
+            limit: LIMIT,
+            body: Box::new(body),
+        }
+    }
+
+    /// For `--long` only, if `long` is true.
+    #[must_use]
+    pub fn long_if(self, long: bool) -> Self {
+        Self { long, ..self }
+    }
+
+    /// With another deadline for its machines.
+    #[must_use]
+    pub fn limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+}
+
+/// What a scenario works with.
+#[derive(Debug)]
+pub struct Context {
+    /// Its own, and empty at the start.
+    pub folder: PathBuf,
+    limit: Duration,
+    started: AtomicUsize,
+}
+
+impl Context {
+    /// One of Debian's kernels.
+    pub fn kernel(&self, arch: Arch, suite: Suite) -> Result<Kernel> {
+        kernels::kernel(arch, suite)
+    }
+
+    /// The usual boot from one suite's kernel to another's.
+    pub fn chain(&self, arch: Arch, service: Suite, main: Suite) -> Result<Chain> {
+        Ok(Chain::new(&self.kernel(arch, service)?, &self.kernel(arch, main)?))
+    }
+
+    /// Makes everything a boot needs.
+    pub fn prepare(&self, chain: &Chain) -> Result<Ready> {
+        chain.prepare(&self.folder)
+    }
+
+    /// Starts a machine.
+    pub fn start(&self, machine: &Machine) -> Result<Vm> {
+        let n = self.started.fetch_add(1, Ordering::Relaxed) + 1;
+        let log = self.folder.join(format!("console-{n}.log"));
+        Vm::start(
+            machine,
+            self.limit,
+            &Watch {
+                print: false,
+                log: Some(log),
+            },
+        )
+    }
+
+    /// Boots to the main system's report, which must say what was asked for, and returns it with the machine.
+    pub fn boots(&self, chain: &Chain) -> Result<(Report, Vm)> {
+        let ready = self.prepare(chain)?;
+        let mut vm = self.start(&ready.machine)?;
+        vm.forbid("Kernel panic - not syncing")?;
+        vm.forbid(r"cato\[ *[0-9.]+\] prompt: no ")?;
+        let report = self.reports(&ready, &mut vm)?;
+        Ok((report, vm))
+    }
+
+    /// Waits for the report of a machine that was started, and checks it.
+    pub fn reports(&self, ready: &Ready, vm: &mut Vm) -> Result<Report> {
+        vm.wait_for("report: done", self.limit)?;
+        let text: Vec<String> = vm.lines().into_iter().map(|line| line.text).collect();
+        let report = Report::parse(&text.join("\n"));
+        let problems = ready.wanted.problems(&report);
+        if !problems.is_empty() {
+            bail!(vm.failure(&problems.join("\n")));
+        }
+        Ok(report)
+    }
+}
+
+/// What is run, and how.
+#[derive(Args, Debug, Clone, Default)]
+pub struct RunArgs {
+    /// All of the matrix, not just the sample for every day.
+    #[arg(long)]
+    pub long: bool,
+    /// Only names what would run.
+    #[arg(long)]
+    pub list: bool,
+    /// Only scenarios whose name contains one of these. Long ones among them run too.
+    pub filter: Vec<String>,
+    /// Scenarios at the same time.
+    #[arg(long, default_value_t = 1)]
+    pub jobs: usize,
+    /// `PASSED,FAILED,SKIPPED` of the host tests, for the sum at the end.
+    #[arg(long, hide = true, value_parser = parse_tally)]
+    pub host: Option<Tally>,
+}
+
+/// How many of each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Went as they must.
+    pub passed: usize,
+    /// Did not.
+    pub failed: usize,
+    /// Were not run.
+    pub skipped: usize,
+}
+
+impl Tally {
+    /// As [`parse_tally`] reads it.
+    pub fn to_argument(self) -> String {
+        format!("{},{},{}", self.passed, self.failed, self.skipped)
+    }
+
+    /// The sum of the `test result:` lines of `cargo test`.
+    pub fn of_cargo_test(output: &str) -> Self {
+        let mut sum = Self::default();
+        for line in output
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("test result: "))
+        {
+            for part in line.split([';', '.']) {
+                let mut words = part.split_whitespace();
+                let (Some(Ok(number)), Some(what)) = (words.next().map(str::parse::<usize>), words.next()) else {
+                    continue;
+                };
+                match what {
+                    "passed" => sum.passed += number,
+                    "failed" => sum.failed += number,
+                    "ignored" => sum.skipped += number,
+                    _ => {}
+                }
+            }
+        }
+        sum
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.skipped
+        )
+    }
+}
+
+/// Reads `1,2,3`.
+pub fn parse_tally(text: &str) -> Result<Tally, String> {
+    let mut numbers = text.split(',').map(str::parse::<usize>);
+    match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+        (Some(Ok(passed)), Some(Ok(failed)), Some(Ok(skipped)), None) => Ok(Tally {
+            passed,
+            failed,
+            skipped,
+        }),
+        _ => Err(format!("{text:?} is not three numbers")),
+    }
+}
+
+/// Whether a scenario is asked for.
+fn wanted(scenario: &Scenario, args: &RunArgs) -> bool {
+    if args.filter.is_empty() {
+        return args.long || !scenario.long;
+    }
+    args.filter.iter().any(|part| scenario.name.contains(part))
+}
+
+/// Runs scenarios and says how it went; the last line is the sum.
+pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
+    let (chosen, left): (Vec<_>, Vec<_>) = scenarios.iter().partition(|scenario| wanted(scenario, args));
+    if args.list {
+        for scenario in chosen {
+            println!("{}", scenario.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let next = AtomicUsize::new(0);
+    let started = Instant::now();
+    let mut results: Vec<(usize, Duration, Result<()>)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..args.jobs.clamp(1, 8))
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut mine = Vec::new();
+                    loop {
+                        let n = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(scenario) = chosen.get(n) else { return mine };
+                        let (took, result) = one(scenario);
+                        mine.push((n, took, result));
+                    }
+                })
+            })
+            .collect();
+        // A worker catches what a scenario panics with; one that dies all the same shows as a missing result.
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_default())
+            .collect()
+    });
+    results.sort_by_key(|(n, ..)| *n);
+
+    println!("\n{:<7} {:>8}  scenario", "", "seconds");
+    let mut tally = args.host.unwrap_or_default();
+    if args.host.is_some() {
+        println!(
+            "{:<7} {:>8}  host tests: {tally}",
+            if tally.failed == 0 { "ok" } else { "FAILED" },
+            ""
+        );
+    }
+    // With a filter the rest was not asked for.
+    tally.skipped += if args.filter.is_empty() { left.len() } else { 0 };
+    for (n, scenario) in chosen.iter().enumerate() {
+        let result = results.iter().find(|(m, ..)| *m == n);
+        let ok = matches!(result, Some((.., Ok(()))));
+        let took = result.map_or(Duration::ZERO, |(_, took, _)| *took);
+        println!(
+            "{:<7} {:>8.1}  {}",
+            if ok { "ok" } else { "FAILED" },
+            took.as_secs_f64(),
+            scenario.name
+        );
+        if ok {
+            tally.passed += 1;
+        } else {
+            tally.failed += 1;
+        }
+    }
+    println!("{:<7} {:>8.1}  all scenarios", "", started.elapsed().as_secs_f64());
+    println!("{tally}");
+    if tally.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs one scenario in a folder of its own, which stays if it fails.
+fn one(scenario: &Scenario) -> (Duration, Result<()>) {
+    let started = Instant::now();
+    let folder = workspace::target("qemu-logs").join(scenario.name.replace('/', "-"));
+    let result = fresh(&folder).and_then(|()| {
+        let context = Context {
+            folder: folder.clone(),
+            limit: scenario.limit,
+            started: AtomicUsize::new(0),
+        };
+        let body = std::panic::AssertUnwindSafe(|| (scenario.body)(&context));
+        std::panic::catch_unwind(body).unwrap_or_else(|_| bail!("the scenario itself panicked"))
+    });
+    let took = started.elapsed();
+    match &result {
+        Ok(()) => {
+            println!("ok     {:>8.1}  {}", took.as_secs_f64(), scenario.name);
+            // Disk images are large; one that can't be removed does no harm.
+            let _ = fs::remove_dir_all(&folder);
+        }
+        Err(error) => {
+            println!("FAILED {:>8.1}  {}\n{error:?}", took.as_secs_f64(), scenario.name);
+            println!("its files and its whole console: {}", folder.display());
+        }
+    }
+    (took, result)
+}
+
+fn fresh(folder: &PathBuf) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("can't empty {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str, long: bool) -> Scenario {
+        Scenario::new(name, |_| Ok(())).long_if(long)
+    }
+
+    #[test]
+    fn filters_reach_long_scenarios_and_long_reaches_all() {
+        let short = named("boot/arm64/u-boot", false);
+        let long = named("boot/x86_64/uefi", true);
+        let every_day = RunArgs::default();
+        assert!(wanted(&short, &every_day) && !wanted(&long, &every_day));
+        let all = RunArgs {
+            long: true,
+            ..RunArgs::default()
+        };
+        assert!(wanted(&short, &all) && wanted(&long, &all));
+        let some = RunArgs {
+            filter: vec!["x86".into()],
+            ..RunArgs::default()
+        };
+        assert!(!wanted(&short, &some) && wanted(&long, &some));
+    }
+
+    #[test]
+    fn the_host_tests_are_counted() {
+        let output = "running 3 tests\ntest result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; \
+                      finished in 0.20s\n\ntest result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured\n";
+        let tally = Tally::of_cargo_test(output);
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 4,
+                failed: 2,
+                skipped: 1
+            }
+        );
+        assert_eq!(parse_tally(&tally.to_argument()), Ok(tally));
+        assert_eq!(tally.to_string(), "4 passed, 2 failed, 1 skipped");
+        assert!(parse_tally("1,2").is_err() && parse_tally("1,2,3,4").is_err());
+    }
+
+    #[test]
+    fn a_failure_is_a_failure_of_the_whole() {
+        let scenarios = [
+            named("unit/ok", false),
+            Scenario::new("unit/fails", |_| bail!("no")),
+            Scenario::new("unit/panics", |_| panic!("no")),
+        ];
+        for (filter, wanted) in [
+            ("unit/ok", ExitCode::SUCCESS),
+            ("unit/fails", ExitCode::FAILURE),
+            ("unit/p", ExitCode::FAILURE),
+        ] {
+            let args = RunArgs {
+                filter: vec![filter.into()],
+                jobs: 1,
+                ..RunArgs::default()
+            };
+            assert_eq!(run(&scenarios, &args), wanted, "{filter}");
+        }
+        for name in ["unit-fails", "unit-panics"] {
+            fs::remove_dir_all(workspace::target("qemu-logs").join(name)).unwrap();
+        }
+    }
+}

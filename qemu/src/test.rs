@@ -1,0 +1,86 @@
+//! `cargo qemu test`: the host tests, then the scenarios.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::scenario::Tally;
+use crate::{setup, workspace};
+
+/// Runs the workspace's tests, then whole boots in virtual machines.
+///
+/// Each scenario has a deadline; one that fails leaves its console in target/qemu-logs. The last line is the sum, and
+/// the exit code is 0 only if nothing failed. A scenario that is only run with --long counts as skipped.
+#[derive(Args, Debug, Clone)]
+pub struct TestArgs {
+    /// All of the matrix, not just the sample for every day.
+    #[arg(long)]
+    pub long: bool,
+    /// Only names the scenarios that would run.
+    #[arg(long)]
+    pub list: bool,
+    /// Leaves the host tests out.
+    #[arg(long)]
+    pub no_host: bool,
+    /// Scenarios at the same time.
+    #[arg(long, default_value_t = 1)]
+    pub jobs: usize,
+    /// Only scenarios whose name contains one of these; no host tests then.
+    pub filter: Vec<String>,
+}
+
+/// Runs them, and returns whether all went well.
+pub fn run(args: &TestArgs) -> Result<bool> {
+    let mut options = vec!["--jobs".to_owned(), args.jobs.to_string()];
+    if args.long {
+        options.push("--long".into());
+    }
+    if args.list {
+        options.push("--list".into());
+    } else {
+        setup::all()?;
+        if !args.no_host && args.filter.is_empty() {
+            let tally = host_tests()?;
+            options.extend(["--host".to_owned(), tally.to_argument()]);
+        }
+    }
+    options.extend(args.filter.iter().cloned());
+    let status = cargo()
+        .args(["test", "--quiet", "--package", "qemu", "--test", "scenarios", "--"])
+        .args(options)
+        .status()
+        .context("can't start cargo")?;
+    Ok(status.success())
+}
+
+/// `cargo test` of the whole workspace, shown and counted.
+fn host_tests() -> Result<Tally> {
+    let mut child = cargo()
+        .args(["test", "--workspace"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("can't start cargo")?;
+    let mut output = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            println!("{line}");
+            output.push_str(&line);
+            output.push('\n');
+        }
+    }
+    let mut tally = Tally::of_cargo_test(&output);
+    if !child.wait()?.success() && tally.failed == 0 {
+        // It did not even build.
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// The cargo this program was started by, in the checkout.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace::root());
+    command
+}

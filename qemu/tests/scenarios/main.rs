@@ -1,0 +1,27 @@
+//! Whole boots, one kind a file. `cargo qemu test` runs them; `cargo test` alone starts no machine.
+
+#![expect(
+    clippy::unnecessary_wraps,
+    reason = "a scenario's body returns a result even where it can't fail"
+)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use qemu::scenario::{self, RunArgs, Scenario};
+
+mod firmware_by_suite;
+
+#[derive(Parser, Debug)]
+struct Cli {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+fn all() -> Vec<Scenario> {
+    [firmware_by_suite::scenarios()].into_iter().flatten().collect()
+}
+
+fn main() -> ExitCode {
+    scenario::run(&all(), &Cli::parse().run)
+}
