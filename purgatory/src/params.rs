@@ -50,7 +50,11 @@ pub struct Region {
 impl Region {
     /// The name without its padding; bytes that are not printable ASCII end it.
     pub fn name(&self) -> &str {
-        let printable = self.name.split(|b| !matches!(b, b' '..=b'~')).next().unwrap_or_default();
+        let printable = self
+            .name
+            .split(|b| !matches!(b, b' '..=b'~'))
+            .next()
+            .unwrap_or_default();
         core::str::from_utf8(printable).unwrap_or_default()
     }
 }

@@ -30,7 +30,7 @@ use hole::{Free, Want};
 pub use layout::{Layout, MAX_SEGMENTS, Segment};
 pub use machine::{Conduit, EfiInfo, Machine, MemoryMap, Span, Uart, UartKind};
 use purgatory::{Job, MapKind};
-use range::{align_down, align_up, covers, intersect, subtract};
+use range::{align_down, align_up, covers, intersect, normalise, subtract};
 
 /// `COMMAND_LINE_SIZE` of arm64, with the NUL: arch/arm64/include/uapi/asm/setup.h.
 const ARM64_CMDLINE: u64 = 2048;
@@ -188,7 +188,11 @@ fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) ->
         efi,
         seed: machine.seed.as_deref().map(|s| &s[..]),
     };
-    let usable = subtract(&machine.memory.usable, &[LOW_MEMORY]);
+    // The main kernel sees what the firmware's map calls RAM, which memmap= of the service kernel may differ from.
+    let (ram, other): (Vec<_>, Vec<_>) = machine.memory.firmware.iter().partition(|e| e.1 == memmap::E820_RAM);
+    let spans = |entries: &[&(Span, u32)]| normalise(entries.iter().map(|e| e.0));
+    let usable = intersect(&machine.memory.usable, &subtract(&spans(&ram), &spans(&other)));
+    let usable = subtract(&usable, &[LOW_MEMORY]);
     let ask = x86_64::Ask {
         kernel: length(&kernel.bytes),
         init_size: kernel.init_size,

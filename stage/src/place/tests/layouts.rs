@@ -242,6 +242,13 @@ fn a_named_tree_decides_what_is_usable() {
 fn above_4_gib_only_where_the_kernel_allows_it() {
     let mut m = machine(Arch::X86_64);
     m.memory.usable.push(span(4 * G, 8 * G));
+    let unknown = place(payload(Arch::X86_64), &m, &blob(Arch::X86_64)).unwrap();
+    assert!(
+        unknown.segments().iter().all(|s| s.mem.end <= 4 * G),
+        "the main kernel is not told of it"
+    );
+    m.memory.firmware.push((span(4 * G, 9 * G), 1));
+    m.memory.firmware.push((span(8 * G, 9 * G), 2));
     let high = place(payload(Arch::X86_64), &m, &blob(Arch::X86_64)).unwrap();
     assert!(high.kernel().start >= 4 * G && part(&high, "initrd").mem.start >= 4 * G);
     let mut low = payload(Arch::X86_64);
