@@ -23,10 +23,13 @@ struct Physical;
 
 impl Memory for Physical {
     fn word(&self, at: u64) -> Option<u64> {
+        if at >= machine::READABLE {
+            return None;
+        }
         let at = usize::try_from(at & !7).ok()?;
         let at = core::ptr::with_exposed_provenance::<u64>(at);
-        // SAFETY: aligned, and every address is readable with the MMU off (arm64) or below the end of the guest's own tables
-        // (x86_64); where there is no memory, the CPU's fault is what the test is told.
+        // SAFETY: aligned, and below the end of what the CPU (arm64, MMU off) or the guest's own tables (x86_64) reach; where
+        // there is no memory, the CPU's fault is what the test is told.
         Some(unsafe { at.read_volatile() })
     }
 }
@@ -40,7 +43,7 @@ impl Sink for Uart {
     }
 }
 
-/// Where `image::Record` lies in the loaded image; written by the builder.
+/// Where the record of `image::RECORD` lies in the loaded image; written by the builder.
 const RECORD: u64 = 0x40;
 
 /// Sums what the image's record says was summed. The words up to the record's end are left out: the builder writes them last.

@@ -7,7 +7,7 @@ _start:
 	b	1f			// code0
 	.long	0			// code1
 	.quad	0, 0, 0, 0, 0, 0, 0	// the rest of the header: image::Arm64Image writes it
-	.quad	0, 0, 0, 0		// image::Record
+	.quad	0, 0, 0, 0		// the record of image::RECORD
 
 1:	adr	x9, state
 	stp	x0, x1, [x9]

@@ -16,6 +16,9 @@ const UART: usize = 0x0900_0000;
 const FLAGS: usize = UART + 0x18;
 const FULL: u32 = 1 << 5;
 
+/// End of what a CPU without larger addresses reaches with its MMU off.
+pub(super) const READABLE: u64 = 1 << 48;
+
 /// What entry.S saved, in its order.
 #[repr(C)]
 struct State {

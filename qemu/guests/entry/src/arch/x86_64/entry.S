@@ -11,7 +11,7 @@ _start:					# the 32-bit entry, which nobody takes
 	hlt
 	jmp	_start
 	.org	0x40
-	.quad	0, 0, 0, 0		# image::Record
+	.quad	0, 0, 0, 0		# the record of image::RECORD
 
 	.org	0x200
 	movq	%rsi, state+0(%rip)
