@@ -41,7 +41,7 @@ pub enum ImageError {
         /// `e_machine` for `arch`.
         wanted: u16,
     },
-    /// Its segments do not fit into the file, or into [`LARGEST`].
+    /// Its segments do not fit into the file, or into a GiB.
     #[error("guest ELF: segment at {at:#x}, {size:#x} bytes: outside the file or too large")]
     Segment {
         /// Virtual address.
