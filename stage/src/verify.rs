@@ -13,7 +13,7 @@ use crate::load::{Artefact, Payload, Role};
 /// A value whose origin has been checked against what the config demands. Only [`verify`] makes one, and
 /// [`place`](crate::place) takes nothing else:
 ///
-/// ```compile_fail,E0423
+/// ```compile_fail,E0603
 /// fn boot(unchecked: stage::load::Payload) -> stage::verify::Verified<stage::load::Payload> {
 ///     stage::verify::Verified(unchecked)
 /// }

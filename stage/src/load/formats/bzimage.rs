@@ -2,6 +2,7 @@
 
 use config::Arch;
 
+use super::object;
 use super::{Format, FormatError, Head, Header, Kind, Plan, le32};
 
 pub(super) const FORMAT: Format = Format {
@@ -150,9 +151,12 @@ fn parse(head: &Head<'_>) -> Result<Plan, FormatError> {
     // more, and "the 32-bit (non-real-mode) kernel starts at offset (setup_sects+1)*512 in the kernel file".
     let setup_sects = if raw.setup_sects == 0 { 4 } else { raw.setup_sects };
     let skip = u64::from(setup_sects).saturating_add(1).saturating_mul(512);
-    // "The size of the protected-mode code in units of 16-byte paragraphs."
-    let least = u64::from(raw.syssize).saturating_mul(16);
-    if least == 0 {
+    // "The size of the protected-mode code in units of 16-byte paragraphs": the last one may be cut short. The EFI stub's
+    // section table is exact.
+    let paragraphs = u64::from(raw.syssize).saturating_mul(16);
+    let sections = object::pe(head.bytes).map_or(0, |pe| pe.end.saturating_sub(skip));
+    let least = paragraphs.saturating_sub(15).max(sections);
+    if paragraphs == 0 {
         return Err(FormatError::Header {
             field: "syssize",
             value: 0,

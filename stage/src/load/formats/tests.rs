@@ -122,7 +122,13 @@ fn a_bzimage_that_would_die_silently_is_refused() {
         (
             0x1f4,
             &[1, 8, 0, 0],
-            "is truncated: 53248 bytes of the 53264 its header promises",
+            "is truncated: 53248 bytes of the 53249 its header promises",
+        ),
+        // The last section ends one byte behind the file.
+        (
+            0x40 + 24 + 160 + 16,
+            &[1],
+            "is truncated: 53248 bytes of the 53249 its header promises",
         ),
         (0x1f1, &[255], "is truncated"),
     ];
