@@ -18,6 +18,8 @@ use gpt::partition_types;
 use nix::sys::stat::Mode;
 use uuid::Uuid;
 
+use crate::journal;
+
 /// Sectors of 512 bytes, as GPT counts them.
 const SECTOR: u64 = 512;
 /// Partitions start at multiples of 1 MiB, as every partitioning tool does.
@@ -79,6 +81,8 @@ pub struct Partition {
     pub bootable: bool,
     /// Its files.
     pub files: Files,
+    /// Files of the same length whose new content is in ext4's journal only, as after a power cut.
+    pub unreplayed: Vec<(String, Vec<u8>)>,
 }
 
 impl Partition {
@@ -92,6 +96,7 @@ impl Partition {
             fs_uuid: None,
             bootable: false,
             files,
+            unreplayed: Vec::new(),
         }
     }
 }
@@ -257,7 +262,8 @@ impl Disk {
 }
 
 impl Partition {
-    fn format(&self, image: &Path, staged: &Path, default_uuid: Uuid) -> Result<()> {
+    /// Makes the file system as a file of its own.
+    pub(crate) fn format(&self, image: &Path, staged: &Path, default_uuid: Uuid) -> Result<()> {
         fs::create_dir_all(staged)?;
         let bytes = self.files.stage(staged)?;
         let uuid = self.fs_uuid.unwrap_or(default_uuid);
@@ -280,7 +286,10 @@ impl Partition {
                     ])
                     .args(["-E", &format!("hash_seed={uuid},root_owner=0:0"), "-d"])
                     .args([staged, image])
-                    .arg(format!("{}k", size / 1024)))
+                    .arg(format!("{}k", size / 1024)))?;
+                self.unreplayed
+                    .iter()
+                    .try_for_each(|(path, new)| journal::leave_unreplayed(image, path, new))
             }
             Filesystem::Vfat => {
                 let size = (bytes + bytes / 50 + 8 * MIB).next_multiple_of(MIB);
@@ -330,7 +339,7 @@ fn identity(what: u8, n: usize) -> Uuid {
 }
 
 /// A command from the folders a system administrator's tools are in, whatever `PATH` the user has.
-fn tool(program: &str) -> Command {
+pub(crate) fn tool(program: &str) -> Command {
     let mut command = Command::new(program);
     let path = std::env::var("PATH").unwrap_or_default();
     command
@@ -342,14 +351,19 @@ fn tool(program: &str) -> Command {
     command
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    output(command).map(|_| ())
+}
+
+/// Runs it and returns what it printed.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("can't start {name}; `cargo qemu setup` says which package brings it"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said: Vec<&OsStr> = command.get_args().collect();
     bail!(

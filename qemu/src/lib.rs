@@ -17,6 +17,7 @@ pub mod device_tree;
 pub mod disk;
 pub mod gdb;
 pub mod guests;
+pub mod journal;
 pub mod machine;
 pub mod scenario;
 pub mod service;

@@ -10,7 +10,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use qemu::scenario::{self, RunArgs, Scenario};
 
+mod bad_input;
+mod disks;
+mod faults;
 mod firmware_by_suite;
+mod machines;
 
 #[derive(Parser, Debug)]
 struct Cli {
@@ -19,7 +23,14 @@ struct Cli {
 }
 
 fn all() -> Vec<Scenario> {
-    [firmware_by_suite::scenarios()].into_iter().flatten().collect()
+    let kinds = [
+        firmware_by_suite::scenarios(),
+        machines::scenarios(),
+        disks::scenarios(),
+        bad_input::scenarios(),
+        faults::scenarios(),
+    ];
+    kinds.into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {

@@ -1,0 +1,131 @@
+//! Everything that can be wrong with an entry: each is refused by name, with the cause and what happens next, and the
+//! chain goes on to the entry that is right.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Duration;
+
+use config::Arch;
+use qemu::chain::{Chain, toml_string};
+use qemu::disk::{Content, Files, Filesystem, Partition};
+use qemu::machine::Firmware::Direct;
+use qemu::scenario::Scenario;
+use qemu::setup::Suite::{Bookworm, Trixie};
+
+/// An entry that must be refused.
+struct Bad {
+    name: &'static str,
+    /// Lines of its table, instead of the right ones.
+    source: &'static str,
+    kernel: &'static str,
+    more: String,
+    /// What Cato must say, behind `entry "name": `.
+    says: &'static str,
+}
+
+fn bad_entries() -> Vec<Bad> {
+    let bad = |name, kernel, says| Bad {
+        name,
+        source: "PARTLABEL=boot-a",
+        kernel,
+        more: String::new(),
+        says,
+    };
+    vec![
+        Bad {
+            source: "PARTLABEL=not-there",
+            ..bad("no-disk", "kernel", "source PARTLABEL=not-there: not found")
+        },
+        bad("no-file", "not-there", "kernel: not-there: no such file"),
+        bad("folder", "folder", "kernel: folder: is a directory"),
+        bad("pipe", "pipe", "kernel: pipe: is a FIFO"),
+        bad("empty", "empty", "kernel: empty: is empty"),
+        bad("link-out", "link-out", "kernel: link-out: "),
+        bad("truncated", "truncated", "kernel: truncated: "),
+        bad("other-machine", "other", "kernel: other: "),
+        bad("no-kernel", "initrd", "kernel: initrd: "),
+        Bad {
+            more: format!("sha256 = {{ kernel = \"{}\" }}\n", "0123456789abcdef".repeat(4)),
+            ..bad("digest", "kernel", "kernel: kernel: sha256 mismatch")
+        },
+        Bad {
+            more: format!("cmdline = {}\n", toml_string(&"x=0123456789 ".repeat(180))),
+            ..bad("long-cmdline", "kernel", "cmdline: 23[0-9][0-9] bytes")
+        },
+    ]
+}
+
+fn config(chain: &Chain, bad: &[Bad]) -> String {
+    let names: Vec<String> = bad
+        .iter()
+        .map(|bad| bad.name)
+        .chain(["good"])
+        .map(toml_string)
+        .collect();
+    let mut text = format!(
+        "version = 1\norder = [{}]\n[console]\ncountdown = 0\n",
+        names.join(", ")
+    );
+    for entry in bad {
+        let Bad {
+            name,
+            source,
+            kernel,
+            more,
+            ..
+        } = entry;
+        let cmdline = if more.starts_with("cmdline") {
+            ""
+        } else {
+            "cmdline = \"x\"\n"
+        };
+        let _ = write!(
+            text,
+            "[entry.{name}]\nsource = \"{source}\"\nkernel = \"{kernel}\"\n{cmdline}{more}"
+        );
+    }
+    let cmdline = toml_string(&chain.cmdline);
+    let _ = write!(
+        text,
+        "[entry.good]\nsource = \"PARTLABEL=boot-a\"\nkernel = \"kernel\"\ninitrd = [\"initrd\"]\ncmdline = {cmdline}\n"
+    );
+    text
+}
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let scenario = |arch: Arch| {
+        Scenario::new(
+            format!("bad-input/{arch}/each-is-refused-and-the-last-boots"),
+            move |context| {
+                let mut chain = context.chain(arch, Bookworm, Trixie)?;
+                chain.machine.firmware = Direct;
+                let other = context.kernel(if arch == Arch::Arm64 { Arch::X86_64 } else { Arch::Arm64 }, Bookworm)?;
+                let kernel = fs::read(&chain.kernel)?;
+                let initrd = chain.make_initrd(&context.folder)?;
+                let files: Files = chain
+                    .main_files(initrd.as_deref())
+                    .with("folder", Content::Folder)
+                    .with("pipe", Content::Pipe)
+                    .with_bytes("empty", "")
+                    .with("link-out", Content::Link("../../../../proc/version".into()))
+                    .with_bytes("truncated", kernel.get(..kernel.len() / 2).unwrap_or_default())
+                    .with_file("other", other.image);
+                chain.partitions = Some(vec![Partition::new("boot-a", Filesystem::Ext4, files)]);
+                let bad = bad_entries();
+                chain.config = Some(config(&chain, &bad));
+
+                let ready = context.prepare(&chain)?;
+                let mut vm = context.start(&ready.machine)?;
+                vm.forbid("Kernel panic - not syncing")?;
+                let next = bad.iter().skip(1).map(|bad| bad.name).chain(["good"]);
+                for (entry, next) in bad.iter().zip(next) {
+                    let line = format!(r#"cato\[.*entry "{}": {}.*; trying "{next}""#, entry.name, entry.says);
+                    vm.wait_for(&line, Duration::from_mins(1))?;
+                }
+                context.reports(&ready, &mut vm)?;
+                Ok(())
+            },
+        )
+    };
+    Arch::ALL.into_iter().map(scenario).collect()
+}

@@ -1,0 +1,136 @@
+//! The machines that are not the default one: interrupt controllers, exception levels, page table depths, sizes.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use config::Arch::{self, Arm64, X86_64};
+use qemu::chain::Chain;
+use qemu::machine::Firmware::{Direct, Uefi};
+use qemu::scenario::{Context, Scenario};
+use qemu::service;
+use qemu::setup::Suite::{Bookworm, Trixie};
+
+const GIC_V3: &str = "virt,gic-version=3";
+const NO_LPI: &str = "irqchip.gicv3_nolpi=1";
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    [interrupts(), exception_levels(), page_tables(), sizes()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// A chain that starts at once: what comes before the service kernel is not what is tried here.
+fn direct(context: &Context, arch: Arch) -> Result<Chain> {
+    let mut chain = context.chain(arch, Bookworm, Trixie)?;
+    chain.machine.firmware = Direct;
+    Ok(chain)
+}
+
+/// Design T4: a GICv3 with ITS keeps writing to tables in ordinary memory, which nobody but EFI keeps reserved.
+fn interrupts() -> Vec<Scenario> {
+    vec![
+        Scenario::new("gic/arm64/v3-its", |context| {
+            let mut chain = direct(context, Arm64)?;
+            chain.machine.machine = Some(GIC_V3.into());
+            context.boots(&chain)?;
+            Ok(())
+        }),
+        Scenario::new("gic/arm64/v3-its-uefi-with-lpis", |context| {
+            let mut chain = direct(context, Arm64)?;
+            chain.machine.firmware = Uefi;
+            chain.machine.machine = Some(GIC_V3.into());
+            chain.service.cmdline = service::command_line_without(Arm64, &[NO_LPI], &[]);
+            context.boots(&chain)?;
+            Ok(())
+        }),
+        Scenario::new("gic/arm64/v3-its-with-lpis-is-refused", |context| {
+            let mut chain = direct(context, Arm64)?;
+            chain.machine.machine = Some(GIC_V3.into());
+            chain.service.cmdline = service::command_line_without(Arm64, &[NO_LPI], &[]);
+            let ready = context.prepare(&chain)?;
+            let mut vm = context.start(&ready.machine)?;
+            vm.forbid("Bye!")?;
+            vm.wait_for(
+                r#"cato\[.*entry "a": .*irqchip\.gicv3_nolpi=1.*trying "b""#,
+                Duration::from_mins(1),
+            )?;
+            vm.wait_for(r"cato\[.*prompt: no entry left", Duration::from_mins(1))?;
+            Ok(())
+        }),
+    ]
+}
+
+/// The level the service kernel runs at is the one the purgatory is entered at and leaves at.
+fn exception_levels() -> Vec<Scenario> {
+    let machines = [
+        ("el1", "virt,gic-version=3", "cortex-a72", "EL1", false),
+        (
+            "el2-nvhe",
+            "virt,gic-version=3,virtualization=on",
+            "cortex-a72",
+            "EL2",
+            false,
+        ),
+        (
+            "el2-vhe",
+            "virt,gic-version=3,virtualization=on",
+            "max,lpa2=off",
+            "EL2",
+            false,
+        ),
+        ("el1-neoverse-n1", "virt,gic-version=3", "neoverse-n1", "EL1", true),
+    ];
+    let scenario = |(name, machine, cpu, level, long): (&str, &'static str, &'static str, &'static str, bool)| {
+        let body = move |context: &Context| {
+            let mut chain = direct(context, Arm64)?;
+            chain.machine.machine = Some(machine.into());
+            chain.machine.cpu = Some(cpu.into());
+            let (report, vm) = context.boots(&chain)?;
+            let got = report.get("el").unwrap_or("none");
+            ensure!(
+                got == level,
+                vm.failure(&format!("the main kernel was entered at {got}, not at {level}"))
+            );
+            Ok(())
+        };
+        Scenario::new(format!("level/arm64/{name}"), body).long_if(long)
+    };
+    machines.into_iter().map(scenario).collect()
+}
+
+fn page_tables() -> Vec<Scenario> {
+    let scenario = |(name, cpu, la57): (&str, &'static str, &'static str)| {
+        Scenario::new(format!("paging/x86_64/{name}"), move |context| {
+            let mut chain = direct(context, X86_64)?;
+            chain.machine.cpu = Some(cpu.into());
+            let (report, vm) = context.boots(&chain)?;
+            let got = report.get("la57").unwrap_or("unknown");
+            ensure!(
+                got == la57,
+                vm.failure(&format!("5-level paging in the main kernel: {got}, not {la57}"))
+            );
+            Ok(())
+        })
+    };
+    [("4-level", "max,la57=off", "no"), ("5-level", "max,la57=on", "yes")]
+        .into_iter()
+        .map(scenario)
+        .collect()
+}
+
+fn sizes() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for arch in Arch::ALL {
+        for (name, memory_mib, cpus) in [("512M-1cpu", 512, 1), ("8G-4cpus", 8192, 4)] {
+            all.push(Scenario::new(format!("size/{arch}/{name}"), move |context| {
+                let mut chain = direct(context, arch)?;
+                chain.machine.memory_mib = memory_mib;
+                chain.machine.cpus = cpus;
+                context.boots(&chain)?;
+                Ok(())
+            }));
+        }
+    }
+    all
+}
