@@ -117,19 +117,28 @@ pub(crate) fn undriven(sys: &Path) -> Vec<Device> {
             if link.join("driver").exists() {
                 continue;
             }
-            let Ok(modalias) = fs::read_to_string(link.join("modalias")) else {
-                continue;
-            };
+            let Some(modalias) = modalias(&link) else { continue };
             found.push(Device {
                 bus: bus.clone(),
                 name,
-                modalias: modalias.trim_end().to_owned(),
+                modalias,
                 path: link.canonicalize().unwrap_or(link),
             });
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
+}
+
+/// From the file of that name, or, where the bus has none (MMC), from the uevent.
+fn modalias(device: &Path) -> Option<String> {
+    let own = fs::read_to_string(device.join("modalias")).ok();
+    own.or_else(|| {
+        let uevent = fs::read_to_string(device.join("uevent")).ok()?;
+        let line = uevent.lines().find_map(|l| l.strip_prefix("MODALIAS="))?;
+        Some(line.to_owned())
+    })
+    .map(|m| m.trim_end().to_owned())
 }
 
 /// Tells the held buses that exist by now not to bind by themselves. Nothing undoes it: the service kernel is left

@@ -6,33 +6,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use config::Source;
 use config::modules::Index;
-use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::pipe2;
 
 use super::ProbeError;
 use super::devices::{self, Device};
-use super::volumes::{self, Block, Contents, Known, Volume};
-use crate::sys::child::Write;
+use super::gpt::Table;
+use super::volumes::{self, Block, Contents, Known, State, Volume};
+use crate::sys::child::{RemoteDevice, Write};
 use crate::sys::module;
 use crate::sys::netlink::Uevents;
 
 /// How long one device may take to be bound before the next one gets its turn. It may still finish later.
 const BIND_SHARE: Duration = Duration::from_secs(3);
-/// How long superblocks may take before the search goes on without them. They may still come later.
+/// How long one disk may take to be read before the search goes on without it. It is read again if it answers later.
 const READ_SHARE: Duration = Duration::from_secs(2);
 /// Events can get lost; nobody waits longer than this without a look.
 const SAFETY_LOOK: Duration = Duration::from_secs(1);
-/// A thread that reads a few sectors needs little.
-const READER_STACK: usize = 128 << 10;
 
 /// Something under way that may never end.
 struct Job {
@@ -47,17 +42,10 @@ enum JobKind {
     Bind {
         device: Device,
         write: Write,
+        before: BTreeSet<String>,
     },
-    /// Bound, and its disk is on the way.
-    Show {
-        disks_before: usize,
-    },
-    Read {
-        disk: String,
-        names: Vec<String>,
-        results: mpsc::Receiver<(String, io::Result<Contents>)>,
-        done: OwnedFd,
-    },
+    /// Bound, and its disk is on the way. The disks there were, for its own to differ from.
+    Show { device: Device, before: BTreeSet<String> },
 }
 
 impl Job {
@@ -77,7 +65,6 @@ impl Job {
     fn wakes(&self) -> Option<BorrowedFd<'_>> {
         match &self.kind {
             JobKind::Bind { write, .. } => Some(write.as_fd()),
-            JobKind::Read { done, .. } => Some(done.as_fd()),
             JobKind::Show { .. } => None,
         }
     }
@@ -96,6 +83,10 @@ pub(crate) struct Search<'a> {
     /// Devices that were given to a driver or have none here, by their folder.
     tried: BTreeSet<PathBuf>,
     jobs: Vec<Job>,
+    /// Block devices the kernel called ready since the search began.
+    announced: BTreeSet<String>,
+    /// Disks that have not answered in their time, with the child that still waits for them.
+    late_disks: Vec<(String, RemoteDevice)>,
     blocks: Vec<Block>,
     known: Known,
 }
@@ -120,6 +111,8 @@ impl<'a> Search<'a> {
             modules: BTreeSet::new(),
             tried: BTreeSet::new(),
             jobs: Vec::new(),
+            announced: BTreeSet::new(),
+            late_disks: Vec::new(),
             blocks: Vec::new(),
             known: BTreeMap::new(),
         })
@@ -130,11 +123,10 @@ impl<'a> Search<'a> {
         let started = Instant::now();
         self.hold_buses();
         loop {
-            self.uevents.drain().map_err(ProbeError::Events)?;
+            let announced = self.uevents.drain().map_err(ProbeError::Events)?;
+            self.announced.extend(announced.iter().map(|e| e.name().to_owned()));
             self.look();
-            if !self.is_reading()
-                && let Some(volume) = self.choose(source)
-            {
+            if let Some(volume) = self.choose(source) {
                 return Ok(volume);
             }
             if Instant::now() >= self.deadline {
@@ -163,40 +155,18 @@ impl<'a> Search<'a> {
         let now = Instant::now();
         for mut job in std::mem::take(&mut self.jobs) {
             match job.kind {
-                JobKind::Bind { device, write } if is_ready(&write) => {
+                JobKind::Bind { device, write, before } if is_ready(&write) => {
                     if let Err(cause) = write.finish()
                         && cause != nix::errno::Errno::ENODEV
                     {
                         (self.say)(&format!("{} {}: not bound: {}", device.bus, device.name, cause.desc()));
                     } else if device.is_slow_to_show() {
-                        let kind = JobKind::Show {
-                            disks_before: self.disks(),
-                        };
+                        let kind = JobKind::Show { device, before };
                         self.jobs.push(Job { kind, ..job });
                     }
                     continue;
                 }
-                JobKind::Show { disks_before } if self.disks() > disks_before => continue,
-                JobKind::Read {
-                    results,
-                    done,
-                    names,
-                    disk,
-                } => {
-                    let finished = is_ready(&done);
-                    while let Ok((name, result)) = results.try_recv() {
-                        self.take(name, result);
-                    }
-                    if finished {
-                        continue;
-                    }
-                    job.kind = JobKind::Read {
-                        results,
-                        done,
-                        names,
-                        disk,
-                    };
-                }
+                JobKind::Show { ref before, .. } if self.disks().any(|d| !before.contains(d)) => continue,
                 _ => {}
             }
             if job.expires().is_some_and(|at| at <= now) {
@@ -207,81 +177,111 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn take(&mut self, name: String, result: io::Result<Contents>) {
-        match result {
-            // sysfs was quicker than /dev, or it is gone again: the next look tells.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENXIO)) => {}
-            Err(e) => {
-                let _ = self.known.insert(name, Err(e.to_string()));
-            }
-            Ok(contents) => {
-                if let Some(problem) = &contents.table_problem {
-                    (self.say)(&format!("{name}: {problem}"));
-                }
-                if let Some(super::gpt::Table::Gpt(gpt)) = &contents.table
-                    && let Some(bad) = &gpt.primary_bad
-                {
-                    (self.say)(&format!(
-                        "{name}: primary GPT: {bad}; the backup at the disk's end is used"
-                    ));
-                }
-                let _ = self.known.insert(name, Ok(contents));
-            }
+    fn say_late(&mut self, job: &Job) {
+        if let JobKind::Bind { device, .. } = &job.kind {
+            let (bus, name, seconds) = (&device.bus, &device.name, job.share.as_secs());
+            (self.say)(&format!(
+                "{bus} {name}: no answer within {seconds} s; going on without it"
+            ));
         }
     }
 
-    fn say_late(&mut self, job: &Job) {
-        let seconds = job.share.as_secs();
-        let text = match &job.kind {
-            JobKind::Bind { device, .. } => {
-                format!(
-                    "{} {}: no answer within {seconds} s; going on without it",
-                    device.bus, device.name
-                )
-            }
-            JobKind::Show { .. } => return,
-            JobKind::Read { names, .. } => {
-                format!(
-                    "{}: no answer within {seconds} s; going on without it",
-                    names.join(", ")
-                )
-            }
-        };
-        (self.say)(&text);
-    }
-
-    /// One reader for the new block devices of each disk, so that one disk can't hold up another.
+    /// Reads every block device that is new, disk by disk.
     fn read_new(&mut self) {
+        let (answered, late) = std::mem::take(&mut self.late_disks)
+            .into_iter()
+            .partition(|(_, remote)| is_ready(remote));
+        self.late_disks = late;
+        for (disk, remote) in answered {
+            remote.finish();
+            let blocks = self.blocks.iter().filter(|b| b.disk() == disk);
+            for block in blocks {
+                let _ = self.known.remove(&block.name);
+            }
+        }
         let mut new: BTreeMap<String, Vec<Block>> = BTreeMap::new();
         for block in &self.blocks {
-            let under_way = |j: &Job| matches!(&j.kind, JobKind::Read { disk, .. } if disk == block.disk());
-            if !self.known.contains_key(&block.name) && !self.jobs.iter().any(under_way) {
+            if !self.known.contains_key(&block.name) && !self.is_being_bound(block) {
                 new.entry(block.disk().to_owned()).or_default().push(block.clone());
             }
         }
         for (disk, blocks) in new {
-            match start_reader(self.dev, disk, blocks) {
-                Ok(kind) => self.jobs.push(Job::new(READ_SHARE, kind)),
-                Err(e) => (self.say)(&format!("can't start a reader: {e}")),
+            if self.late_disks.iter().all(|(late, _)| *late != disk) {
+                self.read_disk(&disk, &blocks);
             }
         }
     }
 
-    fn is_reading(&self) -> bool {
-        let reads = |j: &Job| !j.late && matches!(j.kind, JobKind::Read { .. });
-        self.jobs.iter().any(reads)
+    /// A driver that still reads the partition table holds everybody else up.
+    fn is_being_bound(&self, block: &Block) -> bool {
+        !self.announced.contains(&block.name)
+            && self.jobs.iter().any(|job| match &job.kind {
+                // With several paths to a namespace, its disk is not below any of them in sysfs.
+                JobKind::Bind { device, .. } | JobKind::Show { device, .. } => {
+                    block.path.starts_with(&device.path) || device.is_slow_to_show() && block.name.starts_with("nvme")
+                }
+            })
     }
 
-    fn disks(&self) -> usize {
-        self.blocks.iter().filter(|b| b.partition.is_none()).count()
+    fn read_disk(&mut self, disk: &str, blocks: &[Block]) {
+        let until = Instant::now()
+            .checked_add(READ_SHARE)
+            .map_or(self.deadline, |at| at.min(self.deadline));
+        for block in blocks {
+            let remote = match RemoteDevice::start(&self.dev.join(&block.name), until) {
+                Ok(remote) => remote,
+                Err(e) => return (self.say)(&format!("{}: can't start a reader: {e}", block.name)),
+            };
+            let result = volumes::read(&remote, block);
+            if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::TimedOut) {
+                let seconds = READ_SHARE.as_secs();
+                (self.say)(&format!(
+                    "{}: no answer within {seconds} s; going on without it",
+                    block.name
+                ));
+                self.late_disks.push((disk.to_owned(), remote));
+                return;
+            }
+            remote.finish();
+            self.take(&block.name, result);
+        }
     }
 
-    /// Of several volumes, the one that is first in the machine: by bus address, then partition number.
+    fn take(&mut self, name: &str, result: io::Result<Contents>) {
+        let known = match result {
+            // sysfs was quicker than /dev, or it is gone again: the next look tells.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENXIO)) => return,
+            Err(e) => Err(e.to_string()),
+            Ok(contents) => {
+                if let Some(problem) = &contents.table_problem {
+                    (self.say)(&format!("{name}: {problem}"));
+                }
+                if let Some(Table::Gpt(gpt)) = &contents.table
+                    && let Some(bad) = &gpt.primary_bad
+                {
+                    (self.say)(&format!(
+                        "{name}: primary GPT: {bad}; using the backup at the disk's end"
+                    ));
+                }
+                Ok(contents)
+            }
+        };
+        let _ = self.known.insert(name.to_owned(), known);
+    }
+
+    /// Whole disks the kernel has called ready.
+    fn disks(&self) -> impl Iterator<Item = &String> {
+        let whole = self.blocks.iter().filter(|b| b.partition.is_none());
+        whole.map(|b| &b.name).filter(|name| self.announced.contains(*name))
+    }
+
+    /// Of several volumes, one that can be read, the first in the machine: by bus address, then partition number.
     fn choose(&mut self, source: &Source) -> Option<Volume> {
-        let matching: Vec<Volume> = volumes::volumes(&self.blocks, &self.known)
+        let mut matching: Vec<Volume> = volumes::volumes(&self.blocks, &self.known)
             .into_iter()
-            .filter(|v| v.is(source))
+            .filter(|v| v.is(source) && v.state != State::Silent)
             .collect();
+        matching.sort_by_key(|v| !matches!(v.state, State::FileSystem(_)));
         if let [first, others @ ..] = matching.as_slice()
             && !others.is_empty()
         {
@@ -319,7 +319,9 @@ impl<'a> Search<'a> {
         match Write::start(&devices::probe_file(self.sys, &device.bus), &device.name) {
             Ok(write) => {
                 let device = device.clone();
-                self.jobs.push(Job::new(BIND_SHARE, JobKind::Bind { device, write }));
+                let before = self.disks().cloned().collect();
+                self.jobs
+                    .push(Job::new(BIND_SHARE, JobKind::Bind { device, write, before }));
             }
             Err(e) => (self.say)(&format!("{} {}: can't be bound: {e}", device.bus, device.name)),
         }
@@ -378,6 +380,7 @@ impl<'a> Search<'a> {
         let mut fds: Vec<PollFd<'_>> = [self.uevents.as_fd()]
             .into_iter()
             .chain(self.jobs.iter().filter_map(Job::wakes))
+            .chain(self.late_disks.iter().map(|(_, remote)| remote.as_fd()))
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         match poll(&mut fds, timeout) {
@@ -389,7 +392,7 @@ impl<'a> Search<'a> {
     fn not_found(&self, source: &Source, waited: Duration) -> ProbeError {
         let stuck = self.jobs.iter().filter_map(|j| match &j.kind {
             JobKind::Bind { device, .. } => Some(format!("{} {}", device.bus, device.name)),
-            _ => None,
+            JobKind::Show { .. } => None,
         });
         let without_driver = devices::undriven(self.sys)
             .into_iter()
@@ -404,33 +407,6 @@ impl<'a> Search<'a> {
             without_driver: without_driver.collect(),
         }
     }
-}
-
-fn start_reader(dev: &Path, disk: String, blocks: Vec<Block>) -> io::Result<JobKind> {
-    let (done, held_by_reader) = pipe2(OFlag::O_CLOEXEC)?;
-    let (sender, results) = mpsc::channel();
-    let names = blocks.iter().map(|b| b.name.clone()).collect();
-    let dev = dev.to_owned();
-    let reader = move || {
-        for block in blocks {
-            let result = volumes::read(&dev, &block);
-            if sender.send((block.name, result)).is_err() {
-                break;
-            }
-        }
-        // Only now: who sees the pipe closed must find every result.
-        drop(held_by_reader);
-    };
-    let _ = thread::Builder::new()
-        .name(format!("read {disk}"))
-        .stack_size(READER_STACK)
-        .spawn(reader)?;
-    Ok(JobKind::Read {
-        disk,
-        names,
-        results,
-        done,
-    })
 }
 
 fn is_ready(fd: &impl AsFd) -> bool {

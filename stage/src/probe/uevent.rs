@@ -33,10 +33,15 @@ impl Event {
         })
     }
 
-    /// Whether there may be something new to load a driver for, to bind or to read.
-    pub fn is_news(&self) -> bool {
-        !matches!(self.action.as_str(), "remove" | "offline")
-            && !matches!(self.subsystem.as_str(), "module" | "drivers" | "bdi" | "workqueue")
+    /// Whether a disk or partition is ready to be read. The kernel says so after it has read the partition table, while
+    /// the disk is in sysfs from before (block/genhd.c, device_add_disk).
+    pub fn announces_block(&self) -> bool {
+        self.subsystem == "block" && self.action == "add"
+    }
+
+    /// The device's own name.
+    pub fn name(&self) -> &str {
+        self.devpath.rsplit('/').next().unwrap_or_default()
     }
 }
 
@@ -55,12 +60,10 @@ mod tests {
         assert_eq!(event.action, "add");
         assert_eq!(event.devpath, "/devices/pci0000:00/0000:00:03.0/virtio0/block/vda");
         assert_eq!(event.subsystem, "block");
-        assert!(event.is_news());
-        assert!(
-            !Event::parse(b"add@/module/virtio_blk\0SUBSYSTEM=module\0")
-                .unwrap()
-                .is_news()
-        );
+        assert_eq!(event.name(), "vda");
+        assert!(event.announces_block());
+        let other = Event::parse(b"add@/module/virtio_blk\0SUBSYSTEM=module\0").unwrap();
+        assert!(!other.announces_block());
         assert!(Event::parse(b"libudev\0\xfe\xed\xca\xfe").is_none());
         assert!(Event::parse(b"").is_none());
     }

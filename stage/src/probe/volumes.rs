@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use config::Source;
 
+use super::blocks::ReadAt;
 use super::devices::names;
 use super::gpt::{self, Table};
 use super::superblock::{self, FileSystem};
@@ -97,21 +98,20 @@ pub(crate) struct Contents {
     pub(crate) filesystem: Option<FileSystem>,
 }
 
-/// Reads partition table (of a whole disk) and superblock. Blocks as long as the device does.
+/// Reads partition table (of a whole disk) and superblock.
 ///
 /// # Errors
 /// The device's own.
-pub(crate) fn read(dev: &Path, block: &Block) -> io::Result<Contents> {
-    let device = File::open(dev.join(&block.name))?;
+pub(crate) fn read(device: &impl ReadAt, block: &Block) -> io::Result<Contents> {
     let mut contents = Contents {
         table: None,
         table_problem: None,
-        filesystem: superblock::identify(&device)?,
+        filesystem: superblock::identify(device)?,
     };
     if block.partition.is_none() {
         let bytes = block.size.saturating_mul(512);
         let sectors = bytes.checked_div(u64::from(block.sector)).unwrap_or(0);
-        match gpt::read(&device, block.sector, sectors) {
+        match gpt::read(device, block.sector, sectors) {
             Ok(table) => contents.table = table,
             Err(gpt::GptError::Read(e)) => return Err(e),
             Err(damaged) => contents.table_problem = Some(damaged.to_string()),
@@ -142,7 +142,7 @@ pub enum State {
     Unknown,
     /// Could not be read; why.
     Unreadable(String),
-    /// Has not answered yet.
+    /// Not read, because its disk is not ready.
     Silent,
 }
 

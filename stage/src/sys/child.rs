@@ -1,20 +1,28 @@
-//! One write(2) that may never return, done by a process of its own.
+//! System calls that may never return, made by a process of their own.
 //!
-//! Given a file of sysfs and a text; responsible for the write, and for the caller's freedom meanwhile. A thread would
-//! do for waiting, but a process with a thread stuck in a driver's probe can't be reaped and keeps its memory, and
-//! that memory is where the payload lives.
+//! Given a file of sysfs to write to, or a block device to read from; responsible for the caller's freedom meanwhile.
+//! A thread would do for waiting, but a process with a thread stuck in a driver can't be reaped and keeps its memory,
+//! and that memory is where the payload lives. Opening a disk is enough to get stuck: it waits for the partition scan.
 #![expect(unsafe_code, reason = "fork(2) and close_range(2) have no safe wrapper")]
 
+use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+use nix::sys::uio::pread;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
+
+use crate::probe::blocks::ReadAt;
 
 /// A write under way. Dropped, it goes on by itself.
 #[derive(Debug)]
@@ -71,6 +79,156 @@ impl AsFd for Write {
     }
 }
 
+/// A block device that is opened and read by a child, so that a dead one costs no more than the time until `until`.
+#[derive(Debug)]
+pub struct RemoteDevice {
+    pid: Pid,
+    requests: Option<OwnedFd>,
+    replies: OwnedFd,
+    until: Instant,
+}
+
+/// Most bytes in one request: what a pipe takes at once.
+const CHUNK: usize = 64 << 10;
+/// Offset and length of a request.
+const REQUEST: usize = 16;
+
+impl RemoteDevice {
+    /// Starts the child, which begins to open the device.
+    ///
+    /// # Errors
+    /// What pipe(2) or fork(2) says; the device's own errors come with the first read.
+    pub fn start(path: &Path, until: Instant) -> io::Result<Self> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let (orders, requests) = pipe2(OFlag::O_CLOEXEC)?;
+        let (replies, answers) = pipe2(OFlag::O_CLOEXEC)?;
+        let mut buffer = vec![0; CHUNK];
+        // SAFETY: the child makes only system calls (no allocation, no locks) and leaves through _exit.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                keep_only(orders.as_raw_fd(), answers.as_raw_fd());
+                let _ = serve(&path, &orders, &answers, &mut buffer);
+                // SAFETY: _exit(2) has no preconditions.
+                unsafe { libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => Ok(Self {
+                pid: child,
+                requests: Some(requests),
+                replies,
+                until,
+            }),
+        }
+    }
+
+    fn ask(&self, part: &mut [u8], offset: u64) -> nix::Result<()> {
+        let mut request = [0; REQUEST];
+        let (at, len) = request.split_at_mut(8);
+        at.copy_from_slice(&offset.to_ne_bytes());
+        len.copy_from_slice(&part.len().to_ne_bytes());
+        write(self.requests.as_ref().ok_or(Errno::EBADF)?, &request)?;
+        let mut errno = [0; 4];
+        self.receive(&mut errno)?;
+        match i32::from_ne_bytes(errno) {
+            0 => self.receive(part),
+            errno => Err(Errno::from_raw(errno)),
+        }
+    }
+
+    fn receive(&self, mut buf: &mut [u8]) -> nix::Result<()> {
+        while !buf.is_empty() {
+            let left = self.until.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX);
+            let mut fds = [PollFd::new(self.replies.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, timeout) {
+                Ok(0) => return Err(Errno::ETIMEDOUT),
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            let length = read(&self.replies, buf)?;
+            if length == 0 {
+                return Err(Errno::EPIPE); // the child was killed
+            }
+            buf = buf.get_mut(length..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Ends a child that has answered everything it was asked. One that has not is left to itself: dropping does that.
+    pub fn finish(mut self) {
+        drop(self.requests.take());
+        // It reads the end of the pipe and has nothing left to do but to leave, so this does not block.
+        let _ = waitpid(self.pid, None);
+    }
+}
+
+/// Readable when a late answer has come.
+impl AsFd for RemoteDevice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.replies.as_fd()
+    }
+}
+
+impl ReadAt for RemoteDevice {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut at = offset;
+        for part in buf.chunks_mut(CHUNK) {
+            self.ask(part, at).map_err(|errno| match errno {
+                Errno::ENODATA => io::ErrorKind::UnexpectedEof.into(),
+                Errno::ETIMEDOUT => io::ErrorKind::TimedOut.into(),
+                other => io::Error::from(other),
+            })?;
+            at = at.saturating_add(u64::try_from(part.len()).unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
+}
+
+/// The child's side: one reply (an errno, then the bytes when it is 0) for each request, until there are no more.
+/// The end of the device is ENODATA.
+fn serve(path: &CString, orders: &OwnedFd, answers: &OwnedFd, buffer: &mut [u8]) -> nix::Result<()> {
+    let device = open(path.as_c_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    loop {
+        let mut request = [0; REQUEST];
+        if read(orders, &mut request)? != REQUEST {
+            return Ok(());
+        }
+        let offset = u64::from_ne_bytes(*request.first_chunk().ok_or(Errno::EINVAL)?);
+        let length = usize::from_ne_bytes(*request.last_chunk().ok_or(Errno::EINVAL)?);
+        let wanted = buffer.get_mut(..length);
+        let wanted = wanted.ok_or(Errno::EINVAL)?;
+        let result = match &device {
+            Ok(device) => read_all(device, wanted, offset),
+            Err(errno) => Err(*errno),
+        };
+        let errno = result.err().map_or(0, |errno| errno as i32);
+        send(answers, &errno.to_ne_bytes())?;
+        if errno == 0 {
+            send(answers, wanted)?;
+        }
+    }
+}
+
+fn read_all(device: &OwnedFd, mut buf: &mut [u8], mut offset: u64) -> nix::Result<()> {
+    while !buf.is_empty() {
+        let length = match pread(device, buf, i64::try_from(offset).map_err(|_| Errno::ENODATA)?) {
+            Ok(0) => return Err(Errno::ENODATA),
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        buf = buf.get_mut(length..).unwrap_or_default();
+        offset = offset.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+    }
+    Ok(())
+}
+
+fn send(to: &OwnedFd, mut bytes: &[u8]) -> nix::Result<()> {
+    while !bytes.is_empty() {
+        let length = write(to, bytes)?;
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Closes every descriptor but two: one that PID 1 waits on must not stay open in a child that never ends.
 fn keep_only(a: RawFd, b: RawFd) {
     let (low, high) = (a.min(b), a.max(b));
@@ -89,6 +247,7 @@ fn keep_only(a: RawFd, b: RawFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_write_tells_its_result() {
@@ -100,5 +259,45 @@ mod tests {
         let full = Write::start(Path::new("/dev/full"), "x").unwrap();
         assert_eq!(full.finish(), Err(Errno::ENOSPC));
         assert!(Write::start(&dir.path().join("missing"), "x").is_err());
+    }
+    #[test]
+    fn a_device_is_read_from_afar() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("image");
+        let bytes: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        std::fs::write(&file, &bytes).unwrap();
+        let soon = Instant::now() + Duration::from_secs(20);
+        let remote = RemoteDevice::start(&file, soon).unwrap();
+        for (offset, length) in [(0, 1), (5, 300_000), (799_999, 1), (0, 800_000)] {
+            let mut got = vec![0; length];
+            remote.read_exact_at(&mut got, offset).unwrap();
+            let start = usize::try_from(offset).unwrap();
+            assert!(got == bytes[start..start + length], "{length} bytes at {offset}");
+        }
+        for (offset, length) in [(800_000, 1), (799_999, 2), (u64::MAX, 1)] {
+            let error = remote.read_exact_at(&mut vec![0; length], offset).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{length} bytes at {offset}");
+        }
+        remote.finish();
+        let missing = RemoteDevice::start(&dir.path().join("missing"), soon).unwrap();
+        let error = missing.read_exact_at(&mut [0], 0).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+        missing.finish();
+    }
+
+    #[test]
+    fn a_device_that_never_opens_costs_its_time_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo"); // open(2) waits for a writer
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        let begin = Instant::now();
+        let remote = RemoteDevice::start(&fifo, begin + Duration::from_millis(50)).unwrap();
+        let error = remote.read_exact_at(&mut [0], 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        // Let it go, or the child outlives the test.
+        let writer = std::fs::File::options().write(true).open(&fifo).unwrap();
+        drop(writer);
+        remote.finish();
     }
 }

@@ -39,7 +39,7 @@ pub enum ModuleError {
 fn refusal(cause: Errno) -> String {
     let remedy = match cause {
         Errno::ENOEXEC => ": built for another kernel; pack the modules of the service kernel's own version",
-        Errno::ENOENT => ": needs a symbol that no loaded module has; pack the module it depends on",
+        Errno::ENOENT => ": needs a symbol or an algorithm that no loaded module brings; pack that module too",
         Errno::EKEYREJECTED | Errno::ENOKEY => ": its signature is not one the service kernel trusts",
         _ => "",
     };

@@ -38,24 +38,23 @@ impl Uevents {
         Ok(Self { socket })
     }
 
-    /// Takes every event that waits, without blocking; whether any of them is news ([`Event::is_news`]).
+    /// Takes every event that waits, without blocking; gives the block devices the kernel announced.
     ///
     /// # Errors
     /// What recvfrom(2) says.
-    pub fn drain(&self) -> nix::Result<bool> {
-        let mut news = false;
+    pub fn drain(&self) -> nix::Result<Vec<Event>> {
+        let mut announced = Vec::new();
         let mut datagram = [0; LONGEST];
         loop {
             match recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut datagram) {
                 // Port 0 is the kernel; others can't be trusted.
                 Ok((length, Some(from))) if from.pid() == 0 => {
                     let event = datagram.get(..length).and_then(Event::parse);
-                    news |= event.is_some_and(|e| e.is_news());
+                    announced.extend(event.filter(Event::announces_block));
                 }
-                Ok(_) | Err(Errno::EINTR) => {}
-                // Some were lost: anything may have happened.
-                Err(Errno::ENOBUFS) => news = true,
-                Err(Errno::EAGAIN) => return Ok(news),
+                // ENOBUFS: some were lost. Every look is a whole one, so nothing is missed for longer than a moment.
+                Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
+                Err(Errno::EAGAIN) => return Ok(announced),
                 Err(cause) => return Err(cause),
             }
         }
