@@ -6,9 +6,15 @@
 //! ```
 
 pub mod cli;
+pub mod handoff;
 pub mod load;
+pub mod paths;
 pub mod place;
 pub mod probe;
+pub mod select;
+pub mod service;
+pub mod supervisor;
 pub mod sys;
 pub mod tree;
 pub mod verify;
+pub mod worker;

@@ -3,5 +3,12 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    stage::cli::run(std::env::args_os().skip(1))
+    if nix::unistd::getpid().as_raw() == 1 {
+        stage::supervisor::run()
+    }
+    let mut args = std::env::args_os().skip(1).peekable();
+    match args.next_if(|first| first == stage::worker::FLAG) {
+        Some(_) => stage::worker::main(args),
+        None => stage::cli::run(args),
+    }
 }

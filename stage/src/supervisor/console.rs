@@ -1,0 +1,98 @@
+//! The serial console, without ever waiting for it: what it does not take is kept, up to a bound, then dropped.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::sys::termios::{InputFlags, LocalFlags, SetArg, tcgetattr, tcsetattr};
+
+/// Bytes kept for a console that does not take them.
+const BACKLOG: usize = 64 * 1024;
+
+/// `/dev/console`, or nothing where there is none.
+#[derive(Debug, Default)]
+pub(crate) struct Console {
+    tty: Option<File>,
+    pending: VecDeque<u8>,
+    dropped: usize,
+}
+
+impl Console {
+    /// Opens it for reading key by key. A box without console boots all the same.
+    pub(crate) fn open() -> Self {
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+        let tty = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags)
+            .open("/dev/console")
+            .ok();
+        if let Some(tty) = &tty
+            && let Ok(mut mode) = tcgetattr(tty)
+        {
+            mode.local_flags
+                .remove(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG);
+            mode.input_flags.remove(InputFlags::IXON);
+            // Not a terminal: then there is nothing to set.
+            let _ = tcsetattr(tty, SetArg::TCSANOW, &mode);
+        }
+        Self { tty, ..Self::default() }
+    }
+
+    /// For `poll`.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.tty.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether `poll` should wait for room.
+    pub(crate) fn wants_room(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Queues `line` and writes what the console takes.
+    pub(crate) fn print(&mut self, line: &str) {
+        if self.dropped > 0 && self.pending.len() < BACKLOG / 2 {
+            let note = format!(
+                "cato: {} bytes of log lost, the console did not take them\n",
+                self.dropped
+            );
+            self.pending.extend(note.bytes());
+            self.dropped = 0;
+        }
+        if self.pending.len().saturating_add(line.len()) > BACKLOG {
+            self.dropped = self.dropped.saturating_add(line.len());
+        } else {
+            self.pending.extend(line.bytes());
+            self.pending.push_back(b'\n');
+        }
+        self.flush();
+    }
+
+    /// Writes what the console takes now.
+    pub(crate) fn flush(&mut self) {
+        let Some(tty) = &mut self.tty else {
+            self.pending.clear();
+            return;
+        };
+        while !self.pending.is_empty() {
+            let (head, _) = self.pending.as_slices();
+            match tty.write(head) {
+                Ok(0) => break,
+                Ok(n) => drop(self.pending.drain(..n.min(self.pending.len()))),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.pending.clear(),
+            }
+        }
+    }
+
+    /// The bytes typed since the last call.
+    pub(crate) fn keys(&mut self) -> Vec<u8> {
+        let mut keys = vec![0; 256];
+        let read = self.tty.as_mut().and_then(|tty| tty.read(&mut keys).ok()).unwrap_or(0);
+        keys.truncate(read);
+        keys
+    }
+}

@@ -1,0 +1,218 @@
+//! PID 1: console, deadlines, watchdog, last resorts. Nothing here blocks, and nothing here ends but by a reset.
+//!
+//! Given the initramfs; responsible for deciding ([`policy`]) and for running one child at a time, which does all that
+//! may hang: the worker that boots an entry, the call that drops a loaded image, `reboot(2)`.
+
+mod child;
+mod console;
+pub mod policy;
+mod watchdog;
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use config::{Arch, Config};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::paths;
+use crate::service;
+use child::Children;
+use console::Console;
+use policy::{Action, Event, Millis, Policy};
+use watchdog::Watchdogs;
+
+/// Longest sleep between two looks at watchdogs and deadlines, milliseconds.
+const TICK: Millis = 1_000;
+
+/// Runs the box. Returns only as `!`: there is nothing to return to.
+pub fn run() -> ! {
+    std::panic::set_hook(Box::new(|info| {
+        let mut console = Console::open();
+        console.print(&log_line("panic", &format!("{info}; resetting the machine")));
+        reset(&mut console)
+    }));
+    let _ = set_cad_enabled(false); // Ctrl-Alt-Del: a reset key on an unattended box; not fatal where it fails
+    let mounts = crate::probe::mount_basics();
+    let mut console = Console::open();
+    console.print(&log_line("start", concat!("cato ", env!("CARGO_PKG_VERSION"))));
+    for problem in mounts {
+        console.print(&log_line("start", &problem.to_string()));
+    }
+    let config = read_config(&mut console);
+    warn_of_service(&mut console);
+    let mut supervisor = Supervisor {
+        console,
+        policy: Policy::new(config),
+        children: Children::default(),
+        watchdogs: Watchdogs::default(),
+        signals: child_signals(),
+    };
+    loop {
+        supervisor.turn();
+    }
+}
+
+struct Supervisor {
+    console: Console,
+    policy: Policy,
+    children: Children,
+    watchdogs: Watchdogs,
+    signals: Option<SignalFd>,
+}
+
+impl Supervisor {
+    /// Waits for something, at most until the next deadline, and acts on it.
+    fn turn(&mut self) {
+        for line in self.watchdogs.adopt(Path::new("/")) {
+            self.log("watchdog", &line);
+        }
+        self.watchdogs.feed();
+        self.wait();
+        for key in self.console.keys() {
+            self.happened(Event::Key(key));
+        }
+        for event in self.children.events() {
+            self.happened(event);
+        }
+        self.happened(Event::Tick);
+        self.console.flush();
+    }
+
+    fn wait(&mut self) {
+        if let Some(signals) = &self.signals {
+            while let Ok(Some(_)) = signals.read_signal() {}
+        }
+        let left = self
+            .policy
+            .wake()
+            .map_or(TICK, |wake| wake.saturating_sub(now()))
+            .min(TICK);
+        let timeout = PollTimeout::try_from(Duration::from_millis(left)).unwrap_or(PollTimeout::ZERO);
+        let mut fds = heapless::Vec::<PollFd<'_>, 3>::new();
+        if let Some(fd) = self.console.fd() {
+            let room = if self.console.wants_room() {
+                PollFlags::POLLOUT
+            } else {
+                PollFlags::empty()
+            };
+            let _ = fds.push(PollFd::new(fd, PollFlags::POLLIN | room));
+        }
+        if let Some(fd) = self.children.messages() {
+            let _ = fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        }
+        if let Some(signals) = &self.signals {
+            let _ = fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+        }
+        let hung_up = match poll(&mut fds, timeout) {
+            Ok(_) => fds
+                .first()
+                .and_then(PollFd::revents)
+                .is_some_and(|r| r.contains(PollFlags::POLLHUP)),
+            Err(_) => false, // EINTR: the loop comes round
+        };
+        if hung_up {
+            // A console that hung up is readable for ever: do not spin on it.
+            std::thread::sleep(Duration::from_millis(left.min(100)));
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        for action in self.policy.on(now(), event) {
+            match action {
+                Action::Log(step, text) => self.log(step, &text),
+                Action::Spawn(job) => {
+                    if let Err(error) = self.children.spawn(&job) {
+                        self.happened(Event::NotStarted(error.to_string()));
+                    }
+                }
+                Action::Kill => self.children.kill(),
+                Action::Abandon => self.children.abandon(),
+                Action::Go => self.children.go(),
+                Action::Reset => reset(&mut self.console),
+            }
+        }
+    }
+
+    fn log(&mut self, step: &str, text: &str) {
+        self.console.print(&log_line(step, text));
+    }
+}
+
+/// `cato[   2.345] step: text`, seconds since boot.
+fn log_line(step: &str, text: &str) -> String {
+    let now = now();
+    format!("cato[{:4}.{:03}] {step}: {text}", now / 1000, now % 1000)
+}
+
+/// Milliseconds since boot; 0 if the kernel has no such clock, which stops deadlines but not children.
+fn now() -> Millis {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .ok()
+        .and_then(|t| Millis::try_from(Duration::from(t).as_millis()).ok())
+        .unwrap_or(0)
+}
+
+fn child_signals() -> Option<SignalFd> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.thread_block().ok()?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok()
+}
+
+fn read_config(console: &mut Console) -> Option<Config> {
+    let bytes = match fs::read(paths::CONFIG) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            console.print(&log_line("config", &format!("{}: {error}", paths::CONFIG)));
+            return None;
+        }
+    };
+    match config::parse_bytes(&bytes) {
+        Ok(config) => Some(config),
+        Err(problems) => {
+            let text = String::from_utf8_lossy(&bytes);
+            for line in config::render(paths::CONFIG, &text, &problems).lines() {
+                console.print(&log_line("config", line));
+            }
+            None
+        }
+    }
+}
+
+fn warn_of_service(console: &mut Console) {
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    for line in Arch::running()
+        .into_iter()
+        .flat_map(|arch| service::missing(arch, &cmdline))
+    {
+        console.print(&log_line("warning", &line));
+    }
+}
+
+/// The machine starts again, one way or another: sysrq-b, which waits for nothing; then `reboot(2)`; then nobody feeds
+/// the watchdog.
+fn reset(console: &mut Console) -> ! {
+    let mut tries = 0_u8;
+    while console.wants_room() && tries < 20 {
+        std::thread::sleep(Duration::from_millis(10));
+        console.flush();
+        tries = tries.saturating_add(1);
+    }
+    // Each is tried because the one before it failed; there is no one left to tell but the console.
+    if let Err(error) = fs::write("/proc/sysrq-trigger", "b") {
+        console.print(&log_line(
+            "last-resort",
+            &format!("sysrq-b: {error}; calling reboot(2)"),
+        ));
+    }
+    let _ = reboot(RebootMode::RB_AUTOBOOT);
+    loop {
+        std::thread::park();
+    }
+}

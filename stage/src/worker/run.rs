@@ -1,0 +1,199 @@
+//! The worker's process: reads like the flow.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use config::modules::Index;
+use nix::errno::Errno;
+use nix::sys::reboot::{RebootMode, reboot};
+
+use super::message::{Message, Step};
+use crate::handoff::{self, HandOffError};
+use crate::load::{self, LoadError};
+use crate::paths;
+use crate::place::{self, PlaceError};
+use crate::probe::{self, MachineError, ProbeError};
+use crate::supervisor::policy::UNLOAD_BUSY;
+use crate::sys::kexec;
+use crate::verify::{self, VerifyError};
+
+/// First argument of a worker.
+pub const FLAG: &str = "--worker";
+
+/// How long a source may take to appear.
+const DEVICE_WAIT: Duration = Duration::from_secs(10);
+
+/// The purgatory, linked for this architecture; empty in a plain host build.
+static PURGATORY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/purgatory.elf"));
+
+/// Why an entry can't be booted. Reads after `entry "a": `.
+#[derive(Debug, thiserror::Error)]
+enum WorkerError {
+    #[error("{}: {_0}", paths::CONFIG)]
+    Config(io::Error),
+    #[error("{}: not valid any more", paths::CONFIG)]
+    BadConfig,
+    #[error("not in {}", paths::CONFIG)]
+    NoEntry,
+    #[error("{}: {_0}", paths::MODULES)]
+    Modules(#[from] config::modules::IndexError),
+    #[error("machine: {_0}")]
+    Machine(#[from] MachineError),
+    #[error("/proc/meminfo does not say how much memory there is")]
+    Memory,
+    #[error("{_0}")]
+    Probe(#[from] ProbeError),
+    #[error("{_0}")]
+    Load(#[from] LoadError),
+    #[error("{_0}")]
+    Verify(#[from] VerifyError),
+    #[error("placement: {_0}")]
+    Place(#[from] PlaceError),
+    #[error("{_0}")]
+    HandOff(#[from] HandOffError),
+    #[error("PID 1 did not give the word to jump")]
+    NoWord,
+    #[error("told to fail here by cato.fault")]
+    Fault,
+}
+
+/// Runs the job in `args` (without [`FLAG`]).
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    std::panic::set_hook(Box::new(|info| tell(&Message::Fail(format!("internal error: {info}")))));
+    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["boot", entry] => match boot(entry) {
+            Err(error) => {
+                tell(&Message::Fail(error.to_string()));
+                ExitCode::FAILURE
+            }
+        },
+        ["unload"] => match kexec::unload() {
+            // No kexec in the service kernel: nothing is loaded either.
+            Ok(()) | Err(Errno::ENOSYS) => ExitCode::SUCCESS,
+            Err(Errno::EBUSY) => u8::try_from(UNLOAD_BUSY).map_or(ExitCode::FAILURE, ExitCode::from),
+            Err(_) => ExitCode::FAILURE,
+        },
+        ["reboot"] => match reboot(RebootMode::RB_AUTOBOOT) {
+            Err(_) => ExitCode::FAILURE,
+        },
+        _ => ExitCode::from(2),
+    }
+}
+
+/// The flow: probe ▸ budget ▸ reserve ▸ load ▸ verify ▸ lay out ▸ hand off.
+fn boot(name: &str) -> Result<Infallible, WorkerError> {
+    let mut say = |text: &str| tell(&Message::Say(text.to_owned()));
+
+    enter(Step::Start)?;
+    let text = fs::read(paths::CONFIG).map_err(WorkerError::Config)?;
+    let config = config::parse_bytes(&text).map_err(|_| WorkerError::BadConfig)?;
+    let entry = config.entry(name).ok_or(WorkerError::NoEntry)?;
+    let index = Index::parse(&fs::read_to_string(paths::MODULES).unwrap_or_default())?;
+    let machine = probe::machine(Path::new("/"))?;
+
+    enter(Step::Probe)?;
+    let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
+    let source = probe::open_source(&entry.source, &index, deadline, &mut say)?;
+    say(&source.describe);
+
+    enter(Step::Budget)?;
+    let running = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let cmdline = place::cmdline::complete(&entry.cmdline, &running, entry.cmdline_extra);
+    if !cmdline.added.is_empty() {
+        say(&format!("command line: added {}", cmdline.added.join(" ")));
+    }
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = load::mem_available(&meminfo).ok_or(WorkerError::Memory)?;
+    let budget = load::budget(entry, source.tree.as_ref(), &machine, available, cmdline.text)?;
+    say(&budget.to_string());
+    for note in budget.notes() {
+        say(&note.to_string());
+    }
+
+    enter(Step::Reserve)?;
+    let arena = budget.reserve()?;
+
+    enter(Step::Load)?;
+    let payload = arena.load(&mut |done| tell(&Message::Progress(done.read)))?;
+    drop(source);
+
+    enter(Step::Verify)?;
+    let payload = verify::verify(payload)?;
+
+    enter(Step::Place)?;
+    let layout = place::lay_out(payload, &machine, PURGATORY)?;
+    for line in layout.to_string().lines() {
+        say(line);
+    }
+
+    enter(Step::Kexec)?;
+    let loaded = handoff::load(&layout)?;
+    drop(layout);
+
+    enter(Step::Loaded)?;
+    wait_for_word()?;
+
+    enter(Step::Jump)?;
+    Ok(loaded.jump()?)
+}
+
+/// Announces a step; a fault asked for on the service command line (`cato.fault=STEP:crash|hang|fail`) happens here.
+fn enter(step: Step) -> Result<(), WorkerError> {
+    tell(&Message::Step(step));
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    match fault(&cmdline, step) {
+        None => Ok(()),
+        Some("fail") => Err(WorkerError::Fault),
+        Some("hang") => loop {
+            std::thread::park();
+        },
+        Some(_) => std::process::abort(),
+    }
+}
+
+/// The kind of fault `cmdline` asks for in `step`. Whoever writes the service command line owns the box anyway; the
+/// scenarios use it to see that each failure is survived.
+fn fault(cmdline: &str, step: Step) -> Option<&str> {
+    let faults = cmdline
+        .split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix("cato.fault="));
+    faults
+        .filter_map(|f| f.split_once(':'))
+        .find(|(at, _)| Step::from_name(at) == Some(step))
+        .map(|(_, kind)| kind)
+}
+
+/// Tells PID 1. When that fails PID 1 is gone, and so are we in a moment.
+fn tell(message: &Message) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{message}").and_then(|()| out.flush());
+}
+
+/// Blocks until PID 1 says `go`; PID 1 kills us when it has something else in mind.
+fn wait_for_word() -> Result<(), WorkerError> {
+    let mut line = String::new();
+    match io::stdin().lock().read_line(&mut line) {
+        Ok(_) if line == "go\n" => Ok(()),
+        _ => Err(WorkerError::NoWord),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_meant_for_one_step() {
+        let cmdline = "quiet cato.fault=kexec:crash cato.fault=load:hang";
+        assert_eq!(fault(cmdline, Step::Kexec), Some("crash"));
+        assert_eq!(fault(cmdline, Step::Load), Some("hang"));
+        assert_eq!(fault(cmdline, Step::Probe), None);
+        assert_eq!(fault("cato.fault=bogus:crash cato.fault=load", Step::Load), None);
+    }
+}
