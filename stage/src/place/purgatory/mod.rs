@@ -9,6 +9,12 @@ mod blob;
 mod tables;
 mod tables_arm64;
 mod tables_x86_64;
+#[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails, as it should"
+)]
+mod tests;
 
 use config::{Arch, Check};
 use purgatory::params::{self, PAGE};

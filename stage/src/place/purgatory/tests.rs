@@ -1,0 +1,494 @@
+//! A page walker in software, and an ELF file made by hand.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use purgatory::check::{Memory, Outcome, check};
+use purgatory::sha256::Scalar;
+use zerocopy::FromBytes as _;
+
+use super::tables::BLOCK;
+use super::*;
+use crate::place::Conduit;
+
+const BASE: u64 = 0x7b00_0000;
+/// params, text, rodata, data: sizes as the linker script would make them.
+const PARTS: [(u64, u64, u32); 4] = [
+    (0, 0x770, 4),
+    (0x1000, 0x2100, 5),
+    (0x4000, 0x480, 4),
+    (0x5000, 0x1e48, 6),
+];
+const BLOB: u64 = 0x7000;
+
+/// A blob as `purgatory.ld` shapes it, with its parameter block and no code worth the name.
+fn elf(arch: Arch) -> Vec<u8> {
+    let machine: u16 = if arch == Arch::Arm64 { 183 } else { 62 };
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    file.extend(3_u16.to_le_bytes());
+    file.extend(machine.to_le_bytes());
+    file.extend(1_u32.to_le_bytes());
+    for word in [0x1000_u64, 64, 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 4, 64, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    for (at, size, flags) in PARTS {
+        let in_file = if flags == 6 { 0x38 } else { size };
+        file.extend(1_u32.to_le_bytes());
+        file.extend(flags.to_le_bytes());
+        for word in [0x1000 + at, at, at, in_file, size, 0x1000] {
+            file.extend(word.to_le_bytes());
+        }
+    }
+    file.resize(0x1000, 0);
+    file.extend(Params::EMPTY.as_bytes());
+    file.resize(0x1000 + 0x5038, 0x90);
+    file
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    attributes: Attributes,
+    size: u64,
+}
+
+/// Every page the tables at `root` (address of the first byte of `segment` is `base`) map, by address.
+fn walk(arch: Arch, segment: &[u8], base: u64, root: u64, levels: u32) -> BTreeMap<u64, Found> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![(root, levels, 0_u64)];
+    while let Some((table, level, address)) = todo.pop() {
+        for index in 0..512_u64 {
+            let at = usize::try_from(table - base + index * 8).unwrap();
+            let entry = u64::from_le_bytes(segment[at..at + 8].try_into().unwrap());
+            let address = address + (index << (12 + 9 * (level - 1)));
+            let to = entry & 0x0000_ffff_ffff_f000;
+            // Present/valid is bit 0 on both.
+            if entry & 1 == 0 {
+                assert_eq!(entry, 0);
+                continue;
+            }
+            let is_leaf = match arch {
+                Arch::X86_64 => level == 1 || entry & 1 << 7 != 0,
+                Arch::Arm64 => level == 1 || entry & 2 == 0,
+            };
+            if !is_leaf {
+                if arch == Arch::X86_64 {
+                    assert_eq!(entry & !to, 0x23, "a table entry restricts nothing");
+                } else {
+                    assert_eq!(entry & !to, 3, "a table entry restricts nothing");
+                }
+                todo.push((to, level - 1, address));
+                continue;
+            }
+            assert!(level <= 2, "no pages of 1 GiB");
+            assert_eq!(to, address, "identity");
+            let size = if level == 1 { 4096 } else { BLOCK };
+            assert!(address.is_multiple_of(size));
+            let attributes = match arch {
+                Arch::X86_64 => {
+                    assert_eq!(entry & 1 << 5, 1 << 5, "accessed");
+                    assert_eq!(entry >> 6 & 1, entry >> 1 & 1, "dirty where writable");
+                    assert_eq!(
+                        entry & 0xf04 | entry >> 52 & 0x7ff,
+                        0,
+                        "no user, global, ignored or reserved bits"
+                    );
+                    Attributes {
+                        write: entry & 2 != 0,
+                        execute: entry >> 63 == 0,
+                        device: entry & 0x18 == 0x18,
+                    }
+                }
+                Arch::Arm64 => {
+                    assert_eq!(entry >> 1 & 1, u64::from(level == 1), "page or block");
+                    assert_eq!(entry & 1 << 6, 0, "AP[1]: not for EL0, or EL1 could not execute it");
+                    assert_eq!(entry & 1 << 10, 1 << 10, "accessed");
+                    assert_eq!(entry >> 53 & 1, entry >> 54 & 1, "the same in all three regimes");
+                    let device = entry >> 2 & 7 == 0;
+                    assert!(device || entry >> 2 & 7 == 1, "MAIR index");
+                    assert_eq!(entry >> 8 & 3, if device { 0 } else { 3 }, "shareability");
+                    Attributes {
+                        write: entry >> 7 & 1 == 0,
+                        execute: entry >> 54 & 1 == 0,
+                        device,
+                    }
+                }
+            };
+            assert!(found.insert(address, Found { attributes, size }).is_none());
+        }
+    }
+    found
+}
+
+/// What `address` is mapped as.
+fn at(found: &BTreeMap<u64, Found>, address: u64) -> Option<Attributes> {
+    let (start, page) = found.range(..=address).next_back()?;
+    (address - start < page.size).then_some(page.attributes)
+}
+
+fn uart(arch: Arch) -> Uart {
+    match arch {
+        Arch::Arm64 => Uart {
+            kind: UartKind::Pl011,
+            base: 0x0900_0000,
+            reg_shift: 0,
+        },
+        Arch::X86_64 => Uart {
+            kind: UartKind::Mmio16550,
+            base: 0xfe03_2040,
+            reg_shift: 2,
+        },
+    }
+}
+
+fn job<'a>(arch: Arch, regions: &'a [(&'a str, Span, &'a [u8])]) -> Job<'a> {
+    Job {
+        arch,
+        regions,
+        entry: 0x4000_0000,
+        argument: 0x4a00_0000,
+        uart: Some(uart(arch)),
+        conduit: Some(Conduit::Hvc),
+        check: Check::Sha256,
+        map: &[],
+        clean: &[],
+        ticks_per_ms: None,
+    }
+}
+
+fn params(image: &PurgatoryImage) -> Params {
+    Params::read_from_bytes(&image.bytes[..size_of::<Params>()]).unwrap()
+}
+
+/// Builds and proves it: every address that is wanted is mapped to itself with at least those rights, and no page is
+/// mapped that nobody wanted.
+fn prove(job: &Job<'_>, base: u64) {
+    let image = build(job, base, &elf(job.arch)).unwrap();
+    let len = u64::try_from(image.bytes.len()).unwrap();
+    assert!(
+        len <= footprint(job).unwrap(),
+        "{len:#x} bytes, announced {:#x}",
+        footprint(job).unwrap()
+    );
+    assert!(len.is_multiple_of(4096));
+    assert_eq!(image.entry, base + 0x1000);
+    let segment = Span {
+        start: base,
+        end: base + len,
+    };
+
+    let mut wanted: Vec<(Span, Attributes)> = Vec::new();
+    for (start, size, flags) in PARTS {
+        let attributes = Attributes {
+            write: flags & 2 != 0,
+            execute: flags & 1 != 0,
+            device: false,
+        };
+        wanted.push((
+            Span {
+                start: base + start,
+                end: base + start + size,
+            },
+            attributes,
+        ));
+    }
+    let payload = if job.arch == Arch::X86_64 {
+        Attributes::WRITE
+    } else {
+        Attributes::READ
+    };
+    wanted.extend(job.regions.iter().map(|(_, span, _)| (*span, payload)));
+    wanted.extend(job.clean.iter().map(|span| (*span, Attributes::READ)));
+    wanted.extend(job.map.iter().map(|(span, kind)| {
+        let attributes = match kind {
+            MapKind::Code => Attributes::ALL,
+            MapKind::Data => Attributes::WRITE,
+            MapKind::ReadOnly => Attributes::READ,
+        };
+        (*span, attributes)
+    }));
+    if job.arch == Arch::X86_64 {
+        wanted.push((
+            Span {
+                start: base + BLOB,
+                end: segment.end,
+            },
+            Attributes::READ,
+        ));
+    }
+    wanted.push((
+        Span {
+            start: uart(job.arch).base,
+            end: uart(job.arch).base + 0x20,
+        },
+        Attributes::DEVICE,
+    ));
+
+    let mut roots = vec![(base + BLOB, 4)];
+    if job.arch == Arch::X86_64 {
+        roots.push((base + BLOB + 4096, 5));
+    }
+    for (root, levels) in roots {
+        let found = walk(job.arch, &image.bytes, base, root, levels);
+        for (span, attributes) in &wanted {
+            let mut address = span.start;
+            while address < span.end {
+                let has = at(&found, address).unwrap_or_else(|| panic!("{address:#x} of {span:x?} is not mapped"));
+                assert_eq!(has.device, attributes.device, "{address:#x}");
+                assert!(
+                    has.write >= attributes.write && has.execute >= attributes.execute,
+                    "{address:#x}: {has:?}"
+                );
+                address = (address | 0xfff) + 1;
+            }
+        }
+        for (start, page) in &found {
+            let pages = (*start..start + page.size).step_by(4096);
+            for address in pages {
+                // Exactly the rights somebody wanted there, and somebody wanted it.
+                let mut most = None::<Attributes>;
+                for (span, attributes) in &wanted {
+                    if span.start < address + 4096 && address < span.end {
+                        let m = most.get_or_insert(Attributes {
+                            device: attributes.device,
+                            ..Attributes::READ
+                        });
+                        m.write |= attributes.write;
+                        m.execute |= attributes.execute;
+                    }
+                }
+                assert_eq!(Some(page.attributes), most, "{address:#x}");
+            }
+        }
+    }
+
+    // The block says the same, and the purgatory's own check agrees.
+    let params = params(&image);
+    struct Ram<'a>(&'a [(&'a str, Span, &'a [u8])]);
+    impl Memory for Ram<'_> {
+        fn bytes(&self, base: u64, len: u64) -> Option<&[u8]> {
+            let (_, _, bytes) = self.0.iter().find(|(_, span, _)| span.start == base)?;
+            bytes.get(..usize::try_from(len).ok()?)
+        }
+    }
+    assert!(matches!(
+        check(&params, &Ram(job.regions), &Scalar),
+        Outcome::Good { .. }
+    ));
+
+    // arm64: what is written, and what the kernel reads uncached, is cleaned.
+    let count = usize::try_from(params.clean_count).unwrap();
+    let cleaned = |span: &Span| {
+        params.clean[..count]
+            .iter()
+            .any(|r| r.start <= span.start && span.end <= r.end)
+    };
+    for (start, page) in walk(job.arch, &image.bytes, base, base + BLOB, 4) {
+        let own = segment.start <= start && start < segment.end;
+        if own && page.attributes.write && !page.attributes.device {
+            assert!(
+                cleaned(&Span {
+                    start,
+                    end: start + page.size
+                }),
+                "{start:#x} is written and not cleaned"
+            );
+        }
+    }
+    assert!(job.clean.iter().all(cleaned));
+    assert!(segment.start <= params.record && params.record + 56 <= segment.end);
+    assert_eq!(
+        at(&walk(job.arch, &image.bytes, base, base + BLOB, 4), params.record),
+        Some(Attributes::WRITE)
+    );
+}
+
+#[test]
+fn a_usual_payload() {
+    let (kernel, initrd, dtb) = (vec![1; 0x23_4567], vec![2; 0x40_0001], vec![3; 7587]);
+    for arch in Arch::ALL {
+        let image = Span {
+            start: 0x4000_0000,
+            end: 0x4000_0000 + 0x23_5000,
+        };
+        let tree = Span {
+            start: 0x4a00_0000,
+            end: 0x4a00_2000,
+        };
+        let regions = [
+            ("kernel", image, &kernel[..]),
+            (
+                "initrd",
+                Span {
+                    start: 0x4800_0000,
+                    end: 0x4840_1000,
+                },
+                &initrd[..],
+            ),
+            ("dtb", tree, &dtb[..]),
+        ];
+        let window = [
+            (
+                Span {
+                    start: 0x4000_0000,
+                    end: 0x4400_0000,
+                },
+                MapKind::Code,
+            ),
+            (Span { start: 0, end: 1 << 20 }, MapKind::Code),
+            (
+                Span {
+                    start: 0x7fff_0000,
+                    end: 0x7fff_2000,
+                },
+                MapKind::ReadOnly,
+            ),
+        ];
+        let clean = [image, tree];
+        let mut job = job(arch, &regions);
+        if arch == Arch::X86_64 {
+            job.map = &window;
+        } else {
+            job.clean = &clean;
+        }
+        prove(&job, BASE);
+        for check in [Check::Fast, Check::Off] {
+            job.check = check;
+            prove(&job, BASE);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn any_layout(
+        spots in prop::collection::btree_map(1_u64..3000, (1_u64..0x180_0000, 0_u64..512, any::<u8>()), 1..15),
+        base in 3001_u64..5000,
+        arch in prop::sample::select(&Arch::ALL[..]),
+        windows in prop::collection::vec((0_u64..1000, 1_u64..0x40_0000, 0..3), 0..6),
+        check in prop::sample::select(&[Check::Off, Check::Fast, Check::Sha256][..]),
+    ) {
+        // Spots are 32 MiB apart, so that regions can't overlap; the purgatory is beyond all of them.
+        let spot = |n: u64| 0x1_0000_0000 + n * 0x200_0000;
+        let bytes: Vec<Vec<u8>> = spots.values().map(|(len, _, fill)| vec![*fill; usize::try_from(*len % 5000).unwrap()]).collect();
+        let regions: Vec<(&str, Span, &[u8])> = spots
+            .iter()
+            .zip(&bytes)
+            .map(|((n, (len, shift, _)), bytes)| {
+                let start = spot(*n) + shift * 4096;
+                ("region", Span { start, end: start + (*len).max(5000) }, &bytes[..])
+            })
+            .collect();
+        let map: Vec<(Span, MapKind)> = windows
+            .iter()
+            .map(|(n, len, kind)| {
+                let start = spot(*n) + 0x80_0000;
+                let kind = [MapKind::Code, MapKind::Data, MapKind::ReadOnly][usize::try_from(*kind).unwrap()];
+                (Span { start, end: start + len }, kind)
+            })
+            .collect();
+        let clean: Vec<Span> = regions.iter().take(2).map(|r| r.1).collect();
+        let mut job = job(arch, &regions);
+        job.map = &map;
+        job.clean = if arch == Arch::Arm64 { &clean } else { &[] };
+        job.check = check;
+        prove(&job, spot(base) + (base % 512) * 4096);
+    }
+
+    #[test]
+    fn no_file_makes_it_panic(mut at in 0_usize..0x1800, byte in any::<u8>(), cut in 0_usize..0x7000) {
+        for arch in Arch::ALL {
+            let mut file = elf(arch);
+            at %= file.len();
+            file[at] = byte;
+            let _ = build(&job(arch, &[]), BASE, &file);
+            file.truncate(cut);
+            let _ = build(&job(arch, &[]), BASE, &file);
+        }
+    }
+}
+
+#[test]
+fn what_can_not_be_is_refused() {
+    let data = [0; 8192];
+    let fits = Span {
+        start: 0x4000_0000,
+        end: 0x4000_2000,
+    };
+    let arch = Arch::Arm64;
+    let said = |job: &Job<'_>, base, elf: &[u8]| build(job, base, elf).unwrap_err().to_string();
+
+    assert_eq!(build(&job(arch, &[]), BASE, &[]), Err(BlobError::NoBlob));
+    assert!(said(&job(arch, &[]), BASE, b"hello").contains("no ELF"));
+    assert!(said(&job(arch, &[]), BASE, &elf(Arch::X86_64)).contains("machine 62, not for arm64"));
+    assert!(said(&job(arch, &[]), BASE + 1, &elf(arch)).contains("0x7b000001"));
+    let mut old = elf(arch);
+    old[0x1008] = 99;
+    assert_eq!(
+        build(&job(arch, &[]), BASE, &old),
+        Err(BlobError::Version { found: 99 })
+    );
+    old[0x1000] = 0;
+    assert!(said(&job(arch, &[]), BASE, &old).contains("no parameter block"));
+    let mut big = elf(arch);
+    // p_memsz of the last part
+    big[64 + 56 * 3 + 40..][..8].copy_from_slice(&0x3001_u64.to_le_bytes());
+    assert!(said(&job(arch, &[]), BASE, &big).contains("at most 32768"));
+
+    let on_top = [(
+        "initrd",
+        Span {
+            start: BASE + 0x8000,
+            end: BASE + 0x9000,
+        },
+        &data[..9],
+    )];
+    assert!(said(&job(arch, &on_top), BASE, &elf(arch)).contains("overlaps region \"initrd\""));
+    let short = [(
+        "initrd",
+        Span {
+            start: 0x4000_0000,
+            end: 0x4000_1000,
+        },
+        &data[..],
+    )];
+    assert!(said(&job(arch, &short), BASE, &elf(arch)).contains("can't hold 8192 bytes"));
+    let long = [("seventeen-letters", fits, &data[..])];
+    assert!(said(&job(arch, &long), BASE, &elf(arch)).contains("seventeen-letters"));
+    let many = [("kernel", fits, &data[..]); params::REGIONS + 1];
+    assert!(said(&job(arch, &many), BASE, &elf(arch)).contains("24 regions, not 25"));
+    let device = [(
+        "dtb",
+        Span {
+            start: 0x08ff_f000,
+            end: 0x0900_1000,
+        },
+        &data[..9],
+    )];
+    assert_eq!(
+        build(&job(arch, &device), BASE, &elf(arch)),
+        Err(BlobError::DeviceMemory { page: 0x0900_0000 })
+    );
+    let high = [(
+        "dtb",
+        Span {
+            start: 1 << 47,
+            end: (1 << 47) + 4096,
+        },
+        &data[..9],
+    )];
+    assert!(said(&job(arch, &high), BASE, &elf(arch)).contains("0x800000001000"));
+    let wide = [(
+        "initrd",
+        Span {
+            start: 1 << 32,
+            end: 1 << 46,
+        },
+        &data[..9],
+    )];
+    assert!(said(&job(arch, &wide), BASE, &elf(arch)).contains("page tables"));
+}
