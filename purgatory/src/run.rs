@@ -9,6 +9,11 @@ use purgatory::{Record, message};
 
 use crate::arch::{self, Cpu, Hardware, Ram};
 
+/// What the blob must not have: addresses in its data. Only a test builds it (`tests/links.rs`).
+#[cfg(relocation_probe)]
+#[used]
+static PROBE: [fn(u64, &str); 2] = [run, run];
+
 /// Checks the payload and returns if the main kernel may be entered; else resets the machine.
 pub(crate) fn run(entered: u64, state: &str) {
     let params = arch::params();

@@ -107,8 +107,9 @@ fn walk(arch: Arch, segment: &[u8], base: u64, root: u64, levels: u32) -> BTreeM
                     assert_eq!(entry & 1 << 6, 0, "AP[1]: not for EL0, or EL1 could not execute it");
                     assert_eq!(entry & 1 << 10, 1 << 10, "accessed");
                     assert_eq!(entry >> 53 & 1, entry >> 54 & 1, "the same in all three regimes");
-                    let device = entry >> 2 & 7 == 0;
-                    assert!(device || entry >> 2 & 7 == 1, "MAIR index");
+                    let index = entry >> 2 & 7;
+                    let device = index == 0;
+                    assert!(index < 2, "MAIR index");
                     assert_eq!(entry >> 8 & 3, if device { 0 } else { 3 }, "shareability");
                     Attributes {
                         write: entry >> 7 & 1 == 0,
@@ -163,23 +164,17 @@ fn params(image: &PurgatoryImage) -> Params {
     Params::read_from_bytes(&image.bytes[..size_of::<Params>()]).unwrap()
 }
 
-/// Builds and proves it: every address that is wanted is mapped to itself with at least those rights, and no page is
-/// mapped that nobody wanted.
-fn prove(job: &Job<'_>, base: u64) {
-    let image = build(job, base, &elf(job.arch)).unwrap();
-    let len = u64::try_from(image.bytes.len()).unwrap();
-    assert!(
-        len <= footprint(job).unwrap(),
-        "{len:#x} bytes, announced {:#x}",
-        footprint(job).unwrap()
-    );
-    assert!(len.is_multiple_of(4096));
-    assert_eq!(image.entry, base + 0x1000);
-    let segment = Span {
-        start: base,
-        end: base + len,
-    };
+/// The payload as the purgatory would find it.
+struct Ram<'a>(&'a [(&'a str, Span, &'a [u8])]);
+impl Memory for Ram<'_> {
+    fn bytes(&self, base: u64, len: u64) -> Option<&[u8]> {
+        let (_, _, bytes) = self.0.iter().find(|(_, span, _)| span.start == base)?;
+        bytes.get(..usize::try_from(len).ok()?)
+    }
+}
 
+/// What has to be mapped, and how.
+fn wanted(job: &Job<'_>, base: u64, segment: Span) -> Vec<(Span, Attributes)> {
     let mut wanted: Vec<(Span, Attributes)> = Vec::new();
     for (start, size, flags) in PARTS {
         let attributes = Attributes {
@@ -226,7 +221,27 @@ fn prove(job: &Job<'_>, base: u64) {
         },
         Attributes::DEVICE,
     ));
+    wanted
+}
 
+/// Builds and proves it: every address that is wanted is mapped to itself with at least those rights, and no page is
+/// mapped that nobody wanted.
+fn prove(job: &Job<'_>, base: u64) {
+    let image = build(job, base, &elf(job.arch)).unwrap();
+    let len = u64::try_from(image.bytes.len()).unwrap();
+    assert!(
+        len <= footprint(job).unwrap(),
+        "{len:#x} bytes, announced {:#x}",
+        footprint(job).unwrap()
+    );
+    assert!(len.is_multiple_of(4096));
+    assert_eq!(image.entry, base + 0x1000);
+    let segment = Span {
+        start: base,
+        end: base + len,
+    };
+
+    let wanted = wanted(job, base, segment);
     let mut roots = vec![(base + BLOB, 4)];
     if job.arch == Arch::X86_64 {
         roots.push((base + BLOB + 4096, 5));
@@ -267,19 +282,16 @@ fn prove(job: &Job<'_>, base: u64) {
 
     // The block says the same, and the purgatory's own check agrees.
     let params = params(&image);
-    struct Ram<'a>(&'a [(&'a str, Span, &'a [u8])]);
-    impl Memory for Ram<'_> {
-        fn bytes(&self, base: u64, len: u64) -> Option<&[u8]> {
-            let (_, _, bytes) = self.0.iter().find(|(_, span, _)| span.start == base)?;
-            bytes.get(..usize::try_from(len).ok()?)
-        }
-    }
     assert!(matches!(
         check(&params, &Ram(job.regions), &Scalar),
         Outcome::Good { .. }
     ));
 
-    // arm64: what is written, and what the kernel reads uncached, is cleaned.
+    prove_cleaning(job, base, segment, &image, &params);
+}
+
+/// What is written, and what the kernel reads uncached, is cleaned.
+fn prove_cleaning(job: &Job<'_>, base: u64, segment: Span, image: &PurgatoryImage, params: &Params) {
     let count = usize::try_from(params.clean_count).unwrap();
     let cleaned = |span: &Span| {
         params.clean[..count]

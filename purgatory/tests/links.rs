@@ -1,0 +1,229 @@
+//! The blob as it is linked: small, without relocations, and on arm64 in the order the caches want. Needs what
+//! `cargo mkinitramfs` needs to build for the boards.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that overflows fails, as it should"
+)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use config::{Arch, Check};
+use goblin::elf::Elf;
+use mkinitramfs::cross;
+use stage::place::purgatory::{Job, build};
+
+/// The builds share a folder, and one of them is meant to fail.
+static BUILD: Mutex<()> = Mutex::new(());
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn blob(arch: Arch) -> Vec<u8> {
+    let _one = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
+    fs::read(cross::purgatory(&workspace(), arch).unwrap()).unwrap()
+}
+
+#[test]
+fn a_pointer_table_does_not_link() {
+    for arch in Arch::ALL {
+        blob(arch);
+        let _one = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
+        let env: [(&str, &OsStr); 1] = [("PURGATORY_RELOCATION_PROBE", OsStr::new("1"))];
+        let probe = cross::build(
+            &workspace(),
+            "purgatory",
+            "purgatory",
+            arch,
+            cross::Kind::Bare,
+            "purgatory",
+            &env,
+        );
+        assert!(
+            probe.is_err(),
+            "{arch}: the linker script's ASSERT let a relocation pass"
+        );
+    }
+    // The blob without the table still links: it was the table.
+    for arch in Arch::ALL {
+        blob(arch);
+    }
+}
+
+#[test]
+fn the_stage_takes_the_blob() {
+    for arch in Arch::ALL {
+        let job = Job {
+            arch,
+            regions: &[],
+            entry: 0x4000_0000,
+            argument: 0x4800_0000,
+            uart: None,
+            conduit: None,
+            check: Check::Sha256,
+            map: &[],
+            clean: &[],
+            ticks_per_ms: None,
+        };
+        let image = build(&job, 0x7000_0000, &blob(arch)).unwrap();
+        assert!(
+            image.bytes.len() <= 64 << 10,
+            "{arch}: {} bytes with tables",
+            image.bytes.len()
+        );
+    }
+}
+
+/// The instructions between two symbols of the arm64 blob.
+struct Code {
+    words: Vec<u32>,
+    symbols: Vec<(String, usize)>,
+}
+
+impl Code {
+    fn read(file: &[u8]) -> Self {
+        let elf = Elf::parse(file).unwrap();
+        let text = elf.program_headers.iter().find(|p| p.is_executable()).unwrap();
+        let words = file[text.file_range()]
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|w| u32::from_le_bytes(*w))
+            .collect();
+        let symbols = elf
+            .syms
+            .iter()
+            .filter(|s| s.st_value >= text.p_vaddr && s.st_value < text.p_vaddr + text.p_memsz)
+            .map(|s| {
+                let index = usize::try_from((s.st_value - text.p_vaddr) / 4).unwrap();
+                (elf.strtab.get_at(s.st_name).unwrap_or_default().to_owned(), index)
+            })
+            .collect();
+        Self { words, symbols }
+    }
+
+    fn at(&self, symbol: &str) -> usize {
+        self.symbols.iter().find(|(name, _)| name == symbol).unwrap().1
+    }
+
+    /// Only straight-line stubs are looked at: what lies between two symbols is what runs between them.
+    fn between(&self, range: Range<&str>) -> &[u32] {
+        let (start, end) = (self.at(range.start), self.at(range.end));
+        assert!(start < end, "{range:?}");
+        &self.words[start..end]
+    }
+}
+
+/// Arm ARM C4.1: op0, bits 28..25, is x1x0 for loads and stores, and for nothing else.
+fn is_load_or_store(word: u32) -> bool {
+    word & (1 << 27) != 0 && word & (1 << 25) == 0
+}
+
+const ISB: u32 = 0xd503_3fdf;
+const DSB_NSH: u32 = 0xd503_379f;
+const DSB_SY: u32 = 0xd503_3f9f;
+const IC_IALLU: u32 = 0xd508_751f;
+const TLBI_VMALLE1: u32 = 0xd508_871f;
+const TLBI_ALLE2: u32 = 0xd50c_871f;
+/// With the register in bits 4..0.
+const DC_CIVAC: u32 = 0xd50b_7e20;
+const MSR_SCTLR_EL1: u32 = 0xd518_1000;
+const MSR_SCTLR_EL2: u32 = 0xd51c_1000;
+const MSR_TTBR0_EL1: u32 = 0xd518_2000;
+const MSR_TTBR0_EL2: u32 = 0xd51c_2000;
+
+/// Barriers, cache and TLB maintenance, and the registers above, without their operands.
+fn system(words: &[u32]) -> Vec<u32> {
+    words
+        .iter()
+        .filter_map(|&word| match word {
+            ISB | DSB_NSH | DSB_SY | IC_IALLU | TLBI_VMALLE1 | TLBI_ALLE2 => Some(word),
+            _ => [DC_CIVAC, MSR_SCTLR_EL1, MSR_SCTLR_EL2, MSR_TTBR0_EL1, MSR_TTBR0_EL2]
+                .into_iter()
+                .find(|known| word & !0x1f == *known),
+        })
+        .collect()
+}
+
+#[test]
+fn arm64_touches_no_memory_with_the_mmu_off_and_keeps_the_order() {
+    let code = Code::read(&blob(Arch::Arm64));
+
+    let on = code.between("purgatory_start".."cached");
+    assert!(
+        !on.iter().copied().any(is_load_or_store),
+        "a load or store before the MMU is on"
+    );
+    let seen = system(on);
+    let wanted = |ttbr, tlbi, sctlr| [ttbr, ISB, tlbi, DSB_NSH, IC_IALLU, DSB_NSH, ISB, sctlr, ISB];
+    let el1 = wanted(MSR_TTBR0_EL1, TLBI_VMALLE1, MSR_SCTLR_EL1);
+    let el2 = wanted(MSR_TTBR0_EL2, TLBI_ALLE2, MSR_SCTLR_EL2);
+    let (before, both) = seen.split_at(seen.len() - el1.len() - el2.len());
+    assert!(before.iter().all(|w| *w == ISB), "{before:x?}");
+    assert_eq!(both, [el1, el2].concat());
+
+    // After the first clean nothing may be written, or it would be neither clean nor seen.
+    let clean = code.between("clean".."uncache");
+    let touched: Vec<u32> = clean.iter().copied().filter(|w| is_load_or_store(*w)).collect();
+    // LDP (post-index): the ranges themselves.
+    assert!(
+        touched.len() == 1 && touched[0] & 0xffc0_0000 == 0xa8c0_0000,
+        "{touched:x?}"
+    );
+    assert_eq!(system(clean), [DC_CIVAC]);
+
+    let off = code.between("uncache".."uncached");
+    assert!(
+        !off.iter().copied().any(is_load_or_store),
+        "a load or store while the MMU goes off"
+    );
+    assert_eq!(system(off), [DSB_SY, ISB, MSR_SCTLR_EL1, MSR_SCTLR_EL2]);
+
+    let out = &code.words[code.at("uncached")..=code.at("purgatory_leave")];
+    assert!(
+        !out.iter().copied().any(is_load_or_store),
+        "a load or store with the MMU off"
+    );
+    assert_eq!(
+        system(out),
+        [ISB, TLBI_VMALLE1, TLBI_ALLE2, DSB_NSH, IC_IALLU, DSB_NSH, ISB]
+    );
+    // BR X20
+    assert_eq!(out.last(), Some(&0xd61f_0280));
+}
+
+#[test]
+fn the_decoder_knows_loads_and_stores() {
+    // ldr x0,[x1]; stp x29,x30,[sp,#-16]!; ldrb w16,[x10],#1; str q0,[x0]; ldxr x0,[x1]; ldr x0,#8; prfm pldl1keep,[x0]
+    for word in [
+        0xf940_0020,
+        0xa9bf_7bfd,
+        0x3840_1550,
+        0x3d80_0000,
+        0xc85f_7c20,
+        0x5800_0040,
+        0xf980_0000,
+    ] {
+        assert!(is_load_or_store(word), "{word:#x}");
+    }
+    // add x0,x1,x2; b .; dc civac,x15; msr sctlr_el1,x9; adrp x9; mov x0,#1; fadd d0,d0,d0; sha256h q0,q1,v2.4s; br x20
+    for word in [
+        0x8b02_0020,
+        0x1400_0000,
+        0xd50b_7e2f,
+        0xd518_1009,
+        0x9000_0009,
+        0xd280_0020,
+        0x1e60_2800,
+        0x5e02_4020,
+        0xd61f_0280,
+    ] {
+        assert!(!is_load_or_store(word), "{word:#x}");
+    }
+}
