@@ -6,6 +6,7 @@
 
 pub mod blocks;
 pub mod devices;
+pub mod ext4;
 pub mod gpt;
 mod machine;
 mod search;
@@ -114,6 +115,9 @@ pub enum VolumeProblem {
     /// The kernel could not mount it.
     #[error("{0}")]
     Mount(#[from] MountError),
+    /// Its journal can't be replayed.
+    #[error("{0}")]
+    Replay(#[from] ext4::ReplayError),
 }
 
 fn found_instead(seen: &[Volume], stuck: &[String], without_driver: &[String]) -> String {
@@ -156,7 +160,7 @@ pub fn open_source(
         });
     }
     let volume = Search::begin(Path::new("/sys"), Path::new("/dev"), index, deadline, say)?.find(source)?;
-    match open_volume(&volume, index) {
+    match open_volume(&volume, index, say) {
         Ok(tree) => Ok(Opened {
             tree,
             describe: volume.to_string(),
@@ -169,7 +173,7 @@ pub fn open_source(
     }
 }
 
-fn open_volume(volume: &Volume, index: &Index) -> Result<Box<dyn Tree>, VolumeProblem> {
+fn open_volume(volume: &Volume, index: &Index, say: &mut dyn FnMut(&str)) -> Result<Box<dyn Tree>, VolumeProblem> {
     let fs = match &volume.state {
         State::FileSystem(fs) => fs,
         State::Unknown => return Err(VolumeProblem::NoFileSystem),
@@ -177,7 +181,12 @@ fn open_volume(volume: &Volume, index: &Index) -> Result<Box<dyn Tree>, VolumePr
     };
     let path = Path::new("/dev").join(&volume.name);
     // Belt: the mount options below are the braces. From here on the kernel itself writes nothing to it.
-    set_read_only(&File::open(&path)?).map_err(io::Error::from)?;
+    let device = File::open(&path)?;
+    set_read_only(&device).map_err(io::Error::from)?;
+    if fs.needs_recovery {
+        say(&format!("{volume}: was not unmounted; its journal has to be replayed"));
+        return Ok(Box::new(ext4::open(device, say)?));
+    }
     let driver = fs.kind.driver();
     load_filesystem(driver, index)?;
     // The journal is clean: there is nothing in it to load.
