@@ -204,6 +204,8 @@ impl<'r> Prepared<'r> {
             .map(Entry::dir)
             .collect();
         entries.push(Entry::char("dev/console", 5, 1));
+        // A program without standard streams, as PID 1 is where no console works, opens this one in their place.
+        entries.push(Entry::char("dev/null", 1, 3));
         entries.push(Entry::file("etc/cato/boot.toml", recipe.config_text.as_str()));
         let mut modules = Vec::new();
         match &recipe.modules {
@@ -413,6 +415,7 @@ mod tests {
         let want = [
             "dev",
             "dev/console",
+            "dev/null",
             "etc",
             "etc/cato",
             "etc/cato/boot.toml",
