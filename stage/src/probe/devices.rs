@@ -172,3 +172,114 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A device's folder, and its link on the bus.
+    fn device(sys: &Path, bus: &str, path: &str, modalias: Option<&str>) -> PathBuf {
+        let folder = sys.join("devices").join(path);
+        fs::create_dir_all(&folder).unwrap();
+        if let Some(modalias) = modalias {
+            fs::write(folder.join("modalias"), format!("{modalias}\n")).unwrap();
+        }
+        let devices = sys.join("bus").join(bus).join("devices");
+        fs::create_dir_all(&devices).unwrap();
+        symlink(&folder, devices.join(folder.file_name().unwrap())).unwrap();
+        folder
+    }
+
+    const VIRTIO_BLK: &str = "pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00";
+    const VIRTIO_NET: &str = "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00";
+    const NVME: &str = "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02";
+    const AHCI: &str = "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01";
+    const SDHCI: &str = "pci:v00001B36d00000007sv00001AF4sd00001100bc08sc05i01";
+    const XHCI: &str = "pci:v00001B36d0000000Dsv00001AF4sd00001100bc0Csc03i30";
+    const VGA: &str = "pci:v00001234d00001111sv00001AF4sd00001100bc03sc00i00";
+
+    #[test]
+    fn devices_without_driver_are_found_in_the_order_of_their_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = dir.path();
+        let bound = device(sys, "pci", "pci0000:00/0000:00:01.0", Some(VGA));
+        fs::create_dir_all(bound.join("driver")).unwrap();
+        device(sys, "pci", "pci0000:00/0000:00:04.0", Some(NVME));
+        device(sys, "pci", "pci0000:00/0000:00:03.0", Some(VIRTIO_BLK));
+        device(
+            sys,
+            "virtio",
+            "pci0000:00/0000:00:03.0/virtio0",
+            Some("virtio:d00000002v00001AF4"),
+        );
+        device(sys, "scsi", "pci0000:00/0000:00:05.0/host0", None);
+        let card = device(sys, "mmc", "pci0000:00/0000:00:06.0/mmc0:4567", None);
+        fs::write(card.join("uevent"), "MMC_TYPE=SD\nMODALIAS=mmc:block\n").unwrap();
+        let found = undriven(sys);
+        let names: Vec<_> = found.iter().map(|d| (d.bus.as_str(), d.name.as_str())).collect();
+        assert_eq!(
+            names,
+            [
+                ("pci", "0000:00:03.0"),
+                ("virtio", "virtio0"),
+                ("pci", "0000:00:04.0"),
+                ("mmc", "mmc0:4567")
+            ]
+        );
+        assert_eq!(found[0].modalias, VIRTIO_BLK);
+        assert_eq!(found[3].modalias, "mmc:block");
+        assert!(undriven(&sys.join("absent")).is_empty());
+    }
+
+    #[test]
+    fn what_leads_to_a_disk_sooner_comes_first_and_what_does_not_never() {
+        let of = |bus: &str, modalias: &str| Device {
+            bus: bus.into(),
+            name: String::new(),
+            modalias: modalias.into(),
+            path: PathBuf::new(),
+        };
+        let order = [
+            of("virtio", "virtio:d00000002v00001AF4"),
+            of("pci", VIRTIO_BLK),
+            of("pci", NVME),
+            of("pci", SDHCI),
+            of("pci", AHCI),
+            of("pci", VGA),
+            of("pci", XHCI),
+        ];
+        assert!(order.is_sorted_by_key(|d| d.rank().unwrap()));
+        assert_eq!(of("pci", VIRTIO_NET).rank(), None);
+        assert_eq!(of("usb", "usb:v0627p0001").rank(), None);
+        assert_eq!(of("pci", "pci:v1").rank(), None);
+        let storage = |d: &Device| d.is_storage();
+        assert_eq!(
+            order.iter().map(storage).collect::<Vec<_>>(),
+            [true, true, true, true, true, false, false]
+        );
+        assert!(of("scsi", "scsi:t-0x00").is_storage());
+        assert!(!of("scsi", "scsi:t-0x05").is_storage(), "a CD-ROM");
+        assert!(of("pci", NVME).is_slow_to_show() && !of("pci", AHCI).is_slow_to_show());
+    }
+
+    #[test]
+    fn buses_are_held_when_they_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        hold_buses(dir.path()).unwrap();
+        let scsi = dir.path().join("bus/scsi");
+        fs::create_dir_all(&scsi).unwrap();
+        fs::write(scsi.join("drivers_autoprobe"), "1").unwrap();
+        hold_buses(dir.path()).unwrap();
+        assert_eq!(fs::read_to_string(scsi.join("drivers_autoprobe")).unwrap(), "0");
+        assert!(!dir.path().join("bus/pci").exists());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_modalias_makes_it_panic(tail in "\\PC{0,60}") {
+            let modalias = format!("pci:v{tail}");
+            let _ = PciId::parse(&modalias);
+        }
+    }
+}

@@ -230,3 +230,75 @@ impl Tree for MountedTree {
         self.files.open(path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    fn open(source: &Source) -> Result<Opened, ProbeError> {
+        open_source(source, &Index::default(), Instant::now(), &mut |_| ())
+    }
+
+    #[test]
+    fn a_folder_needs_no_devices() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("kernel"), "k").unwrap();
+        let opened = open(&Source::Initramfs(dir.path().display().to_string())).unwrap();
+        assert_eq!(opened.describe, format!("initramfs {}", dir.path().display()));
+        let mut text = String::new();
+        opened
+            .tree
+            .open("kernel")
+            .unwrap()
+            .reader
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "k");
+        let absent = open(&Source::Initramfs("/no/such".into())).unwrap_err().to_string();
+        assert!(
+            absent.starts_with("source /no/such: No such file or directory"),
+            "{absent}"
+        );
+    }
+
+    #[test]
+    fn what_was_seen_instead_is_named() {
+        let error = ProbeError::NotFound {
+            wanted: Source::PartLabel("boot-x".into()),
+            waited: Duration::from_secs(10),
+            seen: vec![Volume {
+                name: "vda1".into(),
+                partlabel: Some("efi".into()),
+                partuuid: None,
+                state: State::Unknown,
+            }],
+            stuck: vec!["virtio virtio1".into()],
+            without_driver: vec!["pci 0000:00:05.0 (pci:v…)".into()],
+        };
+        assert_eq!(
+            error.to_string(),
+            "source PARTLABEL=boot-x: not found within 10.0 s; seen: vda1 (no known file system PARTLABEL=efi); \
+             never answered: virtio virtio1; no module packed for: pci 0000:00:05.0 (pci:v…) (mkinitramfs --module)"
+        );
+    }
+
+    #[test]
+    fn a_volume_without_file_system_or_driver_says_so() {
+        let mut volume = Volume {
+            name: "vda9".into(),
+            partlabel: None,
+            partuuid: None,
+            state: State::Unknown,
+        };
+        let problem = |v: &Volume| open_volume(v, &Index::default(), &mut |_| ()).err().unwrap();
+        assert!(matches!(problem(&volume), VolumeProblem::NoFileSystem));
+        volume.state = State::Unreadable("Input/output error".into());
+        assert!(matches!(problem(&volume), VolumeProblem::Unreadable));
+        let missing = load_filesystem("no_such_fs", &Index::default()).unwrap_err();
+        assert!(
+            missing.to_string().contains("mkinitramfs --module no_such_fs"),
+            "{missing}"
+        );
+    }
+}

@@ -231,3 +231,144 @@ pub(crate) fn volumes(blocks: &[Block], known: &Known) -> Vec<Volume> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::gpt::{Gpt, Guid, Partition};
+    use crate::probe::superblock::Kind;
+    use std::os::unix::fs::symlink;
+
+    fn block_folder(sys: &Path, path: &str, files: &[(&str, &str)]) {
+        let folder = sys.join("devices").join(path);
+        fs::create_dir_all(&folder).unwrap();
+        for (name, text) in files {
+            let file = folder.join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let class = sys.join("class/block");
+        fs::create_dir_all(&class).unwrap();
+        symlink(&folder, class.join(folder.file_name().unwrap())).unwrap();
+    }
+
+    fn machine(sys: &Path) {
+        block_folder(sys, "virtual/block/loop0", &[("size", "100\n")]);
+        block_folder(
+            sys,
+            "pci/04/block/vdb",
+            &[("size", "2048\n"), ("queue/logical_block_size", "4096\n")],
+        );
+        block_folder(
+            sys,
+            "pci/03/block/vda",
+            &[("size", "409600\n"), ("queue/logical_block_size", "512\n")],
+        );
+        let part = |n: &'static str| {
+            [
+                ("size", "2048\n"),
+                ("partition", n),
+                ("uevent", "PARTN=1\nPARTNAME=old!\n"),
+            ]
+        };
+        block_folder(sys, "pci/03/block/vda/vda10", &part("10\n"));
+        block_folder(sys, "pci/03/block/vda/vda2", &part("2\n"));
+        block_folder(sys, "pci/05/block/sdb", &[("size", "0\n")]);
+        block_folder(sys, "pci/06/nvme0c0n1", &[("size", "9\n"), ("hidden", "1\n")]);
+    }
+
+    fn fs_of(kind: Kind, label: &str) -> Contents {
+        Contents {
+            table: None,
+            table_problem: None,
+            filesystem: Some(FileSystem {
+                kind,
+                uuid: Some("dead-beef".into()),
+                label: Some(label.into()),
+                needs_recovery: false,
+            }),
+        }
+    }
+
+    #[test]
+    fn disks_and_partitions_are_listed_in_the_order_of_their_place() {
+        let dir = tempfile::tempdir().unwrap();
+        machine(dir.path());
+        let found = blocks(dir.path());
+        let names: Vec<_> = found.iter().map(|b| b.name.as_str()).collect();
+        assert_eq!(names, ["vda", "vda2", "vda10", "vdb"]);
+        assert_eq!(found[1].disk(), "vda");
+        assert_eq!(found[1].sector, 512);
+        assert_eq!(found[3].sector, 4096);
+        assert_eq!(found[1].partname.as_deref(), Some("old!"));
+        assert!(blocks(&dir.path().join("absent")).is_empty());
+    }
+
+    #[test]
+    fn names_come_from_the_table_and_the_superblock() {
+        let dir = tempfile::tempdir().unwrap();
+        machine(dir.path());
+        let blocks = blocks(dir.path());
+        let table = Table::Gpt(Gpt {
+            disk: Guid::ZERO,
+            partitions: vec![Partition {
+                number: 2,
+                guid: Guid([0xAB; 16]),
+                first: 0,
+                last: 0,
+                name: "boöt".into(),
+            }],
+            primary_bad: None,
+        });
+        let disk = Contents {
+            table: Some(table),
+            table_problem: None,
+            filesystem: None,
+        };
+        let mut known = Known::new();
+        let _ = known.insert("vda".into(), Ok(disk));
+        let _ = known.insert("vda2".into(), Ok(fs_of(Kind::Ext4, "one")));
+        let _ = known.insert("vdb".into(), Err("Input/output error".into()));
+        let volumes = volumes(&blocks, &known);
+        let shown: Vec<String> = volumes.iter().map(Volume::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "vda2 (ext4 LABEL=one UUID=dead-beef PARTLABEL=boöt PARTUUID=abababab-abab-abab-abab-abababababab)",
+                "vda10 (does not answer PARTLABEL=old!)",
+                "vdb (unreadable: Input/output error)",
+            ]
+        );
+        let is = |source: &Source| {
+            volumes
+                .iter()
+                .filter(|v| v.is(source))
+                .map(|v| v.name.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(is(&Source::PartLabel("boöt".into())), ["vda2"]);
+        assert_eq!(
+            is(&Source::PartUuid("ABABABAB-abab-abab-abab-abababababab".into())),
+            ["vda2"]
+        );
+        assert_eq!(is(&Source::Label("one".into())), ["vda2"]);
+        assert_eq!(is(&Source::Label("ONE".into())), Vec::<String>::new());
+        assert_eq!(is(&Source::Uuid("DEAD-BEEF".into())), ["vda2"]);
+        assert_eq!(is(&Source::Initramfs("one".into())), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_mbr_partition_is_known_by_signature_and_the_kernels_number() {
+        let dir = tempfile::tempdir().unwrap();
+        machine(dir.path());
+        let mut known = Known::new();
+        let disk = Contents {
+            table: Some(Table::Mbr { signature: 0x1234 }),
+            table_problem: None,
+            filesystem: None,
+        };
+        let _ = known.insert("vda".into(), Ok(disk));
+        let volumes = volumes(&blocks(dir.path()), &known);
+        assert_eq!(volumes[1].partuuid.as_deref(), Some("00001234-0a"));
+    }
+}
