@@ -24,6 +24,20 @@ pub fn report(arch: Arch) -> Result<PathBuf> {
     .context("can't build the main system's report program")
 }
 
+/// The kernel that only says how it was entered, as an ELF file; see the crate `guest-entry`.
+pub fn entry(arch: Arch) -> Result<PathBuf> {
+    cross::build(
+        &workspace::root(),
+        "guest-entry",
+        "guest-entry",
+        arch,
+        Kind::Bare,
+        "release",
+        &[],
+    )
+    .context("can't build the guest kernel")
+}
+
 /// Writes an initrd whose PID 1 is the report program and which holds `nonce` and `files` (path and content).
 /// It is not compressed: what is measured is Cato.
 pub fn report_initrd(arch: Arch, nonce: &str, files: &[(&str, &[u8])], file: &Path) -> Result<()> {

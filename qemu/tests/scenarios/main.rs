@@ -11,6 +11,7 @@ use clap::Parser;
 use qemu::scenario::{self, RunArgs, Scenario};
 
 mod bad_input;
+mod contract;
 mod disks;
 mod faults;
 mod firmware_by_suite;
@@ -24,6 +25,7 @@ struct Cli {
 
 fn all() -> Vec<Scenario> {
     let kinds = [
+        contract::scenarios(),
         firmware_by_suite::scenarios(),
         machines::scenarios(),
         disks::scenarios(),
