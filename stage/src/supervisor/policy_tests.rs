@@ -73,7 +73,8 @@ fn hung_before_load_is_killed_and_the_next_entry_tried() {
 #[test]
 fn dead_after_load_is_unloaded_before_anything_else() {
     let mut policy = booting(&["a", "b"]);
-    assert_eq!(step(&mut policy, 1, Step::Loaded), [Action::Go]);
+    let go = [Action::Log("jump", "reboot(KEXEC)".to_owned()), Action::Go];
+    assert_eq!(step(&mut policy, 1, Step::Loaded), go);
     let actions = policy.on(2, Event::Gone(Exit::Signal(9)));
     assert!(log(&actions).contains("the worker died in step loaded (signal 9)"));
     assert_eq!(actions.last(), Some(&Action::Spawn(Job::Unload)));

@@ -120,6 +120,8 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     let arena = budget.reserve()?;
 
     enter(Step::Load)?;
+    let begin = Instant::now();
+    say("reading the payload");
     let payload = arena.load(&mut |done| tell(&Message::Progress(done.read)))?;
     drop(source);
 
@@ -135,6 +137,7 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     enter(Step::Kexec)?;
     let loaded = handoff::load(&layout)?;
     drop(layout);
+    say(&format!("loaded in {} ms", begin.elapsed().as_millis()));
 
     enter(Step::Loaded)?;
     wait_for_word()?;
