@@ -56,7 +56,7 @@ pub fn translate(memory: &impl Memory, cr3: u64, la57: bool, at: u64, mut visit:
 /// How a span of memory is mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
-    /// All of it to itself, writable and executable.
+    /// All of it to itself, with the rights that are needed.
     Identity,
     /// Not mapped here.
     Hole(u64),
@@ -66,8 +66,8 @@ pub enum Span {
     Table(u64),
 }
 
-/// Looks up all of `[start, start + len)`.
-pub fn span(memory: &impl Memory, cr3: u64, la57: bool, start: u64, len: u64) -> Span {
+/// Looks up all of `[start, start + len)`, which must be writable and, where `code` runs, executable.
+pub fn span(memory: &impl Memory, cr3: u64, la57: bool, start: u64, len: u64, code: bool) -> Span {
     let end = start.saturating_add(len);
     let mut at = start;
     let mut inside = None;
@@ -80,7 +80,7 @@ pub fn span(memory: &impl Memory, cr3: u64, la57: bool, start: u64, len: u64) ->
         let Some(found) = translate(memory, cr3, la57, at, visit) else {
             return Span::Hole(at);
         };
-        if found.to != at || !found.writable || !found.executable {
+        if found.to != at || !found.writable || (code && !found.executable) {
             return Span::Other(at);
         }
         at = (at & !found.size.wrapping_sub(1)).saturating_add(found.size);
@@ -136,11 +136,12 @@ mod tests {
     #[test]
     fn spans() {
         let ram = tables();
-        let look = |start, len| span(&ram, 0x2000, false, start, len);
+        let look = |start, len| span(&ram, 0x2000, false, start, len, true);
         assert_eq!(look(4 * MIB, 12 * MIB), Span::Identity);
         assert_eq!(look(2 * MIB + 5, MIB - 5), Span::Identity);
         assert_eq!(look(2 * MIB, 2 * MIB), Span::Hole(3 * MIB));
         assert_eq!(look(14 * MIB, 4 * MIB), Span::Other(16 * MIB));
+        assert_eq!(span(&ram, 0x2000, false, 14 * MIB, 4 * MIB, false), Span::Identity);
         assert_eq!(look(1023 * MIB, 2 * MIB), Span::Other(1024 * MIB));
         assert_eq!(look(0x4000, 0x1000), Span::Table(0x4000));
         assert_eq!(look(0x6000, 0), Span::Identity);

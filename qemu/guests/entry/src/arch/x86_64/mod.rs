@@ -105,10 +105,10 @@ fn descriptor(out: &mut Out<Uart>, state: &State, key: &str, selector: u64) {
 
 /// What the loader's page tables make of everything the kernel goes to before it has its own.
 fn maps(out: &mut Out<Uart>, state: &State, pointers: &zero_page::Pointers) {
-    let mut look = |key: &str, start: u64, len: u64| {
+    let mut look = |key: &str, start: u64, len: u64, code: bool| {
         let la57 = state.cr4 >> 12 & 1 == 1;
         out.key(key).hex(start).text(" ").hex(len).text(" ");
-        match paging::span(&Physical, state.cr3, la57, start, len) {
+        match paging::span(&Physical, state.cr3, la57, start, len, code) {
             paging::Span::Identity => out.text("identity"),
             paging::Span::Hole(at) => out.text("hole ").hex(at),
             paging::Span::Other(at) => out.text("other ").hex(at),
@@ -116,11 +116,16 @@ fn maps(out: &mut Out<Uart>, state: &State, pointers: &zero_page::Pointers) {
         }
         .end();
     };
-    look("map-kernel", state.load, pointers.init_size);
-    look("map-zero-page", state.rsi, 4096);
-    look("map-cmdline", pointers.cmdline, pointers.cmdline_len.saturating_add(1));
-    look("map-low", 0, 0xa_0000);
-    look("map-initrd", pointers.ramdisk, pointers.ramdisk_size);
+    look("map-kernel", state.load, pointers.init_size, true);
+    look("map-zero-page", state.rsi, 4096, false);
+    look(
+        "map-cmdline",
+        pointers.cmdline,
+        pointers.cmdline_len.saturating_add(1),
+        false,
+    );
+    look("map-low", 0, 0xa_0000, false);
+    look("map-initrd", pointers.ramdisk, pointers.ramdisk_size, false);
 }
 
 #[unsafe(no_mangle)]
