@@ -313,7 +313,7 @@ fn one(scenario: &Scenario) -> (Duration, Result<()>) {
             let _ = fs::remove_dir_all(&folder);
         }
         Err(error) => {
-            println!("FAILED {:>8.1}  {}\n{error:?}", took.as_secs_f64(), scenario.name);
+            println!("FAILED {:>8.1}  {}\n{error:#}", took.as_secs_f64(), scenario.name);
             println!("its files and its whole console: {}", folder.display());
         }
     }

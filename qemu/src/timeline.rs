@@ -52,7 +52,7 @@ impl Timeline {
         let mut now = Self::default();
         for line in lines {
             let (ms, text) = (line.ms, line.text.as_str());
-            if let Some((step, _)) = cato_line(text) {
+            if let Some((step, said)) = cato_line(text) {
                 if let Some(main) = now.main {
                     let next = Self {
                         start: main,
@@ -62,7 +62,7 @@ impl Timeline {
                     done.push(std::mem::replace(&mut now, next));
                 }
                 now.stage.get_or_insert(ms);
-                now.cato(step, ms);
+                now.cato(step, said, ms);
             } else if text.contains("Linux version ") {
                 if now.handed_over() {
                     now.main.get_or_insert(ms);
@@ -99,12 +99,12 @@ impl Timeline {
         Self::all(lines).pop().unwrap_or_default()
     }
 
-    fn cato(&mut self, step: &str, ms: u64) {
+    fn cato(&mut self, step: &str, text: &str, ms: u64) {
         match step {
             // An entry that is tried anew has its times of its own.
             "select" => (self.load, self.loaded, self.jump) = (None, None, None),
             "load" => _ = self.load.get_or_insert(ms),
-            "loaded" => self.loaded = Some(ms),
+            "kexec" if text.starts_with("loaded") => self.loaded = Some(ms),
             "jump" => self.jump = Some(ms),
             _ => {}
         }
@@ -253,8 +253,8 @@ mod tests {
         4500 [    1.4] Run /init as init process
         4600 cato[   1.500] start: cato 0.1.0
         4650 cato[   1.550] select: entry \"a\" (main), first in order
-        4700 cato[   1.600] load: 101 MB
-        4900 cato[   1.800] loaded: 0.2 s
+        4700 cato[   1.600] load: reading the payload
+        4900 cato[   1.800] kexec: loaded in 200 ms
         4910 cato[   1.810] jump: reboot(KEXEC)
         4930 [    1.83] kexec_core: Starting new kernel
         4931 [    1.83] Bye!
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn a_second_entry_has_its_own_load_time() {
         let text = "1 Linux version 1\n2 cato[   0.001] select: a\n3 cato[   0.001] load: x\n\
-                    50 cato[   0.001] select: b\n60 cato[   0.001] load: y\n70 cato[   0.001] loaded: y";
+                    50 cato[   0.001] select: b\n60 cato[   0.001] load: y\n70 cato[   0.001] kexec: loaded in 10 ms";
         assert_eq!(Timeline::last(&lines(text)).load_ms(), Some(10));
     }
 
