@@ -34,7 +34,7 @@ pub fn outcome<B: Bus>(console: &mut Console<B>, params: &Params, outcome: &Outc
         Outcome::Region { region, got, .. } => {
             console
                 .text("purgatory: segment \"")
-                .text(region.name())
+                .bytes(region.name())
                 .text("\" at ")
                 .hex(region.base)
                 .text(": ");

@@ -48,14 +48,9 @@ pub struct Region {
 }
 
 impl Region {
-    /// The name without its padding; bytes that are not printable ASCII end it.
-    pub fn name(&self) -> &str {
-        let printable = self
-            .name
-            .split(|b| !matches!(b, b' '..=b'~'))
-            .next()
-            .unwrap_or_default();
-        core::str::from_utf8(printable).unwrap_or_default()
+    /// The name without its padding; a byte that is not printable ASCII ends it.
+    pub fn name(&self) -> impl Iterator<Item = u8> {
+        self.name.into_iter().take_while(|b| matches!(b, b' '..=b'~'))
     }
 }
 
@@ -307,13 +302,14 @@ mod tests {
     #[test]
     fn a_name_ends_at_its_padding() {
         let mut region = Params::EMPTY.regions[0];
-        assert_eq!(region.name(), "");
-        region.name[..6].copy_from_slice(b"initrd");
-        assert_eq!(region.name(), "initrd");
+        let name = |region: &Region| String::from_utf8(region.name().collect()).unwrap();
+        assert_eq!(name(&region), "");
+        region.name[..9].copy_from_slice(b"boot data");
+        assert_eq!(name(&region), "boot data");
         region.name = *b"sixteen-letters!";
-        assert_eq!(region.name(), "sixteen-letters!");
+        assert_eq!(name(&region), "sixteen-letters!");
         region.name[3] = 0xff;
-        assert_eq!(region.name(), "six");
+        assert_eq!(name(&region), "six");
     }
 
     #[test]

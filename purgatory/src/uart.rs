@@ -67,6 +67,14 @@ impl<B: Bus> Console<B> {
         self
     }
 
+    /// Prints bytes as they are.
+    pub fn bytes(&mut self, bytes: impl Iterator<Item = u8>) -> &mut Self {
+        for byte in bytes {
+            self.send(byte);
+        }
+        self
+    }
+
     /// Prints `value` in decimal.
     #[inline(never)]
     pub fn decimal(&mut self, value: u64) -> &mut Self {

@@ -29,6 +29,15 @@ exception_stack:		// grows down from here
 stack:				// and so does this
 faulted: .skip	8
 
+// 16 vectors of 128 bytes; which one it is tells ESR. First of all code, where their alignment costs nothing.
+.section .text.vectors, "ax", %progbits
+.p2align 11
+vectors:
+.rept 16
+.p2align 7
+	b	fault
+.endr
+
 .section .text.entry, "ax", %progbits
 
 // x21 = regime; clobbers x9.
@@ -194,15 +203,6 @@ uncached:
 .globl purgatory_leave
 purgatory_leave:
 	br	x20
-
-// 16 vectors of 128 bytes; which one it is tells ESR.
-.p2align 11
-vectors:
-.rept 16
-.p2align 7
-	b	fault
-.endr
-.p2align 7
 
 fault:
 	REGIME
