@@ -6,9 +6,11 @@ use toml::de::DeValue;
 
 use crate::diagnostic::quoted;
 use crate::keys::Place;
-use crate::reader::{Problems, Table, Value};
-use crate::value;
-use crate::{Check, Diagnostic, Entry, Kind, Sha256, Source, WantedDigests};
+use crate::reader::{BOOLEAN, Problems, STRING, Table, Value};
+use crate::value::{CheckName, Cmdline, File, MaybeDigest, Title};
+use crate::{Diagnostic, Entry, Kind, Sha256, Source, WantedDigests};
+
+const DIGEST: &str = "a string of 64 hex digits";
 
 /// Reads the entry `name`; `None` after at least one problem.
 pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Option<Entry> {
@@ -19,19 +21,14 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Op
     let table = Table::new(table, value.span(), Place::Entry, &described);
     table.refuse_unknown(problems);
 
-    let title = match optional(&table, "title", problems) {
-        Given::Nothing => Some(name.to_owned()),
-        Given::Text(text, value) => problems.check(value.span(), value::title(text)),
-        Given::Wrong => None,
-    };
-    let source = table
+    let title = table.read::<Option<Title>>("title", STRING, problems);
+    let source: Option<Source> = table
         .required(
             "source",
             "source = \"PARTLABEL=…\" (or PARTUUID=, LABEL=, UUID=, or a folder of the initramfs)",
             problems,
         )
-        .and_then(|found| Some((problems.string("source", "a string", found)?, found)))
-        .and_then(|(text, found)| problems.check(found.span(), value::source(text)));
+        .and_then(|found| problems.read("source", STRING, found));
     let on_disk = !matches!(source, Some(Source::Initramfs(_)));
     let kernel = table
         .required("kernel", "kernel = \"PATH\", relative to the source", problems)
@@ -44,20 +41,9 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Op
         None => Some(None),
         Some(found) => file("dtb", found, on_disk, problems).map(Some),
     };
-    let cmdline = match optional(&table, "cmdline", problems) {
-        Given::Nothing => Some(String::new()),
-        Given::Text(text, value) => problems.check(value.span(), value::cmdline(text)),
-        Given::Wrong => None,
-    };
-    let cmdline_extra = match table.get("cmdline_extra") {
-        None => Some(true),
-        Some(found) => problems.boolean("cmdline_extra", found),
-    };
-    let check = match optional(&table, "check", problems) {
-        Given::Nothing => Some(Check::default()),
-        Given::Text(text, value) => problems.check(value.span(), value::check(text)),
-        Given::Wrong => None,
-    };
+    let cmdline: Option<Cmdline> = table.read("cmdline", STRING, problems);
+    let cmdline_extra = table.read::<Option<bool>>("cmdline_extra", BOOLEAN, problems);
+    let check: Option<CheckName> = table.read("check", STRING, problems);
     let sha256 = match table.get("sha256") {
         None => Some(WantedDigests::default()),
         Some(found) => digests(found, &table, problems),
@@ -65,38 +51,21 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Op
 
     Some(Entry {
         name: name.to_owned(),
-        title: title?,
+        title: title?.map_or_else(|| name.to_owned(), |title| title.0),
         source: source?,
         kernel: kernel?,
         initrd: initrd?,
         dtb: dtb?,
-        cmdline: cmdline?,
-        cmdline_extra: cmdline_extra?,
-        check: check?,
+        cmdline: cmdline?.0,
+        cmdline_extra: cmdline_extra?.unwrap_or(true),
+        check: check?.0,
         sha256: sha256?,
     })
 }
 
-/// The value of a key that may be absent and is a string.
-enum Given<'d, 'i> {
-    Nothing,
-    Text(&'d str, &'d Value<'i>),
-    Wrong,
-}
-
-fn optional<'d, 'i>(table: &Table<'d, 'i>, key: &str, problems: &mut Problems) -> Given<'d, 'i> {
-    match table.get(key) {
-        None => Given::Nothing,
-        Some(value) => match problems.string(key, "a string", value) {
-            Some(text) => Given::Text(text, value),
-            None => Given::Wrong,
-        },
-    }
-}
-
 fn file(key: &str, value: &Value<'_>, on_disk: bool, problems: &mut Problems) -> Option<String> {
-    let text = problems.string(key, "a string", value)?;
-    problems.check(value.span(), value::file(text, on_disk))
+    let file: File = problems.read(key, STRING, value)?;
+    problems.check(value.span(), file.in_source(on_disk))
 }
 
 fn initrd(value: &Value<'_>, on_disk: bool, problems: &mut Problems) -> Option<Vec<String>> {
@@ -129,34 +98,20 @@ fn digests(value: &Value<'_>, entry: &Table<'_, '_>, problems: &mut Problems) ->
     let table = problems.table("sha256", value)?;
     let table = Table::new(table, value.span(), Place::Sha256, "`sha256`");
     table.refuse_unknown(problems);
-    let kernel = match table.get("kernel") {
-        None => Some(None),
-        Some(found) => digest("sha256.kernel", found, problems).map(Some),
-    };
+    let kernel = table.read("kernel", DIGEST, problems);
     let initrd = match table.get("initrd") {
         None => Some(Vec::new()),
         Some(found) => initrd_digests(found, entry.get("initrd"), problems),
     };
-    let dtb = match table.get("dtb") {
-        None => Some(None),
-        Some(found) => {
-            let digest = digest("sha256.dtb", found, problems);
-            if entry.get("dtb").is_none() {
-                problems.push(no_such_file("dtb", found));
-            }
-            digest.map(Some)
-        }
-    };
+    let dtb = table.read("dtb", DIGEST, problems);
+    if let Some(found) = table.get("dtb").filter(|_| entry.get("dtb").is_none()) {
+        problems.push(no_such_file("dtb", found));
+    }
     Some(WantedDigests {
         kernel: kernel?,
         initrd: initrd?,
         dtb: dtb?,
     })
-}
-
-fn digest(key: &str, value: &Value<'_>, problems: &mut Problems) -> Option<Sha256> {
-    let text = problems.string(key, "a string of 64 hex digits", value)?;
-    problems.check(value.span(), value::digest(text))
 }
 
 /// In step with the files of `initrd`; an empty string stands for none.
@@ -166,10 +121,8 @@ fn initrd_digests(
     problems: &mut Problems,
 ) -> Option<Vec<Option<Sha256>>> {
     let digests = one_or_many("sha256.initrd", value, problems, |item, problems| {
-        if matches!(item.get_ref(), DeValue::String(text) if text.is_empty()) {
-            return Some(None);
-        }
-        digest("sha256.initrd", item, problems).map(Some)
+        let digest: MaybeDigest = problems.read("sha256.initrd", DIGEST, item)?;
+        Some(digest.0)
     })?;
     let count = match files.map(Value::get_ref) {
         None => 0,

@@ -21,3 +21,4 @@ pub use diagnostic::{Diagnostic, Kind, line_column};
 pub use model::{Check, Config, Console, Entry, Sha256, Source, WantedDigests};
 pub use parse::{MAX_BYTES, parse, parse_bytes};
 pub use render::render;
+pub use value::Fault;

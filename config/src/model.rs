@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 /// A whole, valid `boot.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -56,7 +58,8 @@ pub struct Entry {
 }
 
 /// The file system (or the initramfs folder) an entry's files are on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Source {
     /// GPT partition name.
     PartLabel(String),
@@ -83,7 +86,8 @@ impl fmt::Display for Source {
 }
 
 /// What the purgatory does with the payload before it jumps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Check {
     /// A non-cryptographic digest at memory speed.
     Fast,
@@ -105,7 +109,8 @@ impl fmt::Display for Check {
 }
 
 /// A SHA-256 digest. Printed as 64 hex digits; `{:.4}` prints the first four and `..`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Sha256(pub [u8; 32]);
 
 impl fmt::Display for Sha256 {

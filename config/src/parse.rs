@@ -4,7 +4,7 @@
 //! all that is TOML but not a valid configuration, in what could be read.
 
 use std::collections::BTreeSet;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -13,20 +13,18 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::{BYTE_ORDER_MARK, quoted};
 use crate::entry;
 use crate::keys::{Place, nearest};
-use crate::reader::{Problems, Table, in_file_order};
+use crate::reader::{INTEGER, Problems, Table, in_file_order};
 use crate::syntax;
-use crate::value;
+use crate::value::{self, Countdown, Retry, Version};
 use crate::{Config, Console, Diagnostic, Entry, Kind};
 
 /// The longest text that is looked at.
 pub const MAX_BYTES: usize = 256 * 1024;
 
-/// The version of the format this parser reads.
-const VERSION: i64 = 1;
-/// Default and bounds of `[console] countdown`, in seconds.
-const COUNTDOWN: (u64, RangeInclusive<u64>) = (3, 0..=3600);
-/// Default and bounds of `[console] retry`, in seconds.
-const RETRY: (u64, RangeInclusive<u64>) = (60, 1..=86400);
+/// `[console] countdown` where the file has none.
+const COUNTDOWN: Duration = Duration::from_secs(3);
+/// `[console] retry` where the file has none.
+const RETRY: Duration = Duration::from_mins(1);
 
 /// Reads a `boot.toml`.
 ///
@@ -126,14 +124,14 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems) -> Option<C
     let table = Table::new(document, top(text), Place::Root, "the file");
     table.refuse_unknown(problems);
 
-    let version = table
+    let version: Option<Version> = table
         .required("version", "version = 1", problems)
-        .and_then(|v| version(v, problems));
+        .and_then(|v| problems.read("version", INTEGER, v));
     let console = match table.get("console") {
         Some(value) => console(value, problems),
         None => Some(Console {
-            countdown: Duration::from_secs(COUNTDOWN.0),
-            retry: Duration::from_secs(RETRY.0),
+            countdown: COUNTDOWN,
+            retry: RETRY,
         }),
     };
     let defined = entries(&table, problems);
@@ -153,47 +151,16 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems) -> Option<C
     })
 }
 
-fn version(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<()> {
-    if problems.integer("version", value)? == VERSION {
-        return Some(());
-    }
-    problems.bad(
-        value.span(),
-        "this version of the format is not known to this Cato".to_owned(),
-        format!("expected {VERSION}"),
-        Some("use the Cato the file was written for, or write it for version 1"),
-    );
-    None
-}
-
 fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Console> {
     let table = problems.table("console", value)?;
     let table = Table::new(table, value.span(), Place::Console, "`[console]`");
     table.refuse_unknown(problems);
-    let countdown = seconds(&table, "countdown", &COUNTDOWN, problems);
-    let retry = seconds(&table, "retry", &RETRY, problems);
+    let countdown = table.read::<Option<Countdown>>("countdown", INTEGER, problems);
+    let retry = table.read::<Option<Retry>>("retry", INTEGER, problems);
     Some(Console {
-        countdown: countdown?,
-        retry: retry?,
+        countdown: countdown?.map_or(COUNTDOWN, |countdown| countdown.0),
+        retry: retry?.map_or(RETRY, |retry| retry.0),
     })
-}
-
-fn seconds(
-    table: &Table<'_, '_>,
-    key: &str,
-    (default, range): &(u64, RangeInclusive<u64>),
-    problems: &mut Problems,
-) -> Option<Duration> {
-    let Some(value) = table.get(key) else {
-        return Some(Duration::from_secs(*default));
-    };
-    let found = problems.integer(key, value)?;
-    let in_range = u64::try_from(found).ok().filter(|found| range.contains(found));
-    if in_range.is_none() {
-        let label = format!("expected {} to {} seconds", range.start(), range.end());
-        problems.bad(value.span(), format!("`{key}` is out of range"), label, None);
-    }
-    in_range.map(Duration::from_secs)
 }
 
 /// Every entry by name in file order, those with a problem as `None`: they count as defined.
@@ -242,9 +209,9 @@ fn order(
     let mut seen = BTreeSet::new();
     let mut order = Some(Vec::new());
     for item in items {
-        let name = problems.string("order", "the name of an entry", item);
+        let name: Option<String> = problems.read("order", "the name of an entry", item);
         let name = name.filter(|name| {
-            if !names.contains(name) {
+            if !names.contains(name.as_str()) {
                 let help = match nearest(name, names.iter().copied()) {
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => format!(
@@ -261,7 +228,7 @@ fn order(
                 });
                 return false;
             }
-            if !seen.insert(*name) {
+            if !seen.insert(name.clone()) {
                 let label = "already listed".to_owned();
                 problems.bad(
                     item.span(),
@@ -274,7 +241,7 @@ fn order(
             true
         });
         order = order.zip(name).map(|(mut order, name)| {
-            order.push(name.to_owned());
+            order.push(name);
             order
         });
     }

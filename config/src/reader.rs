@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeArray, DeString, DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue, ValueDeserializer};
 
 use crate::diagnostic::quoted;
 use crate::keys::Place;
@@ -17,8 +18,9 @@ use crate::{Diagnostic, Kind};
 /// More than this are not listed: nobody reads them, and a console is slow.
 const MAX_LISTED: usize = 100;
 
-const INTEGER: &str = "an integer";
-const BOOLEAN: &str = "true or false";
+pub(crate) const INTEGER: &str = "an integer";
+pub(crate) const BOOLEAN: &str = "true or false";
+pub(crate) const STRING: &str = "a string";
 
 /// A value with its place.
 pub(crate) type Value<'i> = Spanned<DeValue<'i>>;
@@ -94,26 +96,32 @@ impl Problems {
         });
     }
 
+    /// `value` as serde reads it. `wanted` is what it has to be, with its article.
+    pub(crate) fn read<'i, T: Deserialize<'i>>(&mut self, key: &str, wanted: &str, value: &Value<'i>) -> Option<T> {
+        let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        if error.message().starts_with("invalid type") {
+            self.wrong_type(key, wanted, value);
+        } else {
+            // Of serde's own complaints only the one about a number that no type holds is left.
+            let fault = Fault::from_text(error.message()).unwrap_or_else(|| Fault {
+                message: format!("`{key}` is out of range"),
+                label: "too many digits".to_owned(),
+                help: None,
+            });
+            self.check::<T>(value.span(), Err(fault));
+        }
+        None
+    }
+
     /// `found`, which is what `value` is as the wanted type; a complaint where it is none.
     fn typed<T>(&mut self, key: &str, wanted: &str, value: &Value<'_>, found: Option<T>) -> Option<T> {
         if found.is_none() {
             self.wrong_type(key, wanted, value);
         }
         found
-    }
-
-    /// An integer; one that no `i64` holds becomes the largest, which is out of every range here.
-    pub(crate) fn integer(&mut self, key: &str, value: &Value<'_>) -> Option<i64> {
-        let found = self.typed(key, INTEGER, value, value.get_ref().as_integer())?;
-        Some(i64::from_str_radix(found.as_str(), found.radix()).unwrap_or(i64::MAX))
-    }
-
-    pub(crate) fn boolean(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {
-        self.typed(key, BOOLEAN, value, value.get_ref().as_bool())
-    }
-
-    pub(crate) fn string<'d>(&mut self, key: &str, wanted: &str, value: &'d Value<'_>) -> Option<&'d str> {
-        self.typed(key, wanted, value, value.get_ref().as_str())
     }
 
     pub(crate) fn array<'d, 'i>(&mut self, key: &str, wanted: &str, value: &'d Value<'i>) -> Option<&'d DeArray<'i>> {
@@ -213,6 +221,22 @@ impl<'d, 'i> Table<'d, 'i> {
 
     pub(crate) fn get(&self, key: &str) -> Option<&'d Value<'i>> {
         self.keys.get(key)
+    }
+
+    /// The value of `key` as serde reads it, or the default where there is none.
+    pub(crate) fn read<T: Deserialize<'i> + Default>(
+        &self,
+        key: &str,
+        wanted: &str,
+        problems: &mut Problems,
+    ) -> Option<T> {
+        let Some(value) = self.get(key) else {
+            return Some(T::default());
+        };
+        match self.place {
+            Place::Sha256 => problems.read(&format!("sha256.{key}"), wanted, value),
+            _ => problems.read(key, wanted, value),
+        }
     }
 
     /// The value of `key`; `example` says what to add where there is none.

@@ -1,18 +1,39 @@
-//! Single values: a source, a path, a digest, a command line.
+//! Single values: a source, a path, a digest, a command line, a time.
 //!
-//! Given the text of one value; responsible for what it may be. Knows no file and no place.
+//! Given one value as serde reads it from TOML; responsible for what it may be. Knows no file and no place.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as NoVariant, StrDeserializer};
 
 use crate::diagnostic::quoted;
 use crate::keys::nearest;
 use crate::{Check, Sha256, Source};
 
-/// Why a value can't be used: what a [`Diagnostic`](crate::Diagnostic) needs except for the place.
+/// Why a value can't be used: what a [`Diagnostic`](crate::Diagnostic) needs except for the place. Printed as message,
+/// label and help on a line each, because serde passes an error on as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) message: String,
-    pub(crate) label: String,
-    pub(crate) help: Option<String>,
+pub struct Fault {
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What to write under the value.
+    pub label: String,
+    /// What to do about it.
+    pub help: Option<String>,
 }
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.message, self.label)?;
+        self.help.iter().try_for_each(|help| write!(f, "\n{help}"))
+    }
+}
+
+impl std::error::Error for Fault {}
 
 impl Fault {
     fn new(message: impl Into<String>, label: impl Into<String>) -> Self {
@@ -29,8 +50,24 @@ impl Fault {
             ..self
         }
     }
+
+    /// From what it prints; `None` for the text of another error, which has one line.
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let mut lines = text.splitn(3, '\n');
+        let fault = Self::new(lines.next()?, lines.next()?);
+        Some(Self {
+            help: lines.next().map(str::to_owned),
+            ..fault
+        })
+    }
 }
 
+/// The version of the format this parser reads.
+const VERSION: i128 = 1;
+/// Bounds of `[console] countdown`, in seconds.
+const COUNTDOWN: RangeInclusive<u64> = 0..=3600;
+/// Bounds of `[console] retry`, in seconds.
+const RETRY: RangeInclusive<u64> = 1..=86400;
 /// Longest command line in bytes. The kernel's own limit, mostly lower, is checked once the kernel is known.
 const CMDLINE_BYTES: usize = 64 * 1024;
 /// `PATH_MAX` of linux/limits.h, less the NUL.
@@ -53,6 +90,92 @@ const SOURCE_HELP: &str =
 /// What to tell somebody whose backslash was taken for an escape.
 pub(crate) const BACKSLASH_HELP: &str = "a backslash is special in \"…\"; between '…' it is an ordinary character";
 
+/// `version`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "i128")]
+pub(crate) struct Version;
+
+/// `[console] countdown`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "i128")]
+pub(crate) struct Countdown(pub(crate) Duration);
+
+/// `[console] retry`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "i128")]
+pub(crate) struct Retry(pub(crate) Duration);
+
+/// `title`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Title(pub(crate) String);
+
+/// `cmdline`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Cmdline(pub(crate) String);
+
+/// `check`. TOML's own way to read a [`Check`] would take a table with its name, too.
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct CheckName(pub(crate) Check);
+
+/// One of `sha256.initrd`; an empty string stands for none.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct MaybeDigest(pub(crate) Option<Sha256>);
+
+/// `kernel`, `dtb` or one `initrd`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct File {
+    written: String,
+    path: String,
+}
+
+/// `TryFrom`, for serde, by a function.
+macro_rules! try_from {
+    ($($from:ty => $to:ty: $read:expr;)*) => {$(
+        impl TryFrom<$from> for $to {
+            type Error = Fault;
+
+            fn try_from(value: $from) -> Result<Self, Fault> {
+                $read(value)
+            }
+        }
+    )*};
+}
+
+try_from! {
+    i128 => Version: version;
+    i128 => Countdown: |n| seconds("countdown", n, COUNTDOWN).map(Countdown);
+    i128 => Retry: |n| seconds("retry", n, RETRY).map(Retry);
+    String => Title: |text| title(text).map(Title);
+    String => Cmdline: |text| cmdline(text).map(Cmdline);
+    String => CheckName: |text: String| check(&text).map(CheckName);
+    String => Sha256: |text: String| digest(&text);
+    String => MaybeDigest: |text: String| (!text.is_empty()).then(|| digest(&text)).transpose().map(MaybeDigest);
+    String => File: file;
+    String => Source: |text: String| source(&text);
+}
+
+fn version(found: i128) -> Result<Version, Fault> {
+    if found == VERSION {
+        return Ok(Version);
+    }
+    let message = "this version of the format is not known to this Cato";
+    Err(Fault::new(message, format!("expected {VERSION}"))
+        .help("use the Cato the file was written for, or write it for version 1"))
+}
+
+fn seconds(key: &str, found: i128, range: RangeInclusive<u64>) -> Result<Duration, Fault> {
+    let found = u64::try_from(found).ok().filter(|found| range.contains(found));
+    found.map(Duration::from_secs).ok_or_else(|| {
+        let label = format!("expected {} to {} seconds", range.start(), range.end());
+        Fault::new(format!("`{key}` is out of range"), label)
+    })
+}
+
 /// The name in `[entry.NAME]`.
 pub(crate) fn entry_name(name: &str) -> Result<(), Fault> {
     let help = "a name is 1 to 32 characters of A-Z a-z 0-9 . _ -";
@@ -72,9 +195,8 @@ pub(crate) fn entry_name(name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// `title`.
-pub(crate) fn title(text: &str) -> Result<String, Fault> {
-    no_control("title", text)?;
+fn title(text: String) -> Result<String, Fault> {
+    no_control("title", &text)?;
     let length = text.chars().count();
     if length > TITLE_CHARS {
         return Err(Fault::new(
@@ -82,12 +204,11 @@ pub(crate) fn title(text: &str) -> Result<String, Fault> {
             format!("{length} characters, {TITLE_CHARS} at most"),
         ));
     }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
-/// `cmdline`.
-pub(crate) fn cmdline(text: &str) -> Result<String, Fault> {
-    no_control("command line", text).map_err(|fault| {
+fn cmdline(text: String) -> Result<String, Fault> {
+    no_control("command line", &text).map_err(|fault| {
         fault.help("to write a long one on several lines, use \"\"\" and end each line with a backslash")
     })?;
     if text.len() > CMDLINE_BYTES {
@@ -96,7 +217,7 @@ pub(crate) fn cmdline(text: &str) -> Result<String, Fault> {
             format!("{} bytes, {CMDLINE_BYTES} at most", text.len()),
         ));
     }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
 fn no_control(what: &str, text: &str) -> Result<(), Fault> {
@@ -121,10 +242,9 @@ fn no_control(what: &str, text: &str) -> Result<(), Fault> {
     })
 }
 
-/// `check`.
-pub(crate) fn check(text: &str) -> Result<Check, Fault> {
-    let all = [Check::Fast, Check::Sha256, Check::Off];
-    all.into_iter().find(|check| check.to_string() == text).ok_or_else(|| {
+fn check(text: &str) -> Result<Check, Fault> {
+    let name: StrDeserializer<'_, NoVariant> = text.into_deserializer();
+    Check::deserialize(name).map_err(|_| {
         let meant = match nearest(text, ["fast", "sha256", "off"]) {
             Some(meant) => format!("did you mean \"{meant}\"?"),
             None if ["none", "no", "false"].contains(&text) => "did you mean \"off\"?".to_owned(),
@@ -138,8 +258,7 @@ pub(crate) fn check(text: &str) -> Result<Check, Fault> {
     })
 }
 
-/// A digest of `sha256`.
-pub(crate) fn digest(text: &str) -> Result<Sha256, Fault> {
+fn digest(text: &str) -> Result<Sha256, Fault> {
     let fault = |label: String| {
         Fault::new("not a SHA-256 digest", label).help("64 hex digits, as the first word that `sha256sum FILE` prints")
     };
@@ -160,24 +279,30 @@ pub(crate) fn digest(text: &str) -> Result<Sha256, Fault> {
     Ok(Sha256(out))
 }
 
-/// `kernel`, `dtb` or one `initrd`. With `on_disk`, one leading `/` means the disk's root, so it changes nothing.
-pub(crate) fn file(text: &str, on_disk: bool) -> Result<String, Fault> {
-    if text.starts_with('/') && !on_disk {
-        return Err(Fault::new(
-            format!(
-                "{} is absolute, but the source is a folder of the initramfs",
-                quoted(text)
-            ),
-            "expected a path relative to the source",
-        )
-        .help("leave out the leading `/` and the source's own path"));
-    }
-    let path = components(text)?;
+fn file(text: String) -> Result<File, Fault> {
+    let path = components(&text)?;
     if path.is_empty() || text.ends_with('/') {
         let label = if text.is_empty() { "empty" } else { "names a folder" };
         return Err(Fault::new("expected the path of a file", label));
     }
-    Ok(path)
+    Ok(File { written: text, path })
+}
+
+impl File {
+    /// The path in the source. With `on_disk`, one leading `/` means the disk's root, so it changes nothing.
+    pub(crate) fn in_source(self, on_disk: bool) -> Result<String, Fault> {
+        if on_disk || !self.written.starts_with('/') {
+            return Ok(self.path);
+        }
+        Err(Fault::new(
+            format!(
+                "{} is absolute, but the source is a folder of the initramfs",
+                quoted(&self.written)
+            ),
+            "expected a path relative to the source",
+        )
+        .help("leave out the leading `/` and the source's own path"))
+    }
 }
 
 /// The path without doubled `/`, without `.`, without the leading and trailing `/`.
@@ -207,8 +332,7 @@ fn components(text: &str) -> Result<String, Fault> {
     Ok(parts.join("/"))
 }
 
-/// `source`.
-pub(crate) fn source(text: &str) -> Result<Source, Fault> {
+fn source(text: &str) -> Result<Source, Fault> {
     if text.starts_with("/dev/") {
         return Err(Fault::new(
             format!("{} is not a source", quoted(text)),
@@ -346,6 +470,7 @@ mod tests {
 
     #[test]
     fn paths_stay_in_their_source_and_are_normal() {
+        let file = |text: &str, on_disk| file(text.to_owned()).and_then(|file| file.in_source(on_disk));
         assert_eq!(file("/boot//./Image", true).unwrap(), "boot/Image");
         assert_eq!(file("boot/Image..old", false).unwrap(), "boot/Image..old");
         for text in ["", "/", ".", "a/..", "../a", "a/../b", "boot/", "a\0b", "a\nb"] {
@@ -354,6 +479,15 @@ mod tests {
         assert!(file("/boot/Image", false).is_err());
         assert!(file(&"x".repeat(256), true).is_err());
         assert!(file(&"x/".repeat(2048), true).is_err());
+    }
+
+    #[test]
+    fn a_fault_survives_being_text() {
+        let fault = Fault::new("a", "");
+        for fault in [fault.clone(), fault.help("b\nc")] {
+            assert_eq!(Fault::from_text(&fault.to_string()), Some(fault));
+        }
+        assert_eq!(Fault::from_text("invalid type: integer `1`, expected a string"), None);
     }
 
     #[test]
@@ -377,6 +511,7 @@ mod tests {
 
     #[test]
     fn a_command_line_is_one_line() {
+        let cmdline = |text: &str| cmdline(text.to_owned());
         assert_eq!(cmdline("root=/dev/vda \"a b\" ü").unwrap(), "root=/dev/vda \"a b\" ü");
         for bad in ['\0', '\n', '\r', '\t', '\u{1b}', '\u{7f}', '\u{85}'] {
             assert!(cmdline(&format!("a{bad}b")).is_err(), "{bad:?}");
