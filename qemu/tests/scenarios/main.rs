@@ -16,6 +16,7 @@ mod disks;
 mod faults;
 mod firmware_by_suite;
 mod machines;
+mod stuck_disk;
 
 #[derive(Parser, Debug)]
 struct Cli {
@@ -31,6 +32,7 @@ fn all() -> Vec<Scenario> {
         disks::scenarios(),
         bad_input::scenarios(),
         faults::scenarios(),
+        stuck_disk::scenarios(),
     ];
     kinds.into_iter().flatten().collect()
 }

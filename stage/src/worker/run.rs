@@ -42,6 +42,8 @@ enum WorkerError {
     NoEntry,
     #[error("{}: {_0}", paths::MODULES)]
     Modules(#[from] config::modules::IndexError),
+    #[error("{}: {_0}", paths::MODULES)]
+    Unreadable(io::Error),
     #[error("machine: {_0}")]
     Machine(#[from] MachineError),
     #[error("/proc/meminfo does not say how much memory there is")]
@@ -94,7 +96,7 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     let text = fs::read(paths::CONFIG).map_err(WorkerError::Config)?;
     let config = config::parse_bytes(&text).map_err(|_| WorkerError::BadConfig)?;
     let entry = config.entry(name).ok_or(WorkerError::NoEntry)?;
-    let index = Index::parse(&fs::read_to_string(paths::MODULES).unwrap_or_default())?;
+    let index = modules()?;
     let machine = probe::machine(Path::new("/"))?;
 
     enter(Step::Probe)?;
@@ -144,6 +146,15 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
 
     enter(Step::Jump)?;
     Ok(loaded.jump()?)
+}
+
+/// The index of the packed modules. An initramfs without one has no modules: every driver is in the kernel.
+fn modules() -> Result<Index, WorkerError> {
+    match fs::read_to_string(paths::MODULES) {
+        Ok(text) => Ok(Index::parse(&text)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::default()),
+        Err(error) => Err(WorkerError::Unreadable(error)),
+    }
 }
 
 /// Announces a step; a fault asked for on the service command line (`cato.fault=STEP:crash|hang|fail`) happens here.

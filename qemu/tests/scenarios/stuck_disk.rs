@@ -1,0 +1,71 @@
+//! A disk that answers nothing (design T6): it holds its driver's probe, and with it `reboot(2)` and kexec, for ever.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use config::Arch::{self, X86_64};
+use qemu::machine::{Bus, Firmware::Direct};
+use qemu::scenario::{Context, Scenario};
+use qemu::setup::Suite::{Bookworm, Trixie};
+use qemu::vm::Vm;
+
+const SOON: Duration = Duration::from_mins(1);
+
+/// Answers one byte a second. It is on the last slot of its bus, where its turn among virtio disks comes last.
+const STUCK: &[&str] = &[
+    "-object",
+    "throttle-group,id=stuck,x-bps-total=1",
+    "-blockdev",
+    "driver=null-co,node-name=nothing,size=1048576,read-zeroes=on",
+    "-blockdev",
+    "driver=throttle,throttle-group=stuck,node-name=slow,file=nothing",
+    "-device",
+    "virtio-blk-pci,drive=slow,addr=0x1e",
+];
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    Arch::ALL
+        .into_iter()
+        .flat_map(|arch| [behind(arch), before(arch)])
+        .collect()
+}
+
+fn boot(context: &Context, arch: Arch, good: Bus) -> Result<Vm> {
+    let mut chain = context.chain(arch, Bookworm, Trixie)?;
+    chain.machine.firmware = Direct;
+    chain.bus = good;
+    // SeaBIOS reads every disk, and would wait for this one before the kernel does.
+    let firmware: &[&str] = if arch == X86_64 {
+        &["-bios", "/usr/share/qemu/qboot.rom"]
+    } else {
+        &[]
+    };
+    chain.machine.extra = [STUCK, firmware].concat().iter().map(ToString::to_string).collect();
+    let ready = context.prepare(&chain)?;
+    context.start(&ready.machine)
+}
+
+/// Cato stops at the disk it wants, so the dead one behind it is never touched.
+fn behind(arch: Arch) -> Scenario {
+    Scenario::new(format!("stuck-disk/{arch}/behind-the-good-one"), move |context| {
+        boot(context, arch, Bus::Virtio)?
+            .wait_for("report: done", Duration::from_mins(2))
+            .map(drop)
+    })
+}
+
+/// The dead one comes first, since USB takes longer to show its disks: the good one is found all the same, but the service kernel can't leave with a probe that
+/// never ends, so the machine is reset, and says why.
+fn before(arch: Arch) -> Scenario {
+    Scenario::new(format!("stuck-disk/{arch}/before-the-good-one"), move |context| {
+        let mut vm = boot(context, arch, Bus::Usb)?;
+        vm.wait_for(
+            r"cato\[.*probe: virtio .*no answer within 3 s; going on without it",
+            SOON,
+        )?;
+        vm.wait_for(r"cato\[.*probe: sd.*PARTLABEL=boot-a", SOON)?;
+        vm.wait_for(r"cato\[.*reboot\(KEXEC\) did not leave within 10 s; resetting", SOON)?;
+        vm.wait_end(SOON)?;
+        Ok(())
+    })
+}
