@@ -87,6 +87,19 @@ pub fn values<'a>(cmdline: &'a str, key: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// Whether the bare word `key`, without a value, is there for the kernel.
+pub fn flag(cmdline: &str, key: &str) -> bool {
+    let all: Vec<Word<'_>> = words(cmdline).collect();
+    kernel_words(&all).any(|w| w.key() == key && w.value().is_none())
+}
+
+/// Whether a boolean parameter is set, as the kernel's `kstrtobool` reads its last value; a bare word does not set it.
+pub fn is_on(cmdline: &str, key: &str) -> bool {
+    value(cmdline, key).is_some_and(|v| {
+        v.starts_with(['1', 'y', 'Y', 't', 'T']) || v.get(..2).is_some_and(|v| v.eq_ignore_ascii_case("on"))
+    })
+}
+
 fn is_early(key: &str) -> bool {
     matches!(key, "earlycon" | "earlyprintk")
 }

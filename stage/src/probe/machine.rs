@@ -105,7 +105,7 @@ fn arm64(files: &Files<'_>, machine: &mut Machine) -> Result<(), MachineError> {
     });
     // With EFI the running kernel's LPI tables are in a list that the next one finds (LINUX_EFI_MEMRESERVE), and
     // reserved in /proc/iomem.
-    machine.live_lpis = facts.its && !facts.efi && !is_on(&machine.cmdline, "irqchip.gicv3_nolpi");
+    machine.live_lpis = facts.its && !facts.efi && !cmdline::is_on(&machine.cmdline, "irqchip.gicv3_nolpi");
     Ok(())
 }
 
@@ -251,13 +251,6 @@ fn mem_total(meminfo: &str) -> Option<u64> {
         .parse::<u64>()
         .ok()?
         .checked_mul(1024)
-}
-
-/// Whether a boolean kernel parameter is set, as `kstrtobool` reads it.
-fn is_on(cmdline: &str, key: &str) -> bool {
-    cmdline::value(cmdline, key).is_some_and(|v| {
-        v.starts_with(['1', 'y', 'Y', 't', 'T']) || v.get(..2).is_some_and(|v| v.eq_ignore_ascii_case("on"))
-    })
 }
 
 /// 8 bytes for `kaslr-seed` and 128 for `rng-seed`; none while the generator has no seed of its own.
