@@ -114,10 +114,16 @@ pub fn load(layout: &Layout) -> Result<Loaded, HandOffError> {
         errno,
         words: explain_load(errno, &Limits::read()),
     })?;
-    match fs::read_to_string("/sys/kernel/kexec_loaded") {
-        Ok(text) if text.trim() == "0" => Err(HandOffError::NotLoaded),
-        _ => Ok(Loaded(())),
+    if is_loaded() {
+        Ok(Loaded(()))
+    } else {
+        Err(HandOffError::NotLoaded)
     }
+}
+
+/// Whether the kernel holds an image; a kernel that does not say may hold one.
+pub fn is_loaded() -> bool {
+    fs::read_to_string("/sys/kernel/kexec_loaded").map_or(true, |text| text.trim() != "0")
 }
 
 impl Loaded {

@@ -19,6 +19,8 @@ use crate::worker::message::{Lines, Message};
 #[derive(Debug, Default)]
 pub(crate) struct Children {
     current: Option<Child>,
+    /// How many were started: tells whose events a batch holds.
+    started: u64,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl Children {
         };
         let to = unblocked(to.into())?;
         let from = Some(unblocked(from.into())?);
+        self.started = self.started.saturating_add(1);
         self.current = Some(Child {
             pid,
             to,
@@ -61,6 +64,11 @@ impl Children {
             exit: None,
         });
         Ok(())
+    }
+
+    /// Changes with every [`spawn`](Self::spawn): events taken before belong to another child.
+    pub(crate) fn generation(&self) -> u64 {
+        self.started
     }
 
     /// For `poll`: readable when the child said something.
@@ -119,11 +127,13 @@ impl Children {
 }
 
 impl Child {
-    /// Messages that have come in, at most a few thousand bytes at a time so that one child can't starve the loop.
+    /// Messages that have come in: a few thousand bytes at a time so that one child can't starve the loop, and all that
+    /// a pipe holds once the child is dead.
     fn read(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let mut buffer = [0; 4096];
-        for _ in 0..4 {
+        let reads = if self.exit.is_some() { 32 } else { 4 };
+        for _ in 0..reads {
             let Some(from) = &mut self.from else { break };
             match from.read(&mut buffer) {
                 Ok(0) => self.from = None,

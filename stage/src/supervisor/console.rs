@@ -5,8 +5,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
 
 use nix::sys::termios::{InputFlags, LocalFlags, SetArg, tcgetattr, tcsetattr};
+
+use crate::sys::tty::unsent;
 
 /// Bytes kept for a console that does not take them.
 const BACKLOG: usize = 64 * 1024;
@@ -85,6 +88,19 @@ impl Console {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => self.pending.clear(),
             }
+        }
+    }
+
+    /// Gives what was printed up to `limit` to leave the machine: a reset or a jump does not wait for a serial line.
+    pub(crate) fn drain(&mut self, limit: Duration) {
+        let begin = Instant::now();
+        loop {
+            self.flush();
+            let unsent = self.tty.as_ref().map_or(0, unsent);
+            if (self.pending.is_empty() && unsent == 0) || begin.elapsed() >= limit {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -29,6 +29,10 @@ use watchdog::Watchdogs;
 
 /// Longest sleep between two looks at watchdogs and deadlines, milliseconds.
 const TICK: Millis = 1_000;
+/// How long a serial line gets to send why the machine is reset: 5 KiB at 115200 baud.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The same before a jump, which is not to wait for long.
+const JUMP_WORDS: Duration = Duration::from_millis(100);
 
 /// Runs the box. Returns only as `!`: there is nothing to return to.
 pub fn run() -> ! {
@@ -77,8 +81,11 @@ impl Supervisor {
         for key in self.console.keys() {
             self.happened(Event::Key(key));
         }
+        let generation = self.children.generation();
         for event in self.children.events() {
-            self.happened(event);
+            if self.children.generation() == generation {
+                self.happened(event);
+            }
         }
         self.happened(Event::Tick);
         self.console.flush();
@@ -95,7 +102,9 @@ impl Supervisor {
             .min(TICK);
         let timeout = PollTimeout::try_from(Duration::from_millis(left)).unwrap_or(PollTimeout::ZERO);
         let mut fds = heapless::Vec::<PollFd<'_>, 3>::new();
-        if let Some(fd) = self.console.fd() {
+        let console = self.console.fd();
+        let has_console = console.is_some();
+        if let Some(fd) = console {
             let room = if self.console.wants_room() {
                 PollFlags::POLLOUT
             } else {
@@ -110,11 +119,11 @@ impl Supervisor {
             let _ = fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
         }
         let hung_up = match poll(&mut fds, timeout) {
-            Ok(_) => fds
+            Ok(_) if has_console => fds
                 .first()
                 .and_then(PollFd::revents)
                 .is_some_and(|r| r.contains(PollFlags::POLLHUP)),
-            Err(_) => false, // EINTR: the loop comes round
+            Ok(_) | Err(_) => false, // EINTR: the loop comes round
         };
         if hung_up {
             // A console that hung up is readable for ever: do not spin on it.
@@ -133,7 +142,10 @@ impl Supervisor {
                 }
                 Action::Kill => self.children.kill(),
                 Action::Abandon => self.children.abandon(),
-                Action::Go => self.children.go(),
+                Action::Go => {
+                    self.console.drain(JUMP_WORDS);
+                    self.children.go();
+                }
                 Action::Reset => reset(&mut self.console),
             }
         }
@@ -198,12 +210,7 @@ fn warn_of_service(console: &mut Console) {
 /// The machine starts again, one way or another: sysrq-b, which waits for nothing; then `reboot(2)`; then nobody feeds
 /// the watchdog.
 fn reset(console: &mut Console) -> ! {
-    let mut tries = 0_u8;
-    while console.wants_room() && tries < 20 {
-        std::thread::sleep(Duration::from_millis(10));
-        console.flush();
-        tries = tries.saturating_add(1);
-    }
+    console.drain(LAST_WORDS);
     // Each is tried because the one before it failed; there is no one left to tell but the console.
     if let Err(error) = fs::write("/proc/sysrq-trigger", "b") {
         console.print(&log_line(

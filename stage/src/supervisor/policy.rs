@@ -92,9 +92,12 @@ pub mod limit {
     pub const fn step(step: Step) -> Millis {
         match step {
             Step::Start | Step::Reserve | Step::Verify | Step::Jump => 10_000,
-            Step::Probe | Step::Place => 30_000,
+            Step::Probe => 30_000,
             Step::Budget | Step::Load => 15_000,
-            Step::Kexec => 120_000,
+            // Work of the CPU alone: the digests of a large payload on a small core.
+            Step::Place => 120_000,
+            // One that looks for pages in the kernel's list of them was measured at 97 s.
+            Step::Kexec => 300_000,
             Step::Loaded => 5_000,
         }
     }
@@ -113,8 +116,8 @@ enum Phase {
         until: Millis,
         latest: Millis,
     },
-    /// The worker failed or was killed, and is not gone yet.
-    Stopping { until: Millis },
+    /// The worker failed or was killed, and is not gone yet; it may have loaded something.
+    Stopping { until: Millis, loaded: bool },
     /// A child drops what may be loaded.
     Unloading { until: Millis },
     /// Someone may press a key.
@@ -155,7 +158,7 @@ impl Policy {
         match self.phase {
             Phase::New => Some(0),
             Phase::Countdown { until }
-            | Phase::Stopping { until }
+            | Phase::Stopping { until, .. }
             | Phase::Unloading { until }
             | Phase::Rebooting { until } => Some(until),
             Phase::Booting { until, latest, .. } => Some(until.min(latest)),
@@ -179,19 +182,13 @@ impl Policy {
                 until,
                 latest,
             } => self.booting(now, event, entry, step, (until, latest)),
-            Phase::Stopping { until } => match event {
-                Event::Gone(_) => self.unload(now, Vec::new()),
-                _ if now >= until => self.unload(
-                    now,
-                    vec![
-                        Action::Log(
-                            "last-resort",
-                            "the worker can't be killed: it is stuck in the kernel".to_owned(),
-                        ),
-                        Action::Abandon,
-                    ],
-                ),
-                _ => self.stay(Phase::Stopping { until }),
+            Phase::Stopping { until, loaded } => match event {
+                Event::Gone(_) => self.clear(now, loaded, Vec::new()),
+                _ if now >= until => {
+                    let text = "the worker can't be killed: it is stuck in the kernel".to_owned();
+                    self.clear(now, loaded, vec![Action::Log("last-resort", text), Action::Abandon])
+                }
+                _ => self.stay(Phase::Stopping { until, loaded }),
             },
             Phase::Unloading { until } => self.unloading(now, event, until),
             Phase::Prompt { retry } => self.at_prompt(now, &event, retry),
@@ -299,7 +296,7 @@ impl Policy {
                     latest,
                 })
             }
-            Event::Said(Message::Fail(text)) => self.failed(now, &entry, &text, false),
+            Event::Said(Message::Fail(text)) => self.failed(now, &entry, step, &text, false),
             Event::Gone(exit) => {
                 let oops = if step == Step::Kexec {
                     ": the service kernel probably oopsed in kexec_load"
@@ -309,12 +306,14 @@ impl Policy {
                 self.failed(
                     now,
                     &entry,
+                    step,
                     &format!("the worker died in step {step} ({exit}){oops}"),
                     true,
                 )
             }
             Event::NotStarted(why) => {
-                self.failed(now, &entry, &format!("the worker could not be started: {why}"), true)
+                let text = format!("the worker could not be started: {why}");
+                self.failed(now, &entry, step, &text, true)
             }
             Event::Tick | Event::Key(_) if now >= until.min(latest) => {
                 // A second reboot(2) would wait for the first one's mutex, and so would a kexec call.
@@ -328,6 +327,7 @@ impl Policy {
                 self.failed(
                     now,
                     &entry,
+                    step,
                     &format!("step {step} did not end within {} s", spent / 1000),
                     false,
                 )
@@ -342,23 +342,31 @@ impl Policy {
     }
 
     /// Says why and what is next, then gets the worker out of the way.
-    fn failed(&mut self, now: Millis, entry: &str, why: &str, gone: bool) -> Vec<Action> {
+    fn failed(&mut self, now: Millis, entry: &str, step: Step, why: &str, gone: bool) -> Vec<Action> {
         self.tried.failed.push(entry.to_owned());
         let next = match self.config.as_ref().and_then(|c| select(c, &self.tried)) {
             Some(choice) => format!("trying {:?}", choice.entry.name),
             None => format!("no entry left, trying again in {} s", self.retry() / 1000),
         };
         let log = Action::Log("entry", format!("entry {entry:?}: {why}; {next}"));
+        let loaded = step >= Step::Kexec;
         if gone {
-            return self.unload(now, vec![log]);
+            return self.clear(now, loaded, vec![log]);
         }
         self.phase = Phase::Stopping {
             until: now.saturating_add(limit::KILL),
+            loaded,
         };
         vec![log, Action::Kill]
     }
 
-    fn unload(&mut self, now: Millis, mut actions: Vec<Action>) -> Vec<Action> {
+    /// Before anything else, what the worker may have loaded is dropped. One that never came to `kexec_load` costs no
+    /// call: a locked-down kernel refuses this one too, and each counts against `kexec_load_limit_reboot`.
+    fn clear(&mut self, now: Millis, loaded: bool, mut actions: Vec<Action>) -> Vec<Action> {
+        if !loaded {
+            actions.extend(self.boot_next(now));
+            return actions;
+        }
         self.phase = Phase::Unloading {
             until: now.saturating_add(limit::UNLOAD),
         };

@@ -1,4 +1,4 @@
-//! Keeps alive a watchdog that runs already, and no other: opening one would arm it.
+//! Keeps alive the watchdogs that would reset the machine otherwise, and no other: opening one arms it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -14,10 +14,10 @@ pub(crate) struct Watchdogs {
 }
 
 impl Watchdogs {
-    /// Takes over each watchdog that firmware (or the kernel) left running since the last call. Gives a line for each.
+    /// Takes over each watchdog that has nobody else to feed it. Gives a line for each.
     pub(crate) fn adopt(&mut self, root: &Path) -> Vec<String> {
         let mut lines = Vec::new();
-        for name in running(root) {
+        for name in orphans(root) {
             if self.lost.contains(&name) || self.fed.iter().any(|(n, _)| *n == name) {
                 continue;
             }
@@ -28,13 +28,11 @@ impl Watchdogs {
                 .open(&device)
             {
                 Ok(file) => {
-                    lines.push(format!("{name} is running; keeping it alive"));
+                    lines.push(format!("keeping {name} alive"));
                     self.fed.push((name, file));
                 }
                 Err(error) => {
-                    lines.push(format!(
-                        "{name} is running but can't be fed: {error}; it may reset the machine"
-                    ));
+                    lines.push(format!("{name} can't be fed: {error}; it may reset the machine"));
                     self.lost.push(name);
                 }
             }
@@ -51,14 +49,25 @@ impl Watchdogs {
     }
 }
 
-/// Names under `/sys/class/watchdog` whose state is `active`, sorted.
-fn running(root: &Path) -> Vec<String> {
+/// Names under `/sys/class/watchdog` that nobody but PID 1 keeps alive, sorted.
+///
+/// One that firmware started is fed by the kernel itself until someone opens it (drivers/watchdog/watchdog_dev.c), and
+/// its `state` stays `inactive`, as that of one that does not run. So: those someone opened before, and, when the
+/// service kernel is told not to feed them (`watchdog.handle_boot_enabled=0`) or not for ever
+/// (`watchdog.open_timeout=`), all of them.
+fn orphans(root: &Path) -> Vec<String> {
+    let parameter = |name: &str| {
+        let path = root.join("sys/module/watchdog/parameters").join(name);
+        fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+    };
+    let unfed = parameter("handle_boot_enabled").is_some_and(|v| matches!(v.as_str(), "N" | "0"))
+        || parameter("open_timeout").is_some_and(|v| v != "0");
     let class = root.join("sys/class/watchdog");
     let mut names: Vec<String> = fs::read_dir(&class)
         .into_iter()
         .flatten()
         .flatten()
-        .filter(|entry| fs::read_to_string(entry.path().join("state")).is_ok_and(|s| s.trim() == "active"))
+        .filter(|entry| unfed || fs::read_to_string(entry.path().join("state")).is_ok_and(|s| s.trim() == "active"))
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort();
@@ -69,20 +78,54 @@ fn running(root: &Path) -> Vec<String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_a_running_watchdog_is_opened_and_fed() {
+    fn machine(parameters: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
         for (name, state) in [("watchdog0", "active\n"), ("watchdog1", "inactive\n")] {
-            fs::create_dir_all(root.path().join("sys/class/watchdog").join(name)).unwrap();
-            fs::write(root.path().join("sys/class/watchdog").join(name).join("state"), state).unwrap();
-            fs::create_dir_all(root.path().join("dev")).unwrap();
-            fs::write(root.path().join("dev").join(name), "").unwrap();
+            write(&format!("sys/class/watchdog/{name}/state"), state);
+            write(&format!("dev/{name}"), "");
         }
+        for (name, value) in parameters {
+            write(&format!("sys/module/watchdog/parameters/{name}"), value);
+        }
+        root
+    }
+
+    fn fed(root: &Path) -> Vec<String> {
         let mut watchdogs = Watchdogs::default();
-        assert_eq!(watchdogs.adopt(root.path()).len(), 1);
-        assert!(watchdogs.adopt(root.path()).is_empty(), "adopted once");
+        watchdogs.adopt(root);
+        assert!(watchdogs.adopt(root).is_empty(), "adopted once, said once");
         watchdogs.feed();
-        assert_eq!(fs::read(root.path().join("dev/watchdog0")).unwrap(), b".");
-        assert!(fs::read(root.path().join("dev/watchdog1")).unwrap().is_empty());
+        ["watchdog0", "watchdog1"]
+            .into_iter()
+            .filter(|name| fs::read(root.join("dev").join(name)).unwrap() == b".")
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn the_kernel_feeds_what_firmware_started() {
+        let root = machine(&[("handle_boot_enabled", "Y\n"), ("open_timeout", "0\n")]);
+        assert_eq!(fed(root.path()), ["watchdog0"]);
+    }
+
+    #[test]
+    fn a_kernel_that_is_told_not_to_leaves_them_to_pid_1() {
+        for parameters in [("handle_boot_enabled", "N\n"), ("open_timeout", "30\n")] {
+            assert_eq!(fed(machine(&[parameters]).path()), ["watchdog0", "watchdog1"]);
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_be_opened_is_said_once() {
+        let root = machine(&[]);
+        fs::remove_file(root.path().join("dev/watchdog0")).unwrap();
+        let mut watchdogs = Watchdogs::default();
+        assert!(watchdogs.adopt(root.path())[0].contains("can't be fed"));
+        assert!(watchdogs.adopt(root.path()).is_empty());
     }
 }

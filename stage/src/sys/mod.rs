@@ -7,3 +7,4 @@ pub mod module;
 pub mod mount;
 pub mod netlink;
 pub mod random;
+pub mod tty;

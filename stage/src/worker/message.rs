@@ -116,8 +116,9 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Longest line kept, bytes; the rest of a longer one is dropped.
+    /// Longest line kept, bytes; a longer one is cut, and says so.
     pub const MAX: usize = 4096;
+    const CUT: &[u8] = b" [cut]";
 
     /// Takes more bytes and gives the lines they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<String> {
@@ -128,6 +129,8 @@ impl Lines {
                 self.partial.clear();
             } else if self.partial.len() < Self::MAX {
                 self.partial.push(byte);
+            } else if self.partial.len() == Self::MAX {
+                self.partial.extend(Self::CUT);
             }
         }
         lines
@@ -150,6 +153,14 @@ mod tests {
     fn a_text_with_a_newline_stays_one_message() {
         let line = Message::Fail("kernel \"a\nstep jump\": no".to_owned()).to_string();
         assert_eq!(line, "fail kernel \"a step jump\": no");
+    }
+
+    #[test]
+    fn a_line_too_long_says_so() {
+        let line = [b"say ".as_slice(), &[b'x'; 2 * Lines::MAX], b"\nstep load\n"].concat();
+        let lines = Lines::default().push(&line);
+        assert!(lines[0].ends_with("x [cut]"));
+        assert_eq!(Message::parse(&lines[1]), Some(Message::Step(Step::Load)));
     }
 
     proptest! {
