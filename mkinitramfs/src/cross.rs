@@ -91,7 +91,7 @@ pub fn build(
     if let Some(rustc) = rustc {
         command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
         match kind {
-            Kind::Musl => command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]),
+            Kind::Musl => command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]),
             Kind::Bare => command.args(["-Zbuild-std=core", "-Zbuild-std-features=compiler-builtins-mem"]),
         };
     }
