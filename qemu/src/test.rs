@@ -1,10 +1,12 @@
 //! `cargo qemu test`: the host tests, then the scenarios.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use serde_json::Value;
 
 use crate::scenario::Tally;
 use crate::{setup, workspace};
@@ -47,12 +49,42 @@ pub fn run(args: &TestArgs) -> Result<bool> {
         }
     }
     options.extend(args.filter.iter().cloned());
-    let status = cargo()
-        .args(["test", "--quiet", "--package", "qemu", "--test", "scenarios", "--"])
+    let program = build_scenarios()?;
+    let status = Command::new(&program)
         .args(options)
         .status()
-        .context("can't start cargo")?;
+        .with_context(|| format!("can't start {}", program.display()))?;
     Ok(status.success())
+}
+
+/// Builds the scenarios and returns the program: run by cargo, it would not have the last word.
+fn build_scenarios() -> Result<PathBuf> {
+    let output = cargo()
+        .args([
+            "test",
+            "--quiet",
+            "--no-run",
+            "--package",
+            "qemu",
+            "--test",
+            "scenarios",
+        ])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("can't start cargo")?;
+    ensure!(output.status.success(), "the scenarios can't be built");
+    executable(&String::from_utf8_lossy(&output.stdout)).context("cargo names no program for the scenarios")
+}
+
+/// The program in cargo's messages, one JSON object a line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let messages = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages
+        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .next_back()
 }
 
 /// `cargo test` of the whole workspace, shown and counted.
@@ -83,4 +115,18 @@ fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace::root());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_found_in_cargo_s_messages() {
+        let messages = r#"{"reason":"compiler-artifact","executable":null}
+{"reason":"compiler-artifact","executable":"/t/deps/scenarios-1"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages), Some("/t/deps/scenarios-1".into()));
+        assert_eq!(executable("no json"), None);
+    }
 }

@@ -12,10 +12,12 @@ use qemu::scenario::{self, RunArgs, Scenario};
 
 mod bad_input;
 mod contract;
+mod corruption;
 mod disks;
 mod faults;
 mod firmware_by_suite;
 mod machines;
+mod power_cut;
 mod stuck_disk;
 
 #[derive(Parser, Debug)]
@@ -27,9 +29,11 @@ struct Cli {
 fn all() -> Vec<Scenario> {
     let kinds = [
         contract::scenarios(),
+        corruption::scenarios(),
         firmware_by_suite::scenarios(),
         machines::scenarios(),
         disks::scenarios(),
+        power_cut::scenarios(),
         bad_input::scenarios(),
         faults::scenarios(),
         stuck_disk::scenarios(),

@@ -112,7 +112,7 @@ pub struct BzImage {
     pub kernel_alignment: u32,
     /// Not 0: runs anywhere.
     pub relocatable: u8,
-    /// Bits 0: 64-bit entry, 1: above 4 GiB, 5: 5-level paging, 6: 5-level paging wanted.
+    /// Bits 0: 64-bit entry, 1: above 4 GiB, 4: EFI after a kexec, 5: 5-level paging, 6: 5-level paging wanted.
     pub xloadflags: u16,
     /// Longest command line without its NUL.
     pub cmdline_size: u32,
@@ -135,7 +135,7 @@ impl Default for BzImage {
             initrd_addr_max: 0x7fff_ffff,
             kernel_alignment: 0x20_0000,
             relocatable: 1,
-            xloadflags: 1 | 1 << 1 | 1 << 5 | 1 << 6,
+            xloadflags: 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6,
             cmdline_size: 2047,
             pref_address: 0x100_0000,
             init_size: None,
@@ -359,7 +359,7 @@ mod tests {
         let image = BzImage::default().build(&elf(EM_X86_64, &code(), 0x2345)).unwrap();
         assert_eq!(image[0x1f1], 4);
         assert_eq!(&image[0x1fe..0x206], b"\x55\xaa\xeb\x6aHdrS");
-        assert_eq!(&image[0x236..0x238], &[0x63, 0]);
+        assert_eq!(&image[0x236..0x238], &[0x73, 0]);
         assert_eq!(long(&image, 0x258), 0x100_0000);
         assert_eq!(&image[0x260..0x264], &0x3000_u32.to_le_bytes());
         let payload = &image[5 * 512..];
