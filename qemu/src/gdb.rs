@@ -17,6 +17,9 @@ const CHUNK: usize = 1024;
 /// How long the stub may take to answer what it answers at once.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long the stub may take to announce a stop once more.
+const SETTLE: Duration = Duration::from_millis(50);
+
 /// A connection to the stub. The machine stands still from the moment it is made until [`Gdb::go`].
 #[derive(Debug)]
 pub struct Gdb {
@@ -62,6 +65,8 @@ impl Gdb {
 
     /// Lets the machine run.
     pub fn go(&mut self) -> Result<()> {
+        // QEMU announces some stops twice. From here on the next announcement is of a new one.
+        while self.receive(Instant::now() + SETTLE).is_ok() {}
         self.send("c")
     }
 
@@ -134,7 +139,14 @@ impl Gdb {
 
     fn ask(&mut self, packet: &str) -> Result<String> {
         self.send(packet)?;
-        self.receive(Instant::now() + ANSWER)
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let said = self.receive(deadline)?;
+            // A stop that is announced late answers no question but `?`.
+            if packet == "?" || !said.starts_with(['T', 'S']) {
+                return Ok(said);
+            }
+        }
     }
 
     fn send(&mut self, packet: &str) -> Result<()> {
@@ -273,5 +285,43 @@ mod tests {
         gdb.flip(2, 0x81).unwrap();
         drop(gdb);
         assert_eq!(stub.join().unwrap(), [1, 2, 0x82, 4]);
+    }
+
+    /// QEMU 7.2 stops the machine when someone connects, and says so besides answering `?`.
+    #[test]
+    fn a_stop_announced_twice_is_one_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("gdb");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let stub = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut bytes = [0; 256];
+            let mut seen = String::new();
+            let mut answered = 0;
+            while let Ok(n @ 1..) = stream.read(&mut bytes) {
+                seen.push_str(&String::from_utf8_lossy(&bytes[..n]));
+                for (question, answers) in [
+                    ("$?#", "$T02thread:01;#04+$T05thread:01;#07"),
+                    ("$c#", ""),
+                    ("\u{3}", "$T02thread:01;#04"),
+                    ("$Z1", "$T02thread:01;#04$OK#9a"),
+                ]
+                .into_iter()
+                .skip(answered)
+                {
+                    if seen.contains(question) {
+                        stream.write_all(answers.as_bytes()).unwrap();
+                        answered += 1;
+                    }
+                }
+            }
+            answered
+        });
+        let mut gdb = Gdb::connect(&socket, Duration::from_secs(5)).unwrap();
+        gdb.go().unwrap();
+        gdb.interrupt().unwrap();
+        gdb.break_at(0x1000).unwrap();
+        drop(gdb);
+        assert_eq!(stub.join().unwrap(), 4);
     }
 }

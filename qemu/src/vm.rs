@@ -117,7 +117,8 @@ impl Vm {
         Ok(())
     }
 
-    /// Waits for a line that matches, not longer than `within` and never past the machine's own deadline.
+    /// Waits for a line that matches, not longer than `within` and never past the machine's own deadline. A line that
+    /// has only begun may match too (it could be a prompt), so a pattern for a number says what follows the number.
     pub fn wait_for(&self, pattern: &str, within: Duration) -> Result<Line> {
         let wanted = Regex::new(pattern).with_context(|| format!("{pattern:?} is not a regular expression"))?;
         let now = Instant::now();

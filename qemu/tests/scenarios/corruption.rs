@@ -51,9 +51,9 @@ fn is_named(context: &Context, arch: Arch, segment: &str, at: At) -> Result<()> 
     gdb.go()?;
 
     let wait = Duration::from_mins(2);
-    let row = vm.wait_for(&format!(r"place: {segment} +0x[0-9a-f]+ +0x[0-9a-f]+ +[0-9]+"), wait)?;
+    let row = vm.wait_for(&format!(r"place: {segment} +0x[0-9a-f]+ +0x[0-9a-f]+ +[0-9]+ "), wait)?;
     let (start, bytes) = numbers(&row.text).with_context(|| format!("no segment in {:?}", row.text))?;
-    let entry = vm.wait_for("place: .*entry 0x[0-9a-f]+", wait)?;
+    let entry = vm.wait_for("place: .*entry 0x[0-9a-f]+;", wait)?;
     gdb.interrupt()?;
     let entry = address_behind(&entry.text, "entry ").with_context(|| format!("no entry in {:?}", entry.text))?;
     gdb.break_at(entry)?;

@@ -1,10 +1,5 @@
 //! Whole boots, one kind a file. `cargo qemu test` runs them; `cargo test` alone starts no machine.
 
-#![expect(
-    clippy::unnecessary_wraps,
-    reason = "a scenario's body returns a result even where it can't fail"
-)]
-
 use std::process::ExitCode;
 
 use clap::Parser;
