@@ -21,6 +21,9 @@ use crate::setup::{Kernel, Suite, kernels};
 use crate::vm::{Vm, Watch};
 use crate::workspace;
 
+/// The argument without which the scenarios' program starts nothing, so that `cargo test` doesn't.
+pub const START: &str = "--start-machines";
+
 /// A machine's deadline where a scenario names none. An idle machine needs a tenth of it.
 pub const LIMIT: Duration = Duration::from_mins(3);
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use crate::scenario::Tally;
+use crate::scenario::{START, Tally};
 use crate::{setup, workspace};
 
 /// Runs the workspace's tests, then whole boots in virtual machines.
@@ -35,7 +35,7 @@ pub struct TestArgs {
 
 /// Runs them, and returns whether all went well.
 pub fn run(args: &TestArgs) -> Result<bool> {
-    let mut options = vec!["--jobs".to_owned(), args.jobs.to_string()];
+    let mut options = vec![START.to_owned(), "--jobs".to_owned(), args.jobs.to_string()];
     if args.long {
         options.push("--long".into());
     }
