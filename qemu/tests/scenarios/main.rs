@@ -18,6 +18,7 @@ mod disks;
 mod faults;
 mod firmware_by_suite;
 mod machines;
+mod packing;
 mod power_cut;
 mod stuck_disk;
 
@@ -29,6 +30,7 @@ struct Cli {
 
 fn all() -> Vec<Scenario> {
     let kinds = [
+        packing::scenarios(),
         contract::scenarios(),
         corruption::scenarios(),
         firmware_by_suite::scenarios(),
