@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
-use config::Arch;
+use config::Arch::{self, Arm64, X86_64};
 use qemu::chain::{Chain, toml_string};
 use qemu::disk::{Content, Files, Filesystem, Partition};
 use qemu::machine::Firmware::Direct;
@@ -23,13 +23,19 @@ struct Bad {
     says: &'static str,
 }
 
-fn bad_entries() -> Vec<Bad> {
+fn bad_entries(arch: Arch) -> Vec<Bad> {
     let bad = |name, kernel, says| Bad {
         name,
         source: "PARTLABEL=boot-a",
         kernel,
         more: String::new(),
         says,
+    };
+    // The kernel is half there, by a header that says how long it is.
+    let truncated = "kernel: truncated: is truncated: [0-9]+ bytes of the [0-9]+ its header promises";
+    let other = match arch {
+        Arm64 => "kernel: other: is an x86 bzImage, this machine is arm64",
+        X86_64 => "kernel: other: is an arm64 Image, this machine is x86_64",
     };
     vec![
         Bad {
@@ -40,10 +46,14 @@ fn bad_entries() -> Vec<Bad> {
         bad("folder", "folder", "kernel: folder: is a directory"),
         bad("pipe", "pipe", "kernel: pipe: is a FIFO"),
         bad("empty", "empty", "kernel: empty: is empty"),
-        bad("link-out", "link-out", "kernel: link-out: "),
-        bad("truncated", "truncated", "kernel: truncated: "),
-        bad("other-machine", "other", "kernel: other: "),
-        bad("no-kernel", "initrd", "kernel: initrd: "),
+        bad("link-out", "link-out", "kernel: link-out: leads out of its source"),
+        bad("truncated", "truncated", truncated),
+        bad("other-machine", "other", other),
+        bad(
+            "no-kernel",
+            "initrd",
+            "kernel: initrd: is a cpio archive, .*name it as initrd",
+        ),
         Bad {
             more: format!("sha256 = {{ kernel = \"{}\" }}\n", "0123456789abcdef".repeat(4)),
             ..bad("digest", "kernel", "kernel: kernel: sha256 mismatch")
@@ -99,7 +109,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             move |context| {
                 let mut chain = context.chain(arch, Bookworm, Trixie)?;
                 chain.machine.firmware = Direct;
-                let other = context.kernel(if arch == Arch::Arm64 { Arch::X86_64 } else { Arch::Arm64 }, Bookworm)?;
+                let other = context.kernel(if arch == Arm64 { X86_64 } else { Arm64 }, Bookworm)?;
                 let kernel = fs::read(&chain.kernel)?;
                 let initrd = chain.make_initrd(&context.folder)?;
                 let files: Files = chain
@@ -111,7 +121,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .with_bytes("truncated", kernel.get(..kernel.len() / 2).unwrap_or_default())
                     .with_file("other", other.image);
                 chain.partitions = Some(vec![Partition::new("boot-a", Filesystem::Ext4, files)]);
-                let bad = bad_entries();
+                let bad = bad_entries(arch);
                 chain.config = Some(config(&chain, &bad));
 
                 let ready = context.prepare(&chain)?;
