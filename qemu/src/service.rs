@@ -1,56 +1,18 @@
-//! The service Linux's command line, word by word, as design §4 wants it.
+//! The service Linux's command line: what Cato expects there (`stage::service`), behind the console.
 
 use config::Arch;
+use stage::service::expected;
 
 use crate::board::board;
 
-/// A kernel parameter, the architecture it is for, and why it is there.
-struct Word {
-    text: &'static str,
-    only: Option<Arch>,
-    #[expect(dead_code, reason = "read by people, here and in review")]
-    why: &'static str,
-}
-
-const WORDS: &[Word] = &[
-    Word {
-        text: "nr_cpus=1",
-        only: None,
-        why: "T8: each further CPU costs up to 0.25 s to take offline, or keeps spinning in memory that is overwritten",
-    },
-    Word {
-        text: "watchdog.stop_on_reboot=0",
-        only: None,
-        why: "T5: a kexec stops the watchdog, and a main kernel that hangs would hang for ever",
-    },
-    Word {
-        text: "irqchip.gicv3_nolpi=1",
-        only: Some(Arch::Arm64),
-        why: "T4: a GICv3 with ITS writes to its tables behind the main kernel's back",
-    },
-    Word {
-        text: "arm64.nolva",
-        only: Some(Arch::Arm64),
-        why: "T3: kexec_load oopses in 6.12 on a CPU with 52-bit addresses",
-    },
-    Word {
-        text: "panic=10",
-        only: None,
-        why: "a service kernel that panics starts again instead of waiting for someone",
-    },
-];
-
-/// The command line of the service kernel in QEMU: console, the words above, then `extra`.
+/// The command line of the service kernel in QEMU: console, all that Cato expects, then `extra`.
 pub fn command_line(arch: Arch, extra: &[&str]) -> String {
     command_line_without(arch, &[], extra)
 }
 
 /// The same without the words given, for tests of what happens then.
 pub fn command_line_without(arch: Arch, without: &[&str], extra: &[&str]) -> String {
-    let ours = WORDS
-        .iter()
-        .filter(|word| word.only.is_none_or(|only| only == arch))
-        .map(|word| word.text);
+    let ours = expected(arch).map(|item| item.remedy);
     let mut words = vec![board(arch).console];
     words.extend(ours.filter(|word| !without.contains(word)));
     words.extend(extra);
