@@ -89,7 +89,7 @@ impl Check {
 /// How the blob calls PSCI (arm64).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conduit {
-    /// Not at all: such a machine can't be reset but by its watchdog.
+    /// Not known: both are tried, and then only the watchdog can reset the machine.
     None,
     /// `smc #0`
     Smc,

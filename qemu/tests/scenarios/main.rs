@@ -20,6 +20,7 @@ mod firmware_by_suite;
 mod machines;
 mod packing;
 mod power_cut;
+mod reset;
 mod stuck_disk;
 
 #[derive(Parser, Debug)]
@@ -40,6 +41,7 @@ fn all() -> Vec<Scenario> {
         bad_input::scenarios(),
         faults::scenarios(),
         stuck_disk::scenarios(),
+        reset::scenarios(),
     ];
     kinds.into_iter().flatten().collect()
 }

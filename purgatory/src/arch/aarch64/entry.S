@@ -8,6 +8,12 @@
 // Between `purgatory_start` and `cached`, and between `uncached` and `purgatory_leave`'s branch, there is no load and no
 // store: with the MMU off they would be uncached, and a store would be hidden behind a stale line later.
 // Registers:  x19 counter at entry   x21 regime: 0 EL1, 1 EL2, 2 EL2 with VHE (where *_EL1 names reach EL2's registers)
+//             tpidr_el1 (the same at all levels, and no memory) how far it has gone wrong: 0 not at all; bits FAULTED
+//             to HVC_TRIED
+.set FAULTED, 0
+.set RESETTING, 1
+.set SMC_TRIED, 2
+.set HVC_TRIED, 3
 
 .pushsection .params, "a", %progbits
 .globl params
@@ -27,7 +33,6 @@ params:
 exception_stack:		// grows down from here
 	.skip	6*1024
 stack:				// and so does this
-faulted: .skip	8
 
 // 16 vectors of 128 bytes; which one it is tells ESR. First of all code, where their alignment costs nothing.
 .section .text.vectors, "ax", %progbits
@@ -61,6 +66,7 @@ vectors:
 purgatory_start:
 	msr	daifset, #15
 	msr	spsel, #1
+	msr	tpidr_el1, xzr
 	isb
 	mrs	x19, cntvct_el0
 	REGIME
@@ -204,7 +210,12 @@ uncached:
 purgatory_leave:
 	br	x20
 
+// Says what happened; a fault in that, or in the reset, goes on with the reset.
 fault:
+	mrs	x9, tpidr_el1
+	cbnz	x9, purgatory_reset
+	mov	x9, #(1 << FAULTED)
+	msr	tpidr_el1, x9
 	REGIME
 	cmp	x21, #1
 	b.eq	1f
@@ -219,11 +230,6 @@ fault:
 	mrs	x2, far_el2
 2:	ADDRESS	x10, fault_text
 	tbz	x9, #0, say		// no MMU: Rust code would fault again
-	ADDRESS	x9, faulted
-	ldr	w10, [x9]
-	mov	w11, #1
-	str	w11, [x9]
-	cbnz	w10, purgatory_reset	// a fault in the fault
 	ADDRESS	x9, exception_stack
 	mov	sp, x9
 	bl	purgatory_fault		// does not return
@@ -258,25 +264,36 @@ say:
 	strb	w16, [x13]
 	b	1b
 
-// PSCI SYSTEM_RESET. A machine without PSCI has nothing but its watchdog.
-.globl purgatory_reset
-purgatory_reset:
-	ADDRESS	x9, params
-	ldr	w10, [x9, #{conduit}]
+// PSCI SYSTEM_RESET, once with each conduit, the named one first: the parameter block may be damaged or name none. The
+// wrong one returns an error or comes back here as a fault. With both tried only the watchdog is left.
+.macro SYSTEM_RESET instruction, tried
+	orr	x20, x20, #(1 << \tried)
+	msr	tpidr_el1, x20
 	mov	w0, #0x0009
 	movk	w0, #0x8400, lsl #16
 	mov	x1, xzr
 	mov	x2, xzr
 	mov	x3, xzr
+	\instruction
+	b	purgatory_reset
+.endm
+
+.globl purgatory_reset
+purgatory_reset:
+	mrs	x20, tpidr_el1
+	tbnz	x20, #RESETTING, 1f
+	orr	x20, x20, #(1 << RESETTING)
+	msr	tpidr_el1, x20
+	ADDRESS	x9, params
+	ldr	w10, [x9, #{conduit}]	// may fault, too
 	cmp	w10, #2
-	b.eq	1f
-	cmp	w10, #1
-	b.ne	2f
-	.inst	0xd4000003		// smc #0
-	b	2f
-1:	hvc	#0
-2:	wfi
-	b	2b
+	b.eq	2f
+1:	tbnz	x20, #SMC_TRIED, 2f
+	SYSTEM_RESET ".inst 0xd4000003", SMC_TRIED	// smc #0
+2:	tbnz	x20, #HVC_TRIED, 3f
+	SYSTEM_RESET "hvc #0", HVC_TRIED
+3:	wfi
+	b	3b
 
 .section .rodata.entry, "a", %progbits
 granule_text:

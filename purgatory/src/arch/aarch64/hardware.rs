@@ -119,7 +119,7 @@ pub(crate) fn ticks_per_ms(_: &Params) -> u64 {
     per_second / 1000
 }
 
-/// Resets the machine through PSCI.
+/// Resets the machine through PSCI; where there is none, waits for the watchdog.
 pub(crate) fn reset() -> ! {
     // SAFETY: code of `entry.S` that never returns.
     unsafe { asm!("b purgatory_reset", options(noreturn)) }
