@@ -57,7 +57,7 @@ enum Toolchain {
 /// For [`Kind::Bare`] it is the linker's output as it is. `profile` is a cargo profile, `env` is added to the build's environment.
 ///
 /// # Errors
-/// When no toolchain can build for the target (the error names the command that helps), the build fails,
+/// When no toolchain can build for the target (the error names the command that helps), the build fails (the error says why),
 /// or the executable wants an interpreter.
 pub fn build(
     workspace: &Path,
@@ -102,14 +102,20 @@ pub fn build(
             rustflags(&workspace, &toolchain, arch, kind)?,
         )
         .envs(env.iter().copied());
-    let status = command
+    let done = command
         .stdin(Stdio::null())
-        .status()
+        .stdout(Stdio::inherit())
+        .output()
         .with_context(|| format!("{cargo}: cannot run"))?;
+    let said = String::from_utf8_lossy(&done.stderr);
     ensure!(
-        status.success(),
-        "building {package} ({bin}) for {target}: cargo: {status}"
+        done.status.success(),
+        "building {package} ({bin}) for {target}: cargo: {}\n{}",
+        done.status,
+        said.trim_end()
     );
+    // Warnings.
+    eprint!("{said}");
 
     let folder = if profile == "dev" { "debug" } else { profile };
     let built = workspace.join("target/cross").join(target).join(folder).join(bin);
