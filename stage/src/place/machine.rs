@@ -1,5 +1,7 @@
 //! What the placement needs to know of the machine, as plain data: read by `probe::machine`, made up by tests.
 
+use std::fmt;
+
 use config::Arch;
 
 /// Physical addresses `[start, end)`.
@@ -45,6 +47,31 @@ pub struct Machine {
     /// arm64: the interrupt controller may still be writing to LPI tables that nobody can see, so that nothing may be
     /// placed (GICv3 with ITS, no EFI, and no `irqchip.gicv3_nolpi=1` on the service command line).
     pub live_lpis: bool,
+}
+
+impl Machine {
+    /// What it lacks that can be gone without.
+    pub fn notes(&self) -> impl Iterator<Item = Note> {
+        let no_reset = self.arch == Arch::Arm64 && self.psci.is_none();
+        no_reset.then_some(Note::NoPsci).into_iter()
+    }
+}
+
+/// Something about a machine that is not an error, and is worth to be known when it does not come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// Neither device tree nor ACPI says how PSCI is called.
+    NoPsci,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPsci => f.write_str(
+                "no PSCI in device tree or ACPI: should the check before the jump fail, only a watchdog can reset this machine",
+            ),
+        }
+    }
 }
 
 /// The memory of the machine.

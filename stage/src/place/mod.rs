@@ -28,7 +28,7 @@ use crate::verify::Verified;
 pub use error::PlaceError;
 use hole::{Free, Want};
 pub use layout::{Layout, MAX_SEGMENTS, Segment};
-pub use machine::{Conduit, EfiInfo, Machine, MemoryMap, Span, Uart, UartKind};
+pub use machine::{Conduit, EfiInfo, Machine, MemoryMap, Note, Span, Uart, UartKind};
 use purgatory::{Job, MapKind};
 use range::{align_down, align_up, covers, intersect, normalise, subtract};
 

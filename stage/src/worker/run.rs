@@ -133,6 +133,7 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     let payload = verify::verify(payload)?;
 
     enter(Step::Place)?;
+    machine.notes().for_each(|note| say(&note.to_string()));
     let layout = place::lay_out(payload, &machine, PURGATORY)?;
     for line in layout.to_string().lines() {
         say(line);

@@ -406,3 +406,17 @@ fn pages_of_64_kib_are_kept_to() {
         );
     }
 }
+
+#[test]
+fn arm64_without_psci_is_noted() {
+    for (arch, psci, noted) in [
+        (Arch::Arm64, None, true),
+        (Arch::Arm64, Some(Conduit::Hvc), false),
+        (Arch::X86_64, None, false),
+    ] {
+        let machine = Machine { psci, ..machine(arch) };
+        let notes: Vec<String> = machine.notes().map(|note| note.to_string()).collect();
+        assert_eq!(notes.len(), usize::from(noted), "{arch} {psci:?}: {notes:?}");
+        assert!(notes.iter().all(|note| note.contains("only a watchdog")), "{notes:?}");
+    }
+}
