@@ -17,9 +17,10 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
 
 use crate::probe::blocks::ReadAt;
@@ -80,10 +81,11 @@ impl AsFd for Write {
 }
 
 /// A block device that is opened and read by a child, so that a dead one costs no more than the time until `until`.
+/// Dropped, it leaves the child to itself.
 #[derive(Debug)]
 pub struct RemoteDevice {
     pid: Pid,
-    requests: Option<OwnedFd>,
+    requests: OwnedFd,
     replies: OwnedFd,
     until: Instant,
 }
@@ -113,7 +115,7 @@ impl RemoteDevice {
             }
             ForkResult::Parent { child } => Ok(Self {
                 pid: child,
-                requests: Some(requests),
+                requests,
                 replies,
                 until,
             }),
@@ -125,7 +127,7 @@ impl RemoteDevice {
         let (at, len) = request.split_at_mut(8);
         at.copy_from_slice(&offset.to_ne_bytes());
         len.copy_from_slice(&part.len().to_ne_bytes());
-        write(self.requests.as_ref().ok_or(Errno::EBADF)?, &request)?;
+        write(&self.requests, &request)?;
         let mut errno = [0; 4];
         self.receive(&mut errno)?;
         match i32::from_ne_bytes(errno) {
@@ -153,11 +155,11 @@ impl RemoteDevice {
         Ok(())
     }
 
-    /// Ends a child that has answered everything it was asked. One that has not is left to itself: dropping does that.
-    pub fn finish(mut self) {
-        drop(self.requests.take());
-        // It reads the end of the pipe and has nothing left to do but to leave, so this does not block.
-        let _ = waitpid(self.pid, None);
+    /// Ends the child, and never waits for it: it may be in the middle of an answer that is wanted no more, or in a
+    /// driver, where a signal reaches it when the driver is done. PID 1 reaps it when this process is gone.
+    pub fn finish(self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
     }
 }
 
@@ -283,6 +285,26 @@ mod tests {
         let error = missing.read_exact_at(&mut [0], 0).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         missing.finish();
+    }
+
+    #[test]
+    fn a_child_in_the_middle_of_an_answer_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("image");
+        std::fs::write(&file, vec![0; CHUNK]).unwrap();
+        let remote = RemoteDevice::start(&file, Instant::now()).unwrap();
+        // More than a pipe takes, and nobody reads it.
+        let mut request = [0; REQUEST];
+        request[8..].copy_from_slice(&CHUNK.to_ne_bytes());
+        assert_eq!(write(&remote.requests, &request), Ok(REQUEST));
+        let mut fds = [PollFd::new(remote.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, 20_000_u16), Ok(1));
+        let (done, finished) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            remote.finish();
+            done.send(()).unwrap();
+        });
+        finished.recv_timeout(Duration::from_secs(20)).unwrap();
     }
 
     #[test]
