@@ -42,8 +42,8 @@ const TAG_LAST: u32 = 8;
 
 /// JBD2_DEFAULT_FAST_COMMIT_BLOCKS, when the superblock says 0.
 const FAST_COMMIT_BLOCKS: u32 = 256;
-/// More revoked blocks than this in one journal are nobody's.
-const REVOKED_MAX: usize = 1 << 20;
+/// More changed or revoked blocks than this in one journal are nobody's; as many take some 100 MiB here.
+const CHANGES_MAX: usize = 1 << 20;
 
 /// CRC-32C as the kernel uses it: from all ones, without the final inversion.
 const CRC32C: crc::Algorithm<u32> = crc::Algorithm {
@@ -210,6 +210,7 @@ impl<V: ReadAt> Journal<'_, V> {
     fn scan(&mut self, log: &Log) -> Result<Replay, ReplayError> {
         let mut replay = Replay::default();
         let mut committed: Vec<(u32, Vec<Tag>)> = Vec::new();
+        let mut changes = 0_usize;
         let mut revoked: BTreeMap<u64, u32> = BTreeMap::new();
         let mut sequence = log.sequence;
         let mut current = Transaction::default();
@@ -230,9 +231,7 @@ impl<V: ReadAt> Journal<'_, V> {
                     let Transaction { tags, revoked: gone } = std::mem::take(&mut current);
                     self.check_contents(log, sequence, &tags)?;
                     revoked.extend(gone.into_iter().map(|block| (block, sequence)));
-                    if revoked.len() > REVOKED_MAX {
-                        return Err(ReplayError::Damaged("journal's revocations"));
-                    }
+                    changes = changes.saturating_add(tags.len());
                     committed.push((sequence, tags));
                     replay.transactions = replay.transactions.saturating_add(1);
                     sequence = sequence.wrapping_add(1);
@@ -244,6 +243,13 @@ impl<V: ReadAt> Journal<'_, V> {
                     break;
                 }
                 _ => break,
+            }
+            // One block adds a few thousand at most, and whether there will be a commit is not known yet.
+            if changes.saturating_add(current.tags.len()) > CHANGES_MAX {
+                return Err(ReplayError::Damaged("journal's number of changes"));
+            }
+            if revoked.len().saturating_add(current.revoked.len()) > CHANGES_MAX {
+                return Err(ReplayError::Damaged("journal's number of revocations"));
             }
         }
         for (sequence, tags) in committed {

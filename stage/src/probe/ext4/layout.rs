@@ -200,6 +200,8 @@ struct Run {
 
 /// mke2fs(8), -J size: "no more than 10,240,000 file system blocks".
 const JOURNAL_BLOCKS_MAX: u32 = 10_240_000;
+/// More pieces than this no journal is in.
+const RUNS_MAX: usize = 1 << 18;
 
 impl Map {
     fn add(&mut self, logical: u32, physical: u64, length: u32) -> Result<(), ReplayError> {
@@ -208,6 +210,7 @@ impl Map {
             .checked_add(length)
             .filter(|blocks| length != 0 && *blocks <= JOURNAL_BLOCKS_MAX)
             .ok_or(ReplayError::Damaged("journal's length"))?;
+        let is_full = self.runs.len() >= RUNS_MAX;
         match self.runs.last_mut() {
             Some(run)
                 if run.logical.checked_add(run.length) == Some(logical)
@@ -215,6 +218,7 @@ impl Map {
             {
                 run.length = run.length.saturating_add(length);
             }
+            _ if is_full => return Err(ReplayError::Damaged("journal's number of extents")),
             _ => self.runs.push(Run {
                 logical,
                 physical,

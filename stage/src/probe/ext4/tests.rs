@@ -385,6 +385,76 @@ fn a_replayed_superblock_needs_nothing_any_more_and_its_checksum_is_right() {
     assert_eq!(superblock[0x3FC..], crc32c(&[&superblock[..0x3FC]]).to_le_bytes());
 }
 
+/// A journal of that many blocks that takes no memory: behind its superblock the same block again and again.
+struct Endless {
+    head: Vec<u8>,
+    block: Vec<u8>,
+}
+
+impl Endless {
+    fn of(kind: u32, fill: impl FnOnce(&mut [u8])) -> Self {
+        let blocks = 1_u32 << 21;
+        let shape = Shape {
+            wide: false,
+            csum: 0,
+            extents: true,
+            start: 1,
+            sequence: 1,
+        };
+        let mut head = Volume::new(shape).bytes;
+        head.truncate(128 * BLOCK);
+        put(&mut head, 100 * BLOCK + 0x10, &blocks.to_be_bytes());
+        // Extents of 32768 blocks, in a leaf of their own; all but the superblock's are beyond the head.
+        let inode = 5 * BLOCK + 7 * 128;
+        put(&mut head, inode + 0x28, &[0x0A, 0xF3, 1, 0, 4, 0, 1, 0]);
+        put(&mut head, inode + 0x34, &[0; 12]);
+        put(&mut head, inode + 0x34 + 4, &90_u32.to_le_bytes());
+        let extents = u16::try_from(blocks >> 15).unwrap();
+        put(&mut head, 90 * BLOCK, &[0x0A, 0xF3]);
+        put(&mut head, 90 * BLOCK + 2, &(extents + 1).to_le_bytes());
+        put(&mut head, 90 * BLOCK + 4, &(extents + 1).to_le_bytes());
+        for i in 0..=extents {
+            let (from, length, at) = match i {
+                0 => (0, 1_u16, 100_u32),
+                i => (((u32::from(i) - 1) << 15) + 1, 1 << 15, 1000),
+            };
+            let entry = 90 * BLOCK + 12 * (usize::from(i) + 1);
+            put(&mut head, entry, &from.to_le_bytes());
+            put(&mut head, entry + 4, &length.to_le_bytes());
+            put(&mut head, entry + 8, &at.to_le_bytes());
+        }
+        let mut block = Volume::header(kind, 1);
+        fill(&mut block);
+        Self { head, block }
+    }
+}
+
+impl ReadAt for Endless {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let at = usize::try_from(offset).unwrap();
+        match self.head.get(at..at + buf.len()) {
+            Some(bytes) => buf.copy_from_slice(bytes),
+            None => buf.copy_from_slice(&self.block[..buf.len()]),
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_transaction_without_end_is_refused_before_it_fills_the_memory() {
+    let revocations = Endless::of(5, |block| put(block, 12, &1024_u32.to_be_bytes()));
+    let error = replay(&revocations).unwrap_err().to_string();
+    assert!(error.contains("number of revocations"), "{error}");
+    // Tags without an end, each with the same UUID.
+    let tags = Endless::of(1, |block| {
+        for tag in block[12..].as_chunks_mut::<8>().0 {
+            tag[7] = 2;
+        }
+    });
+    let error = replay(&tags).unwrap_err().to_string();
+    assert!(error.contains("number of changes"), "{error}");
+}
+
 /// Runs a tool of e2fsprogs; None (said) where it is not installed.
 fn tool(program: &str, args: &[&str], image: &Path) -> Option<String> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
