@@ -2,10 +2,12 @@
 
 use goblin::elf::header::{EM_386, EM_AARCH64, EM_ARM, EM_RISCV, EM_X86_64};
 use goblin::pe::header::{
-    COFF_MACHINE_ARM64, COFF_MACHINE_ARMNT, COFF_MACHINE_RISCV64, COFF_MACHINE_X86, COFF_MACHINE_X86_64,
+    COFF_MACHINE_ARM64, COFF_MACHINE_ARMNT, COFF_MACHINE_RISCV64, COFF_MACHINE_X86, COFF_MACHINE_X86_64, CoffHeader,
+    PE_POINTER_OFFSET, SIZEOF_COFF_HEADER, SIZEOF_PE_MAGIC,
 };
+use goblin::pe::section_table::SIZEOF_SECTION_TABLE;
 
-use super::{le16, le32};
+use super::le32;
 
 /// A PE file.
 pub(super) struct Pe {
@@ -25,8 +27,8 @@ pub(super) fn pe(head: &[u8]) -> Option<Pe> {
     let header = goblin::pe::header::Header::parse(head).ok()?;
     let mut at = usize::try_from(header.dos_header.pe_pointer)
         .ok()?
-        .checked_add(goblin::pe::header::SIZEOF_PE_MAGIC)?
-        .checked_add(goblin::pe::header::SIZEOF_COFF_HEADER)?
+        .checked_add(SIZEOF_PE_MAGIC)?
+        .checked_add(SIZEOF_COFF_HEADER)?
         .checked_add(header.coff_header.size_of_optional_header.into())?;
     let sections = header.coff_header.sections(head, &mut at).ok()?;
     let ends = sections
@@ -48,19 +50,25 @@ pub(super) fn pe(head: &[u8]) -> Option<Pe> {
 }
 
 /// Where the PE headers at the start of a file end, bytes, as far as they say; `None` for any other file.
+///
+/// [`pe`] can't tell: goblin's DOS header comes only with a whole PE header behind it, and this is asked of files that
+/// were cut before that.
 pub(super) fn pe_headers_end(head: &[u8]) -> Option<u64> {
-    let at = le32(head, 0x3c).filter(|_| head.starts_with(b"MZ"))?;
-    let coff_end = u64::from(at).saturating_add(24);
-    let pe = usize::try_from(at)
-        .ok()
-        .and_then(|at| head.get(at..))
-        .unwrap_or_default();
-    let (Some(sections), Some(optional)) = (le16(pe, 6), le16(pe, 20)) else {
-        return Some(coff_end);
+    let pointer = usize::try_from(PE_POINTER_OFFSET).ok()?;
+    let at = usize::try_from(le32(head, pointer).filter(|_| head.starts_with(b"MZ"))?).ok()?;
+    let coff_at = at.checked_add(SIZEOF_PE_MAGIC)?;
+    let coff_end = coff_at.checked_add(SIZEOF_COFF_HEADER)?;
+    let end = match head.get(at..coff_end) {
+        None => coff_end,
+        Some(bytes) => {
+            let coff = CoffHeader::parse(bytes.strip_prefix(b"PE\0\0")?, &mut 0).ok()?;
+            let sections = usize::from(coff.number_of_sections).checked_mul(SIZEOF_SECTION_TABLE)?;
+            coff_end
+                .checked_add(coff.size_of_optional_header.into())?
+                .checked_add(sections)?
+        }
     };
-    let sections = u64::from(sections).saturating_mul(40);
-    pe.starts_with(b"PE\0\0")
-        .then(|| coff_end.saturating_add(optional.into()).saturating_add(sections))
+    u64::try_from(end).ok()
 }
 
 /// What an ELF file is for; `None` for any other file.
