@@ -8,14 +8,13 @@ use std::fmt;
 use config::{Arch, Check, Entry};
 
 use super::arena::{Arena, Slot};
-use super::dtb;
-use super::error::{LoadError, Note, no_dtb};
+use super::error::{LoadError, Note};
 use super::formats::{self, First, Sniffed};
 use super::initrd::{self, Kind};
 use super::payload::Role;
 use super::read::Stored;
 use super::size::Size;
-use crate::place::Machine;
+use crate::place::{Machine, MemoryMap, cmdline, dtb};
 use crate::tree::Tree;
 
 /// What the kernel allocates besides the payload when it loads a kexec image, bytes: the purgatory, its tables, the zero
@@ -79,7 +78,7 @@ pub fn budget(
     cmdline: String,
 ) -> Result<Budget, LoadError> {
     let kernel = open_kernel(entry, tree, machine)?;
-    let cmdline = fit_cmdline(cmdline, kernel.sniffed.plan.header.cmdline_max())?;
+    cmdline::check(&cmdline, kernel.sniffed.plan.header.cmdline_max())?;
     let (initrds, notes) = open_initrds(entry, tree)?;
     let dtb = open_dtb(entry, tree, machine.arch)?;
     let mut budget = Budget {
@@ -92,7 +91,7 @@ pub fn budget(
         needs: 0,
         available,
     };
-    budget.needs = budget.fit(machine.memory.total)?;
+    budget.needs = budget.fit(&machine.memory)?;
     Ok(budget)
 }
 
@@ -103,17 +102,6 @@ fn open_kernel(entry: &Entry, tree: &dyn Tree, machine: &Machine) -> Result<Kern
         source,
     })?;
     Ok(KernelFile { stored, sniffed })
-}
-
-fn fit_cmdline(cmdline: String, max: u64) -> Result<String, LoadError> {
-    if let Some(at) = cmdline.bytes().position(|b| b == 0) {
-        return Err(LoadError::CmdlineNul { at });
-    }
-    let len = u64::try_from(cmdline.len()).unwrap_or(u64::MAX);
-    if len > max {
-        return Err(LoadError::CmdlineTooLong { len, max });
-    }
-    Ok(cmdline)
 }
 
 fn open_initrds(entry: &Entry, tree: &dyn Tree) -> Result<(Vec<InitrdFile>, Vec<Note>), LoadError> {
@@ -157,10 +145,13 @@ fn open_dtb(entry: &Entry, tree: &dyn Tree, arch: Arch) -> Result<Option<Stored>
         return Ok(None);
     };
     if arch != Arch::Arm64 {
-        return Err(no_dtb(path, arch));
+        return Err(LoadError::NoDtb {
+            path: path.clone(),
+            arch,
+        });
     }
     let stored = Stored::open(tree, Role::Dtb, path, entry.sha256.dtb)?;
-    dtb::check(stored.head(), stored.size).map_err(|source| LoadError::Dtb {
+    dtb::check_header(stored.head(), stored.size).map_err(|source| LoadError::Dtb {
         path: path.clone(),
         source,
     })?;
@@ -190,15 +181,14 @@ impl Budget {
         &self.notes
     }
 
-    /// What loading takes at its peak, bytes, on a machine with `total` bytes of memory.
-    fn fit(&self, total: u64) -> Result<u64, LoadError> {
+    /// What loading takes at its peak, bytes, on a machine with that memory.
+    fn fit(&self, memory: &MemoryMap) -> Result<u64, LoadError> {
         let kernel = self.kernel.sniffed.plan.most;
         let initrd = self.initrd_len();
         let dtb = self.dtb.as_ref().map_or(0, |file| file.size);
         let payload = kernel.saturating_add(initrd).saturating_add(dtb);
-        // kernel/kexec_core.c, sanity_check_segment_list: the segments may take half of the memory and no page more.
         let handed_over = payload.saturating_add(OVERHEAD);
-        let half = total / 2;
+        let half = memory.kexec_most();
         if handed_over > half {
             return Err(LoadError::HalfOfMemory {
                 needs: handed_over,

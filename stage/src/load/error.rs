@@ -3,10 +3,11 @@
 use std::io;
 
 use super::arena::NoMemory;
-use super::dtb::DtbError;
 use super::formats::FormatError;
 use super::payload::Role;
 use super::size::Size;
+use crate::place::cmdline::CmdlineError;
+use crate::place::dtb::DtbError;
 use crate::tree::TreeError;
 use config::Arch;
 
@@ -59,20 +60,17 @@ pub enum LoadError {
         /// What is wrong with it.
         source: DtbError,
     },
-    /// The command line does not fit.
-    #[error("cmdline: {len} bytes, the kernel takes {max}; shorten it")]
-    CmdlineTooLong {
-        /// What there is, bytes.
-        len: u64,
-        /// What the kernel takes, bytes without NUL.
-        max: u64,
+    /// Not a machine with a device tree.
+    #[error("dtb: {path}: {arch} boots without a device tree; remove it from the entry")]
+    NoDtb {
+        /// Its path in the source.
+        path: String,
+        /// The machine's.
+        arch: Arch,
     },
-    /// The command line has a NUL in it: the kernel would not see the rest.
-    #[error("cmdline: has a NUL character at byte {at}; remove it")]
-    CmdlineNul {
-        /// Where, bytes from its start.
-        at: usize,
-    },
+    /// The kernel would not read all of the command line.
+    #[error("cmdline: {0}")]
+    Cmdline(#[from] CmdlineError),
     /// kexec takes at most half of the memory.
     #[error(
         "payload: needs {} (kernel {}, initrd {}, dtb {}), kexec takes at most half of the memory, {}; \
@@ -151,13 +149,5 @@ impl std::fmt::Display for Note {
                  before the first compressed one; name it first"
             ),
         }
-    }
-}
-
-/// An x86 machine takes no device tree.
-pub(super) fn no_dtb(path: &str, arch: Arch) -> LoadError {
-    LoadError::Dtb {
-        path: path.to_owned(),
-        source: DtbError::NotOn(arch),
     }
 }

@@ -8,7 +8,6 @@
 
 mod arena;
 mod budget;
-mod dtb;
 mod error;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
@@ -24,11 +23,11 @@ mod tests;
 
 pub use arena::{Arena, NoMemory, Slot};
 pub use budget::{Budget, budget, mem_available};
-pub use dtb::DtbError;
 pub use error::{LoadError, Note};
 pub use formats::{First, FormatError};
 pub use payload::{Artefact, BzImage, Image, Kernel, Payload, Role};
 pub use read::Progress;
+pub(crate) use size::Size;
 
 use std::io::{self, Read};
 

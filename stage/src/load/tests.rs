@@ -289,7 +289,10 @@ fn a_command_line_longer_than_the_kernel_takes_is_refused() {
         let with = |cmdline: String| budget(&entry, &tree, &machine(arch), 512 * MIB, cmdline);
         assert!(with("a".repeat(2047)).is_ok());
         let error = with("a".repeat(2048)).unwrap_err().to_string();
-        assert_eq!(error, "cmdline: 2048 bytes, the kernel takes 2047; shorten it");
+        assert!(
+            error.starts_with("cmdline: 2048 bytes, the kernel takes 2047; shorten it"),
+            "{error}"
+        );
         assert!(
             with("a\0b".into())
                 .unwrap_err()

@@ -85,11 +85,10 @@ fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free),
 
     // booting.rst section 2: the tree is 8-byte aligned, at most 2 MiB long, and as it is mapped with blocks of up to
     // 2 MiB it is in none that is mapped with other attributes: so it has one of its own.
-    let block = u64::try_from(dtb::MAX_SIZE).unwrap_or(TWO_M);
     let dtb = take(
         &mut free,
         "device tree",
-        &Want::top(block, TWO_M.max(ask.page)).within(whole),
+        &Want::top(dtb::MAX_SIZE, TWO_M.max(ask.page)).within(whole),
     )?;
     Ok((Places { kernel, initrd, dtb }, free))
 }

@@ -7,6 +7,46 @@
 /// that an unattended machine comes back.
 const PANIC: &str = "panic=30";
 
+/// Longest command line of an arm64 kernel, bytes without NUL: `COMMAND_LINE_SIZE` of
+/// arch/arm64/include/uapi/asm/setup.h is 2048 with it.
+pub const ARM64_MOST: u64 = 2047;
+
+/// Why a kernel would not read all of a command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CmdlineError {
+    /// It does not fit.
+    #[error(
+        "{len} bytes, the kernel takes {max}; shorten it, or set cmdline_extra = false if it is what Cato adds that is too much"
+    )]
+    TooLong {
+        /// What there is, bytes.
+        len: u64,
+        /// What the kernel takes, bytes without NUL.
+        max: u64,
+    },
+    /// The kernel reads no further.
+    #[error("has a NUL character at byte {at}; remove it")]
+    Nul {
+        /// Where, bytes from its start.
+        at: usize,
+    },
+}
+
+/// Whether a kernel that takes `max` bytes without NUL reads all of `text`.
+///
+/// # Errors
+/// [`CmdlineError`]
+pub fn check(text: &str, max: u64) -> Result<(), CmdlineError> {
+    if let Some(at) = text.find('\0') {
+        return Err(CmdlineError::Nul { at });
+    }
+    let len = u64::try_from(text.len()).unwrap_or(u64::MAX);
+    if len > max {
+        return Err(CmdlineError::TooLong { len, max });
+    }
+    Ok(())
+}
+
 /// A finished command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completed {

@@ -2,6 +2,7 @@
 
 use config::Arch;
 
+use super::cmdline::CmdlineError;
 use super::dtb::DtbError;
 use super::purgatory::BlobError;
 use super::{MAX_SEGMENTS, Span};
@@ -38,23 +39,9 @@ pub enum PlaceError {
         /// Bytes.
         there: u64,
     },
-    /// The command line would be cut.
-    #[error(
-        "the command line has {asked} bytes and this kernel reads {there}: shorten the entry's cmdline, or set \
-         cmdline_extra = false if it is what Cato adds that is too much"
-    )]
-    CmdlineTooLong {
-        /// Bytes.
-        asked: u64,
-        /// Bytes.
-        there: u64,
-    },
-    /// The kernel would read less than is written.
-    #[error("the command line has a NUL at byte {at}: the kernel would read no further; take it out")]
-    CmdlineNul {
-        /// Offset.
-        at: usize,
-    },
+    /// The kernel would not read all of the command line.
+    #[error("cmdline: {0}")]
+    Cmdline(#[from] CmdlineError),
     /// Memory that changes under the main kernel.
     #[error(
         "the GICv3 ITS of this machine writes interrupts into memory that the running kernel keeps to itself, and the main kernel \
@@ -65,7 +52,7 @@ pub enum PlaceError {
     #[error("the running kernel shows no device tree (/sys/firmware/fdt): name one with dtb = in the entry")]
     NoDtb,
     /// A device tree is of no use.
-    #[error("{which}: the device tree {error}")]
+    #[error("{which}: {error}")]
     Dtb {
         /// `dtb` or `/sys/firmware/fdt`.
         which: &'static str,

@@ -87,6 +87,14 @@ pub struct MemoryMap {
     pub total: u64,
 }
 
+impl MemoryMap {
+    /// Bytes that the segments of a kexec image may fill: half of the memory and no page more
+    /// (kernel/kexec_core.c, `sanity_check_segment_list`).
+    pub fn kexec_most(&self) -> u64 {
+        self.total.div_euclid(2)
+    }
+}
+
 /// `/sys/firmware/efi` for the main kernel's `efi_info` and `SETUP_EFI` node (x86_64).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EfiInfo {

@@ -32,8 +32,6 @@ pub use machine::{Conduit, EfiInfo, Machine, MemoryMap, Note, Span, Uart, UartKi
 use purgatory::{Job, MapKind};
 use range::{align_down, align_up, covers, intersect, normalise, subtract};
 
-/// `COMMAND_LINE_SIZE` of arm64, with the NUL: arch/arm64/include/uapi/asm/setup.h.
-const ARM64_CMDLINE: u64 = 2048;
 /// Firmware interrupt vectors, BIOS data and trampolines of x86.
 const LOW_MEMORY: Span = Span { start: 0, end: 1 << 20 };
 /// What is mapped of an EFI table of unknown length.
@@ -51,9 +49,6 @@ pub fn lay_out(payload: Verified<Payload>, machine: &Machine, blob: &[u8]) -> Re
 }
 
 fn place(payload: Payload, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
-    if let Some(at) = payload.cmdline.find('\0') {
-        return Err(PlaceError::CmdlineNul { at });
-    }
     let rest = Rest {
         initrd: payload.initrd.filter(|i| !i.is_empty()),
         dtb: payload.dtb,
@@ -86,7 +81,7 @@ fn arm64_layout(kernel: Image, rest: Rest, machine: &Machine, blob: &[u8]) -> Re
     if machine.live_lpis {
         return Err(PlaceError::LiveLpis);
     }
-    check_cmdline(&rest.cmdline, ARM64_CMDLINE.saturating_sub(1))?;
+    cmdline::check(&rest.cmdline, cmdline::ARM64_MOST)?;
     let mut tree = device_tree(rest.dtb.as_deref(), machine)?;
     // The main kernel keeps off what its tree reserves, and does not see memory its tree does not name.
     let mut usable = subtract(&machine.memory.usable, &tree.reservations());
@@ -169,7 +164,7 @@ fn which_dtb(named: bool) -> &'static str {
 
 fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
     // boot.rst, "cmdline_size": the longest command line without its NUL.
-    check_cmdline(&rest.cmdline, kernel.cmdline_size)?;
+    cmdline::check(&rest.cmdline, kernel.cmdline_size)?;
     if machine.memory.firmware.is_empty() {
         return Err(PlaceError::NoFirmwareMap);
     }
@@ -253,14 +248,6 @@ fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) ->
         blob,
     )?;
     parts.finish(Arch::X86_64, entry, places.kernel, rest.cmdline, machine, &usable)
-}
-
-fn check_cmdline(cmdline: &str, there: u64) -> Result<(), PlaceError> {
-    let asked = length(cmdline.as_bytes());
-    if asked > there {
-        return Err(PlaceError::CmdlineTooLong { asked, there });
-    }
-    Ok(())
 }
 
 /// What differs for the purgatory from one arch to the other.
@@ -376,8 +363,7 @@ impl Parts {
             kernel,
             cmdline,
         };
-        // kexec_core.c: no more than half of the pages the kernel has.
-        let there = machine.memory.total.div_euclid(2);
+        let there = machine.memory.kexec_most();
         if layout.bytes() > there {
             return Err(PlaceError::TooMuch {
                 asked: layout.bytes(),

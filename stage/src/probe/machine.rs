@@ -37,7 +37,7 @@ pub enum MachineError {
     #[error("/proc/meminfo has no MemTotal in kB")]
     MemTotal,
     /// The running tree is not one.
-    #[error("/sys/firmware/fdt: the device tree {_0}")]
+    #[error("/sys/firmware/fdt: {_0}")]
     Fdt(#[from] DtbError),
     /// `sysconf(_SC_PAGESIZE)`
     #[error("the page size is not known")]

@@ -20,7 +20,7 @@ pub use error::{First, FormatError};
 
 use super::arena::Slot;
 use super::payload::{BzImage, Image, Kernel};
-use crate::place::Machine;
+use crate::place::{Machine, cmdline};
 
 /// Every format there is, in the order they are tried: what says precisely what it is comes first.
 static FORMATS: &[Format] = &[
@@ -150,8 +150,7 @@ impl Header {
     /// Longest command line, bytes without NUL.
     pub(super) fn cmdline_max(&self) -> u64 {
         match self {
-            // arch/arm64/include/uapi/asm/setup.h: COMMAND_LINE_SIZE 2048, with the NUL.
-            Self::Image { .. } => 2047,
+            Self::Image { .. } => cmdline::ARM64_MOST,
             Self::BzImage { cmdline_size, .. } => *cmdline_size,
         }
     }

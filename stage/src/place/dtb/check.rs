@@ -7,15 +7,16 @@
 
 use super::DtbError;
 
-/// The kernel maps no more: Documentation/arch/arm64/booting.rst, section 2.
-pub const MAX_SIZE: usize = 2 << 20;
+/// "The device tree blob (dtb) must be placed on an 8-byte boundary and must not exceed 2 megabytes in size."
+/// (Documentation/arch/arm64/booting.rst, section 2)
+pub const MAX_SIZE: u64 = 2 << 20;
 /// Deeper than any real tree (about 10); recursion follows it.
 const MAX_DEPTH: usize = 32;
 /// Longer than any real name of a node or property.
 const MAX_NAME: usize = 255;
 
 const MAGIC: u32 = 0xd00d_feed;
-const HEADER: usize = 40;
+const HEADER: u64 = 40;
 const VERSION: u32 = 17;
 
 const BEGIN_NODE: u32 = 1;
@@ -33,29 +34,48 @@ fn offset(data: &[u8], at: usize) -> Option<usize> {
     usize::try_from(word(data, at)?).ok()
 }
 
-/// The tree in `data`, cut to its own length.
-pub(super) fn check(data: &[u8]) -> Result<&[u8], DtbError> {
-    if word(data, 0) != Some(MAGIC) {
-        return Err(DtbError::Magic);
+/// Checks the header of a blob of `len` bytes that begins with `head`, and gives the length it says it has.
+///
+/// # Errors
+/// What is wrong with the header, or how much is missing behind it.
+pub fn check_header(head: &[u8], len: u64) -> Result<u64, DtbError> {
+    if len > MAX_SIZE {
+        return Err(DtbError::TooLong(len));
     }
-    let total = offset(data, 4).unwrap_or(0);
-    if total > MAX_SIZE {
-        return Err(DtbError::TooBig { size: total });
+    let word = |at: usize| {
+        word(head, at).ok_or(DtbError::Truncated {
+            have: len,
+            need: HEADER,
+        })
+    };
+    let magic = word(0)?;
+    if magic != MAGIC {
+        return Err(DtbError::Magic(magic));
     }
-    let tree = data
-        .get(..total)
-        .filter(|t| t.len() >= HEADER)
-        .ok_or(DtbError::Truncated {
-            size: data.len(),
-            wanted: total,
-        })?;
-    let (version, oldest) = (word(tree, 20).unwrap_or(0), word(tree, 24).unwrap_or(u32::MAX));
+    let need = u64::from(word(4)?).max(HEADER);
+    if len < need {
+        return Err(DtbError::Truncated { have: len, need });
+    }
+    let (version, oldest) = (word(20)?, word(24)?);
     if version < VERSION || oldest > VERSION {
         return Err(DtbError::Version { version, oldest });
     }
+    Ok(need)
+}
+
+/// The tree in `data`, cut to its own length.
+pub(super) fn check(data: &[u8]) -> Result<&[u8], DtbError> {
+    let have = u64::try_from(data.len()).unwrap_or(u64::MAX);
+    let need = check_header(data, have)?;
+    let tree = usize::try_from(need).ok().and_then(|need| data.get(..need));
+    let tree = tree.ok_or(DtbError::Truncated { have, need })?;
     reservations(tree)?;
     structure(tree)?;
     Ok(tree)
+}
+
+fn is_in_header(at: usize) -> bool {
+    u64::try_from(at).is_ok_and(|at| at < HEADER)
 }
 
 /// The memory reservation block ends.
@@ -65,7 +85,7 @@ fn reservations(tree: &[u8]) -> Result<(), DtbError> {
         what: "memory reservation block",
         at: start,
     };
-    if start < HEADER || !start.is_multiple_of(8) {
+    if is_in_header(start) || !start.is_multiple_of(8) {
         return Err(bad());
     }
     let (entries, _) = tree.get(start..).ok_or_else(bad)?.as_chunks::<16>();
@@ -84,7 +104,7 @@ fn structure(tree: &[u8]) -> Result<(), DtbError> {
     let bounds = |from: usize, size: usize| {
         let start = offset(tree, from)?;
         let end = start.checked_add(offset(tree, size)?)?;
-        (start >= HEADER && end <= tree.len()).then_some((start, end))
+        (!is_in_header(start) && end <= tree.len()).then_some((start, end))
     };
     let (start, end) = bounds(8, 36)
         .filter(|(s, _)| s.is_multiple_of(4))

@@ -12,34 +12,34 @@ use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use dtoolkit::{Node, Property};
 
-pub use check::MAX_SIZE;
+pub use check::{MAX_SIZE, check_header};
 pub use running::{Facts, facts};
 
 use super::Span;
 use super::range::{align_up, normalise};
+use crate::load::Size;
 
 /// Why bytes are no device tree, or cannot become the main kernel's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DtbError {
     /// It does not start like one.
-    #[error("does not start with the device tree magic d00dfeed")]
-    Magic,
-    /// The header says more than there is.
-    #[error("is {size} bytes long and says it has {wanted}")]
+    #[error("is no device tree blob (begins with {0:08x}, not d00dfeed); compile it with dtc")]
+    Magic(u32),
+    /// Shorter than it says.
+    #[error("is truncated: {have} bytes of {need}; copy it again")]
     Truncated {
-        /// Bytes there are.
-        size: usize,
-        /// Bytes the header counts.
-        wanted: usize,
+        /// What there is, bytes.
+        have: u64,
+        /// `totalsize`, bytes.
+        need: u64,
     },
-    /// More than the kernel maps.
-    #[error("has {size} bytes; the kernel takes {MAX_SIZE} at most")]
-    TooBig {
-        /// Bytes the header counts, or the finished tree has.
-        size: usize,
-    },
+    /// More than the kernel takes.
+    #[error("is {} long, the kernel takes {}", Size(*.0), Size(MAX_SIZE))]
+    TooLong(u64),
     /// A format nobody writes since 2007, or one of the future.
-    #[error("is version {version} (readable by {oldest} and later); version 17 is wanted")]
+    #[error(
+        "is version {version} of the format (compatible to {oldest}), Cato reads version 17; compile it with a current dtc"
+    )]
     Version {
         /// `version`
         version: u32,
@@ -298,8 +298,9 @@ impl Tree {
     /// The packed blob.
     pub fn to_dtb(&self) -> Result<Vec<u8>, DtbError> {
         let blob = self.tree.to_dtb();
-        if blob.len() > MAX_SIZE {
-            return Err(DtbError::TooBig { size: blob.len() });
+        let len = u64::try_from(blob.len()).unwrap_or(u64::MAX);
+        if len > MAX_SIZE {
+            return Err(DtbError::TooLong(len));
         }
         Ok(blob)
     }

@@ -25,7 +25,7 @@ pub struct Facts {
 pub fn facts(data: &[u8]) -> Result<Facts, DtbError> {
     let tree = Tree::parse(data)?;
     let packed = tree.to_dtb()?;
-    let fdt = fdt::Fdt::new(&packed).map_err(|_| DtbError::Magic)?;
+    let fdt = fdt::Fdt::new(&packed).map_err(|_| DtbError::Malformed { what: "header", at: 0 })?;
     let mut facts = Facts {
         reserved: tree.reservations(),
         ..Facts::default()

@@ -329,11 +329,18 @@ fn hostile_structures_are_refused_and_say_where() {
 
 #[test]
 fn hostile_headers_are_refused() {
-    assert_eq!(Tree::parse(b"").unwrap_err(), DtbError::Magic);
     assert_eq!(
         Tree::parse(b"\xd0\x0d\xfe\xed").unwrap_err(),
-        DtbError::Truncated { size: 4, wanted: 0 }
+        DtbError::Truncated { have: 4, need: 40 }
     );
+    let said = |blob: &[u8]| Tree::parse(blob).unwrap_err().to_string();
+    assert_eq!(said(b""), "is truncated: 0 bytes of 40; copy it again");
+    assert_eq!(
+        said(&RUNNING[..39]),
+        format!("is truncated: 39 bytes of {}; copy it again", RUNNING.len())
+    );
+    assert!(said(b"/dts-v1/; / { };").starts_with("is no device tree blob (begins with 2f647473"));
+    assert_eq!(said(&vec![0; 3 << 20]), "is 3 MiB long, the kernel takes 2 MiB");
     let good = made(&[1, 0, 2, 9]);
     assert!(
         Tree::parse(&[&good[..], &[0xff; 100]].concat()).is_ok(),

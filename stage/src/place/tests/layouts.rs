@@ -332,7 +332,7 @@ fn refusals_say_what_was_asked_what_there_is_and_what_to_do() {
     says(&arm(|_, m| m.fdt = None), &["/sys/firmware/fdt", "dtb ="]);
     says(
         &arm(|p, _| p.dtb = Some(b"no tree".to_vec().into())),
-        &["dtb: the device tree", "magic"],
+        &["dtb: is no device tree blob"],
     );
     says(
         &x86(|_, m| m.memory.firmware.clear()),
