@@ -31,6 +31,7 @@ use crate::sys::mount::Mounted;
 pub use crate::sys::mount::{MountError, mount_basics};
 use crate::tree::{DirTree, OpenFile, Tree, TreeError};
 use search::Search;
+pub use search::Unfinished;
 use volumes::{State, Volume};
 
 /// Where the source is mounted.
@@ -42,12 +43,15 @@ pub struct Opened {
     pub tree: Box<dyn Tree>,
     /// For the console: `vda2 (ext4 LABEL=… PARTLABEL=boot-a)`, or the folder.
     pub describe: String,
+    /// Devices that were asked for on the way and are still being bound.
+    pub unfinished: Vec<Unfinished>,
 }
 
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened")
             .field("describe", &self.describe)
+            .field("unfinished", &self.unfinished)
             .finish_non_exhaustive()
     }
 }
@@ -157,13 +161,17 @@ pub fn open_source(
         return Ok(Opened {
             tree: Box::new(tree),
             describe: format!("initramfs {folder}"),
+            unfinished: Vec::new(),
         });
     }
-    let volume = Search::begin(Path::new("/sys"), Path::new("/dev"), index, deadline, say)?.find(source)?;
+    let mut search = Search::begin(Path::new("/sys"), Path::new("/dev"), index, deadline, say)?;
+    let volume = search.find(source)?;
+    let unfinished = search.unfinished();
     match open_volume(&volume, index, say) {
         Ok(tree) => Ok(Opened {
             tree,
             describe: volume.to_string(),
+            unfinished,
         }),
         Err(problem) => Err(ProbeError::Volume {
             wanted: source.clone(),

@@ -2,9 +2,10 @@
 //! when it is there.
 //!
 //! Given the module index, a deadline and sysfs; responsible for never waiting on one device for longer than its share,
-//! and for waiting on events only. Runs in the worker.
+//! for saying which ones never came back, and for waiting on events only. Runs in the worker.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -24,8 +25,14 @@ use crate::sys::netlink::Uevents;
 
 /// How long one device may take to be bound before the next one gets its turn. It may still finish later.
 const BIND_SHARE: Duration = Duration::from_secs(3);
+/// The same when so many were late that there is likely something wrong with what they all hang on.
+const SHORT_SHARE: Duration = Duration::from_secs(1);
+const MANY: usize = 3;
 /// How long one disk may take to be read before the search goes on without it. It is read again if it answers later.
 const READ_SHARE: Duration = Duration::from_secs(2);
+/// By how much devices that are late may move the deadline, all together: what they take is not taken from the others.
+/// Each of them is said, and that is a sign of life to PID 1.
+const LATE_SHARE: Duration = Duration::from_secs(20);
 /// Events can get lost; nobody waits longer than this without a look.
 const SAFETY_LOOK: Duration = Duration::from_secs(1);
 
@@ -70,12 +77,48 @@ impl Job {
     }
 }
 
+/// A device whose driver was asked to take it and has not come back.
+#[derive(Debug)]
+pub struct Unfinished {
+    device: String,
+    write: Write,
+    late: bool,
+}
+
+impl Unfinished {
+    /// Whether it has not come back until now.
+    pub fn is_running(&self) -> bool {
+        !is_ready(&self.write)
+    }
+
+    /// Whether it had all the time a device gets.
+    pub fn is_late(&self) -> bool {
+        self.late
+    }
+}
+
+/// What it means for the way to the main kernel: `device_shutdown()` waits for every probe (T6).
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "warning: {} has not finished its probe; the kernel may not be able to leave until it does \
+             (remove or repair that disk)",
+            self.device
+        )
+    }
+}
+
 /// The search's state: what is known, what was tried, what is under way.
 pub(crate) struct Search<'a> {
     sys: &'a Path,
     dev: &'a Path,
     index: &'a Index,
     deadline: Instant,
+    /// Of one device: [`BIND_SHARE`].
+    share: Duration,
+    /// What is left of [`LATE_SHARE`].
+    late_share: Duration,
     say: &'a mut dyn FnMut(&str),
     uevents: Uevents,
     /// Modules that were loaded, or could not be.
@@ -106,6 +149,8 @@ impl<'a> Search<'a> {
             dev,
             index,
             deadline,
+            share: BIND_SHARE,
+            late_share: LATE_SHARE,
             say,
             uevents,
             modules: BTreeSet::new(),
@@ -118,7 +163,8 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Searches until the volume is there or the deadline has passed.
+    /// Searches until the volume is there or the deadline has passed. One that can't be read is taken when there is
+    /// nothing left to bind: another disk may have one of the same name.
     pub(crate) fn find(&mut self, source: &Source) -> Result<Volume, ProbeError> {
         let started = Instant::now();
         self.hold_buses();
@@ -126,20 +172,39 @@ impl<'a> Search<'a> {
             let announced = self.uevents.drain().map_err(ProbeError::Events)?;
             self.announced.extend(announced.iter().map(|e| e.name().to_owned()));
             self.look();
-            if let Some(volume) = self.choose(source) {
-                return Ok(volume);
-            }
-            if Instant::now() >= self.deadline {
-                return Err(self.not_found(source, started.elapsed()));
+            let matching = self.matching(source);
+            let is_over = Instant::now() >= self.deadline;
+            if is_over || matches!(matching.first(), Some(v) if v.is_readable()) {
+                return self
+                    .take_first(source, matching)
+                    .ok_or_else(|| self.not_found(source, started.elapsed()));
             }
             let undriven = devices::undriven(self.sys);
             let loaded = self.load_for_free_buses(&undriven);
             let busy = self.jobs.iter().any(|j| !j.late);
             let bound = !busy && self.bind_next(&undriven);
-            if !loaded && !bound {
-                self.wait()?;
+            if loaded || bound {
+                continue;
             }
+            if !busy && let Some(volume) = self.take_first(source, matching) {
+                return Ok(volume);
+            }
+            self.wait()?;
         }
+    }
+
+    /// The devices that have not come back.
+    pub(crate) fn unfinished(self) -> Vec<Unfinished> {
+        let jobs = self.jobs.into_iter();
+        jobs.filter_map(|job| match job.kind {
+            JobKind::Bind { device, write, .. } => Some(Unfinished {
+                device: format!("{} {}", device.bus, device.name),
+                write,
+                late: job.late,
+            }),
+            JobKind::Show { .. } => None,
+        })
+        .collect()
     }
 
     /// Takes in what is finished and starts to read what is new.
@@ -171,19 +236,20 @@ impl<'a> Search<'a> {
             }
             if job.expires().is_some_and(|at| at <= now) {
                 job.late = true;
-                self.say_late(&job);
+                let (JobKind::Bind { device, .. } | JobKind::Show { device, .. }) = &job.kind;
+                self.excuse(&format!("{} {}", device.bus, device.name), job.share);
             }
             self.jobs.push(job);
         }
     }
 
-    fn say_late(&mut self, job: &Job) {
-        if let JobKind::Bind { device, .. } = &job.kind {
-            let (bus, name, seconds) = (&device.bus, &device.name, job.share.as_secs());
-            (self.say)(&format!(
-                "{bus} {name}: no answer within {seconds} s; going on without it"
-            ));
-        }
+    /// Says that `who` was late, and gives the others the time it took.
+    fn excuse(&mut self, who: &str, took: Duration) {
+        let seconds = took.as_secs();
+        (self.say)(&format!("{who}: no answer within {seconds} s; going on without it"));
+        let took = took.min(self.late_share);
+        self.late_share = self.late_share.saturating_sub(took);
+        self.deadline = self.deadline.checked_add(took).unwrap_or(self.deadline);
     }
 
     /// Reads every block device that is new, disk by disk.
@@ -234,11 +300,7 @@ impl<'a> Search<'a> {
             };
             let result = volumes::read(&remote, block);
             if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::TimedOut) {
-                let seconds = READ_SHARE.as_secs();
-                (self.say)(&format!(
-                    "{}: no answer within {seconds} s; going on without it",
-                    block.name
-                ));
+                self.excuse(&block.name, READ_SHARE);
                 self.late_disks.push((disk.to_owned(), remote));
                 return;
             }
@@ -275,13 +337,18 @@ impl<'a> Search<'a> {
         whole.map(|b| &b.name).filter(|name| self.announced.contains(*name))
     }
 
-    /// Of several volumes, one that can be read, the first in the machine: by bus address, then partition number.
-    fn choose(&mut self, source: &Source) -> Option<Volume> {
+    /// The volumes that `source` means: first what can be read, then by place in the machine (bus address, partition
+    /// number).
+    fn matching(&self, source: &Source) -> Vec<Volume> {
         let mut matching: Vec<Volume> = volumes::volumes(&self.blocks, &self.known)
             .into_iter()
             .filter(|v| v.is(source) && v.state != State::Silent)
             .collect();
-        matching.sort_by_key(|v| !matches!(v.state, State::FileSystem(_)));
+        matching.sort_by_key(|v| !v.is_readable());
+        matching
+    }
+
+    fn take_first(&mut self, source: &Source, matching: Vec<Volume>) -> Option<Volume> {
         if let [first, others @ ..] = matching.as_slice()
             && !others.is_empty()
         {
@@ -320,8 +387,13 @@ impl<'a> Search<'a> {
             Ok(write) => {
                 let device = device.clone();
                 let before = self.disks().cloned().collect();
-                self.jobs
-                    .push(Job::new(BIND_SHARE, JobKind::Bind { device, write, before }));
+                let late = self.jobs.iter().filter(|j| j.late).count();
+                let share = if late < MANY {
+                    self.share
+                } else {
+                    self.share.min(SHORT_SHARE)
+                };
+                self.jobs.push(Job::new(share, JobKind::Bind { device, write, before }));
             }
             Err(e) => (self.say)(&format!("{} {}: can't be bound: {e}", device.bus, device.name)),
         }
@@ -413,3 +485,7 @@ fn is_ready(fd: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(n) if n > 0)
 }
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
+mod tests;

@@ -154,6 +154,11 @@ impl Volume {
         }
     }
 
+    /// Whether it has a file system that is known here.
+    pub fn is_readable(&self) -> bool {
+        self.filesystem().is_some()
+    }
+
     /// Whether `source` means this volume. Hexadecimal digits are compared without case.
     pub fn is(&self, source: &Source) -> bool {
         let same = |own: Option<&String>, wanted: &str| own.is_some_and(|own| own == wanted);

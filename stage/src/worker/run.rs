@@ -18,15 +18,17 @@ use crate::load::{self, LoadError};
 use crate::paths;
 use crate::place::{self, PlaceError};
 use crate::probe::{self, MachineError, ProbeError};
-use crate::supervisor::policy::UNLOAD_BUSY;
+use crate::supervisor::policy::{UNLOAD_BUSY, limit};
 use crate::sys::kexec;
 use crate::verify::{self, VerifyError};
 
 /// First argument of a worker.
 pub const FLAG: &str = "--worker";
 
-/// How long a source may take to appear.
+/// How long a source may take to appear, besides what is lost on devices that never answer.
 const DEVICE_WAIT: Duration = Duration::from_secs(10);
+/// Between two lines of a search goes no more time than this and one device's share, so PID 1 does not give up on it first.
+const _: () = assert!(DEVICE_WAIT.as_secs() * 2000 < limit::step(Step::Probe));
 
 /// The purgatory, linked for this architecture; empty in a plain host build.
 static PURGATORY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/purgatory.elf"));
@@ -105,6 +107,9 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
     let source = probe::open_source(&entry.source, &index, deadline, &mut say)?;
     say(&source.describe);
+    for device in source.unfinished.iter().filter(|d| d.is_late() && d.is_running()) {
+        say(&device.to_string());
+    }
 
     enter(Step::Budget)?;
     let running = fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -127,7 +132,7 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     let begin = Instant::now();
     say("reading the payload");
     let payload = arena.load(&mut |done| tell(&Message::Progress(done.read)))?;
-    drop(source);
+    drop(source.tree);
 
     enter(Step::Verify)?;
     let payload = verify::verify(payload)?;
@@ -146,6 +151,10 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
 
     enter(Step::Loaded)?;
     wait_for_word()?;
+    // The last words before the kernel does not leave, if it does not: they have to name the cause.
+    for device in source.unfinished.iter().filter(|d| d.is_running()) {
+        say(&device.to_string());
+    }
 
     enter(Step::Jump)?;
     Ok(loaded.jump()?)
