@@ -102,6 +102,9 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     let entry = config.entry(name).ok_or(WorkerError::NoEntry)?;
     let index = modules()?;
     let machine = probe::machine(Path::new("/"))?;
+    if machine.seed.is_none() {
+        say("warning: the service kernel has no entropy yet: the main kernel gets no KASLR and no RNG seed");
+    }
 
     enter(Step::Probe)?;
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
