@@ -247,6 +247,35 @@ impl Apt {
         }
         Ok(files)
     }
+
+    /// Downloads what installing `wanted` (names, or patterns such as `?essential`) on an empty system takes, without
+    /// what is only recommended, and returns the .deb files by name.
+    ///
+    /// # Errors
+    /// What apt says.
+    pub fn download_with_dependencies(&self, wanted: &[&str]) -> Result<Vec<PathBuf>> {
+        let archives = self.dir.join("cache/archives");
+        // Nothing is installed, so dpkg's lock is not wanted.
+        let options = [
+            "-oDebug::NoLocking=1",
+            "--no-install-recommends",
+            "--yes",
+            "--download-only",
+        ];
+        let args: Vec<_> = options.iter().chain(&["install"]).chain(wanted).copied().collect();
+        self.run("apt-get", &args, &self.dir)?;
+        let mut files: Vec<_> = fs::read_dir(&archives)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .collect();
+        files.sort();
+        ensure!(
+            !files.is_empty(),
+            "apt-get install {} fetched nothing",
+            wanted.join(" ")
+        );
+        Ok(files)
+    }
 }
 
 /// Unpacks a .deb's files below `root`; no maintainer script runs.

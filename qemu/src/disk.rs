@@ -83,6 +83,8 @@ pub struct Partition {
     pub files: Files,
     /// Files of the same length whose new content is in ext4's journal only, as after a power cut.
     pub unreplayed: Vec<(String, Vec<u8>)>,
+    /// A file system that was made before, taken as it is: then only the partition's name and identity count.
+    pub image: Option<PathBuf>,
 }
 
 impl Partition {
@@ -97,6 +99,7 @@ impl Partition {
             bootable: false,
             files,
             unreplayed: Vec::new(),
+            image: None,
         }
     }
 }
@@ -195,6 +198,10 @@ impl Disk {
         let scratch = tempfile::tempdir_in(folder)?;
         let mut images = Vec::new();
         for (n, partition) in self.partitions.iter().enumerate() {
+            if let Some(image) = &partition.image {
+                images.push(image.clone());
+                continue;
+            }
             let image = scratch.path().join(format!("{n}.img"));
             partition
                 .format(&image, &scratch.path().join(n.to_string()), identity(1, n))

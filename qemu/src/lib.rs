@@ -13,6 +13,7 @@ pub mod board;
 pub mod boot;
 pub mod chain;
 pub mod console;
+pub mod debian;
 pub mod device_tree;
 pub mod disk;
 pub mod gdb;

@@ -14,6 +14,7 @@ use qemu::scenario::{self, RunArgs, Scenario};
 mod bad_input;
 mod contract;
 mod corruption;
+mod debian;
 mod disks;
 mod faults;
 mod firmware_by_suite;
@@ -41,6 +42,7 @@ fn all() -> Vec<Scenario> {
         bad_input::scenarios(),
         faults::scenarios(),
         stuck_disk::scenarios(),
+        debian::scenarios(),
         reset::scenarios(),
     ];
     kinds.into_iter().flatten().collect()
