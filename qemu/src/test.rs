@@ -77,14 +77,15 @@ fn build_scenarios() -> Result<PathBuf> {
     executable(&String::from_utf8_lossy(&output.stdout)).context("cargo names no program for the scenarios")
 }
 
-/// The program in cargo's messages, one JSON object a line.
+/// The scenarios' program in cargo's messages, one JSON object a line. Cargo builds this package's own program too, and
+/// names the two in any order.
 fn executable(messages: &str) -> Option<PathBuf> {
     let messages = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages
-        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
-        .next_back()
+        .filter(|message| message.pointer("/target/name").and_then(Value::as_str) == Some("scenarios"))
+        .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
 }
 
 /// `cargo test` of the whole workspace, shown and counted.
@@ -124,7 +125,8 @@ mod tests {
     #[test]
     fn the_program_is_found_in_cargo_s_messages() {
         let messages = r#"{"reason":"compiler-artifact","executable":null}
-{"reason":"compiler-artifact","executable":"/t/deps/scenarios-1"}
+{"reason":"compiler-artifact","target":{"name":"scenarios"},"executable":"/t/deps/scenarios-1"}
+{"reason":"compiler-artifact","target":{"name":"qemu"},"executable":"/t/qemu"}
 {"reason":"build-finished","success":true}"#;
         assert_eq!(executable(messages), Some("/t/deps/scenarios-1".into()));
         assert_eq!(executable("no json"), None);
