@@ -260,7 +260,8 @@ impl Machine {
             args.push(
                 [
                     "-drive",
-                    &format!("if=none,id=disk{n},file={file},format={format}{snapshot}"),
+                    // A full host would otherwise stop the machine without a word.
+                    &format!("if=none,id=disk{n},file={file},format={format},werror=report{snapshot}"),
                 ],
                 if drive.snapshot {
                     "a disk nobody writes to"
@@ -490,9 +491,9 @@ mod tests {
         assert_eq!(
             value_of(&args, "-drive"),
             [
-                "if=none,id=disk0,file=one,format=raw",
-                "if=none,id=disk1,file=a,,b,format=raw,snapshot=on",
-                "if=none,id=disk2,file=three,format=raw",
+                "if=none,id=disk0,file=one,format=raw,werror=report",
+                "if=none,id=disk1,file=a,,b,format=raw,werror=report,snapshot=on",
+                "if=none,id=disk2,file=three,format=raw,werror=report",
             ]
         );
         assert_eq!(
