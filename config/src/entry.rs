@@ -7,7 +7,8 @@ use toml::de::DeValue;
 use crate::diagnostic::quoted;
 use crate::keys::Place;
 use crate::reader::{BOOLEAN, Problems, STRING, Table, Value};
-use crate::value::{CheckName, Cmdline, File, MaybeDigest, Title};
+use crate::value::{Cmdline, File, MaybeDigest, Title};
+use crate::word::{ArenaName, CheckName};
 use crate::{Diagnostic, Entry, Kind, Sha256, Source, WantedDigests};
 
 const DIGEST: &str = "a string of 64 hex digits";
@@ -44,6 +45,8 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Op
     let cmdline: Option<Cmdline> = table.read("cmdline", STRING, problems);
     let cmdline_extra = table.read::<Option<bool>>("cmdline_extra", BOOLEAN, problems);
     let check: Option<CheckName> = table.read("check", STRING, problems);
+    let arena: Option<ArenaName> = table.read("arena", STRING, problems);
+    let unpack = table.read::<Option<bool>>("unpack", BOOLEAN, problems);
     let sha256 = match table.get("sha256") {
         None => Some(WantedDigests::default()),
         Some(found) => digests(found, &table, problems),
@@ -59,6 +62,8 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Op
         cmdline: cmdline?.0,
         cmdline_extra: cmdline_extra?.unwrap_or(true),
         check: check?.0,
+        arena: arena?.0,
+        unpack: unpack?.unwrap_or(false),
         sha256: sha256?,
     })
 }

@@ -4,9 +4,11 @@
 //! latter two by tests).
 
 /// The keys of the file itself.
-pub const ROOT: &[&str] = &["version", "order", "console", "entry"];
+pub const ROOT: &[&str] = &["version", "order", "console", "purgatory", "entry"];
 /// The keys of `[console]`.
 pub const CONSOLE: &[&str] = &["countdown", "retry"];
+/// The keys of `[purgatory]`.
+pub const PURGATORY: &[&str] = &["console", "reason"];
 /// The keys of `[entry.NAME]`.
 pub const ENTRY: &[&str] = &[
     "title",
@@ -17,6 +19,8 @@ pub const ENTRY: &[&str] = &[
     "cmdline",
     "cmdline_extra",
     "check",
+    "arena",
+    "unpack",
     "sha256",
 ];
 /// The keys of an entry's `sha256`.
@@ -41,6 +45,10 @@ const ALIASES: &[(&str, &str)] = &[
     ("disk", "source"),
     ("root", "source"),
     ("verify", "check"),
+    ("checksum", "check"),
+    ("placement", "arena"),
+    ("decompress", "unpack"),
+    ("ramoops", "reason"),
     ("digest", "sha256"),
     ("timeout", "countdown"),
     ("default", "order"),
@@ -52,17 +60,19 @@ const ALIASES: &[(&str, &str)] = &[
 pub(crate) enum Place {
     Root,
     Console,
+    Purgatory,
     Entry,
     Sha256,
 }
 
 impl Place {
-    const ALL: [Self; 4] = [Self::Root, Self::Console, Self::Entry, Self::Sha256];
+    const ALL: [Self; 5] = [Self::Root, Self::Console, Self::Purgatory, Self::Entry, Self::Sha256];
 
     pub(crate) fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Root => ROOT,
             Self::Console => CONSOLE,
+            Self::Purgatory => PURGATORY,
             Self::Entry => ENTRY,
             Self::Sha256 => SHA256,
         }
@@ -72,6 +82,7 @@ impl Place {
         match self {
             Self::Root => "the top of the file, above the first `[table]`",
             Self::Console => "`[console]`",
+            Self::Purgatory => "`[purgatory]`",
             Self::Entry => "`[entry.NAME]`",
             Self::Sha256 => "`sha256` of an entry",
         }
@@ -147,6 +158,8 @@ mod tests {
         assert_eq!(Place::Entry.advice("initramfs"), "did you mean `initrd`?");
         assert_eq!(Place::Entry.advice("countdown"), "`countdown` belongs in `[console]`");
         assert_eq!(Place::Root.advice("timeout"), "`countdown` belongs in `[console]`");
+        assert_eq!(Place::Entry.advice("reason"), "`reason` belongs in `[purgatory]`");
+        assert_eq!(Place::Entry.advice("decompress"), "did you mean `unpack`?");
         assert_eq!(Place::Console.advice("zzzzz"), "known keys here: `countdown`, `retry`");
     }
 }

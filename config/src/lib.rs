@@ -15,10 +15,11 @@ mod reader;
 mod render;
 mod syntax;
 mod value;
+mod word;
 
 pub use arch::{Arch, UnknownArch};
 pub use diagnostic::{Diagnostic, Kind, line_column};
-pub use model::{Check, Config, Console, Entry, Sha256, Source, WantedDigests};
+pub use model::{Arena, Check, Config, Console, Entry, Purgatory, Reason, Sha256, Source, WantedDigests};
 pub use parse::{MAX_BYTES, parse, parse_bytes};
 pub use render::render;
 pub use value::Fault;

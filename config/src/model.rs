@@ -12,6 +12,8 @@ pub struct Config {
     pub order: Vec<String>,
     /// The console's times.
     pub console: Console,
+    /// What the code between the kernels may use besides memory.
+    pub purgatory: Purgatory,
     /// Every entry, in file order.
     pub entries: Vec<Entry>,
 }
@@ -30,6 +32,34 @@ pub struct Console {
     pub countdown: Duration,
     /// After how long at the prompt a failed boot is tried again by itself.
     pub retry: Duration,
+}
+
+/// `[purgatory]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purgatory {
+    /// Whether it writes to the UART of the service kernel's console.
+    pub console: bool,
+    /// Where it leaves why it reset the machine.
+    pub reason: Option<Reason>,
+}
+
+/// A place whose content survives a reset of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Reason {
+    /// The physical address of a page that neither kernel uses; a multiple of 4096, not zero.
+    Memory(u64),
+    /// The first index of the real-time clock's memory that may be written (x86_64); 0x30 to 0x7f.
+    Cmos(u8),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(address) => write!(f, "memory:{address:#x}"),
+            Self::Cmos(index) => write!(f, "cmos:{index:#x}"),
+        }
+    }
 }
 
 /// `[entry.NAME]`.
@@ -53,6 +83,10 @@ pub struct Entry {
     pub cmdline_extra: bool,
     /// What the purgatory checks between the kernels.
     pub check: Check,
+    /// Where the payload waits for the jump.
+    pub arena: Arena,
+    /// Whether a bzImage is unpacked before the jump, and the ELF kernel in it entered (x86_64).
+    pub unpack: bool,
     /// Digests the stored files must have.
     pub sha256: WantedDigests,
 }
@@ -89,10 +123,10 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
-    /// A non-cryptographic digest at memory speed.
-    Fast,
-    /// SHA-256.
+    /// XXH3-64 of each chunk: memory speed, not cryptographic.
     #[default]
+    Fast,
+    /// SHA-256 of each chunk.
     Sha256,
     /// Nothing.
     Off,
@@ -104,6 +138,26 @@ impl fmt::Display for Check {
             Self::Fast => "fast",
             Self::Sha256 => "sha256",
             Self::Off => "off",
+        })
+    }
+}
+
+/// The memory in which the payload waits for the jump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arena {
+    /// At its final addresses in huge pages where that works, else as [`Segments`](Self::Segments).
+    #[default]
+    Auto,
+    /// In ordinary memory, which the kernel copies.
+    Segments,
+}
+
+impl fmt::Display for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Segments => "segments",
         })
     }
 }

@@ -13,10 +13,10 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::{BYTE_ORDER_MARK, quoted};
 use crate::entry;
 use crate::keys::{Place, nearest};
-use crate::reader::{INTEGER, Problems, Table, in_file_order};
+use crate::reader::{BOOLEAN, INTEGER, Problems, STRING, Table, in_file_order};
 use crate::syntax;
 use crate::value::{self, Countdown, Retry, Version};
-use crate::{Config, Console, Diagnostic, Entry, Kind};
+use crate::{Config, Console, Diagnostic, Entry, Kind, Purgatory, Reason};
 
 /// The longest text that is looked at.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -134,6 +134,13 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems) -> Option<C
             retry: RETRY,
         }),
     };
+    let purgatory = match table.get("purgatory") {
+        Some(value) => purgatory(value, problems),
+        None => Some(Purgatory {
+            console: true,
+            reason: None,
+        }),
+    };
     let defined = entries(&table, problems);
     let order = table
         .required(
@@ -147,6 +154,7 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems) -> Option<C
     Some(Config {
         order: order?,
         console: console?,
+        purgatory: purgatory?,
         entries: defined.into_iter().map(|(_, entry)| entry).collect::<Option<_>>()?,
     })
 }
@@ -160,6 +168,18 @@ fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Cons
     Some(Console {
         countdown: countdown?.map_or(COUNTDOWN, |countdown| countdown.0),
         retry: retry?.map_or(RETRY, |retry| retry.0),
+    })
+}
+
+fn purgatory(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Purgatory> {
+    let table = problems.table("purgatory", value)?;
+    let table = Table::new(table, value.span(), Place::Purgatory, "`[purgatory]`");
+    table.refuse_unknown(problems);
+    let console = table.read::<Option<bool>>("console", BOOLEAN, problems);
+    let reason = table.read::<Option<Reason>>("reason", STRING, problems);
+    Some(Purgatory {
+        console: console?.unwrap_or(true),
+        reason: reason?,
     })
 }
 

@@ -7,12 +7,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error as NoVariant, StrDeserializer};
 
 use crate::diagnostic::quoted;
 use crate::keys::nearest;
-use crate::{Check, Sha256, Source};
+use crate::{Sha256, Source};
 
 /// Why a value can't be used: what a [`Diagnostic`](crate::Diagnostic) needs except for the place. Printed as message,
 /// label and help on a line each, because serde passes an error on as text.
@@ -36,7 +34,7 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 impl Fault {
-    fn new(message: impl Into<String>, label: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, label: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             label: label.into(),
@@ -44,7 +42,7 @@ impl Fault {
         }
     }
 
-    fn help(self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
         Self {
             help: Some(help.into()),
             ..self
@@ -115,11 +113,6 @@ pub(crate) struct Title(pub(crate) String);
 #[serde(try_from = "String")]
 pub(crate) struct Cmdline(pub(crate) String);
 
-/// `check`. TOML's own way to read a [`Check`] would take a table with its name, too.
-#[derive(Debug, Default, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct CheckName(pub(crate) Check);
-
 /// One of `sha256.initrd`; an empty string stands for none.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
@@ -145,6 +138,7 @@ macro_rules! try_from {
         }
     )*};
 }
+pub(crate) use try_from;
 
 try_from! {
     i128 => Version: version;
@@ -152,7 +146,6 @@ try_from! {
     i128 => Retry: |n| seconds("retry", n, RETRY).map(Retry);
     String => Title: |text| title(text).map(Title);
     String => Cmdline: |text| cmdline(text).map(Cmdline);
-    String => CheckName: |text: String| check(&text).map(CheckName);
     String => Sha256: |text: String| digest(&text);
     String => MaybeDigest: |text: String| (!text.is_empty()).then(|| digest(&text)).transpose().map(MaybeDigest);
     String => File: file;
@@ -239,22 +232,6 @@ fn no_control(what: &str, text: &str) -> Result<(), Fault> {
     Err(match bad {
         '\u{8}' | '\u{c}' | '\t' => fault.help(BACKSLASH_HELP),
         _ => fault,
-    })
-}
-
-fn check(text: &str) -> Result<Check, Fault> {
-    let name: StrDeserializer<'_, NoVariant> = text.into_deserializer();
-    Check::deserialize(name).map_err(|_| {
-        let meant = match nearest(text, ["fast", "sha256", "off"]) {
-            Some(meant) => format!("did you mean \"{meant}\"?"),
-            None if ["none", "no", "false"].contains(&text) => "did you mean \"off\"?".to_owned(),
-            None => "\"sha256\" is the default".to_owned(),
-        };
-        Fault::new(
-            format!("unknown check {}", quoted(text)),
-            "expected \"fast\", \"sha256\" or \"off\"",
-        )
-        .help(meant)
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::{Check, Config, Entry, Source, keys};
+use config::{Arena, Check, Config, Entry, Reason, Source, keys};
 use serde_json::Value;
 
 const MANUAL: &str = include_str!("../README.md");
@@ -10,9 +10,10 @@ const SCHEMA: &str = include_str!("../boot.schema.json");
 const EXAMPLE: &str = include_str!("../boot.toml");
 
 /// Where the properties of each table are in the schema, and the heading of its table in the manual.
-const TABLES: [(&str, &str, &[&str]); 4] = [
+const TABLES: [(&str, &str, &[&str]); 5] = [
     ("", "Top level", keys::ROOT),
     ("/properties/console", "`[console]`", keys::CONSOLE),
+    ("/properties/purgatory", "`[purgatory]`", keys::PURGATORY),
     ("/$defs/entry", "`[entry.NAME]`", keys::ENTRY),
     ("/$defs/entry/properties/sha256", "`[entry.NAME.sha256]`", keys::SHA256),
 ];
@@ -94,6 +95,13 @@ fn the_defaults_of_the_schema_are_those_of_the_parser() {
     assert_eq!(default("/$defs/entry/properties/cmdline"), entry.cmdline);
     assert_eq!(default("/$defs/entry/properties/cmdline_extra"), entry.cmdline_extra);
     assert_eq!(default("/$defs/entry/properties/check"), entry.check.to_string());
+    assert_eq!(default("/$defs/entry/properties/arena"), entry.arena.to_string());
+    assert_eq!(default("/$defs/entry/properties/unpack"), entry.unpack);
+    assert_eq!(
+        default("/properties/purgatory/properties/console"),
+        config.purgatory.console
+    );
+    assert_eq!(config.purgatory.reason, None);
     assert_eq!(entry.title, "a");
 }
 
@@ -142,6 +150,9 @@ fn the_example_means_what_it_says() {
     assert_eq!(a.initrd, ["initrd.img", "config.cpio"]);
     assert_eq!(a.cmdline, "root=PARTLABEL=root-a ro");
     assert_eq!((a.check, a.cmdline_extra), (Check::Fast, true));
+    assert_eq!((a.arena, a.unpack), (Arena::Auto, false));
+    assert!(config.purgatory.console);
+    assert_eq!(config.purgatory.reason, Some(Reason::Memory(0xbe0f_f000)));
 
     let b = config.entry("b").unwrap();
     assert_eq!(b.initrd, ["initrd.img"]);
@@ -154,6 +165,7 @@ fn the_example_means_what_it_says() {
     let rescue = config.entry("rescue").unwrap();
     assert_eq!(rescue.source, Source::Initramfs("/rescue".into()));
     assert!(!rescue.cmdline_extra);
+    assert_eq!(rescue.check, Check::Off);
 }
 
 #[test]
@@ -179,6 +191,10 @@ fn every_form_of_every_key_gives_the_value_it_stands_for() {
     let two = config.entry("two").unwrap();
     assert_eq!(two.source, Source::Uuid("1a2b-3c4d".into()));
     assert_eq!((two.check, two.sha256.initrd.len()), (Check::Off, 1));
+    assert_eq!((first.arena, first.unpack), (Arena::Segments, true));
+    assert_eq!((two.arena, two.unpack), (Arena::Auto, false));
+    assert!(!config.purgatory.console);
+    assert_eq!(config.purgatory.reason, Some(Reason::Cmos(0x7f)));
     assert_eq!(config.console.countdown, Duration::ZERO);
     assert_eq!(config.console.retry, Duration::from_hours(24));
 }

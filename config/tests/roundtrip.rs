@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::{Check, Config, Console, Entry, Sha256, Source, WantedDigests};
+use config::{Arena, Check, Config, Console, Entry, Purgatory, Reason, Sha256, Source, WantedDigests};
 use proptest::prelude::*;
 
 /// A TOML basic string: JSON's escapes are a part of TOML's.
@@ -21,7 +21,10 @@ fn written(config: &Config) -> String {
         "[console]".to_owned(),
         format!("countdown = {}", config.console.countdown.as_secs()),
         format!("retry = {}", config.console.retry.as_secs()),
+        "[purgatory]".to_owned(),
+        format!("console = {}", config.purgatory.console),
     ];
+    lines.extend((config.purgatory.reason.iter()).map(|reason| format!("reason = \"{reason}\"")));
     for e in &config.entries {
         lines.push(format!("[entry.{}]", quoted(&e.name)));
         lines.push(format!("title = {}", quoted(&e.title)));
@@ -32,6 +35,8 @@ fn written(config: &Config) -> String {
         lines.push(format!("cmdline = {}", quoted(&e.cmdline)));
         lines.push(format!("cmdline_extra = {}", e.cmdline_extra));
         lines.push(format!("check = \"{}\"", e.check));
+        lines.push(format!("arena = \"{}\"", e.arena));
+        lines.push(format!("unpack = {}", e.unpack));
         let digest = |digest: &Option<Sha256>| format!("\"{}\"", digest.map(|d| d.to_string()).unwrap_or_default());
         lines.push(format!("sha256.initrd = {}", list(&e.sha256.initrd, digest)));
         lines.extend(
@@ -70,6 +75,13 @@ fn digest() -> impl Strategy<Value = Option<Sha256>> {
     prop::option::of(any::<[u8; 32]>().prop_map(Sha256))
 }
 
+fn reason() -> impl Strategy<Value = Reason> {
+    prop_oneof![
+        (1_u64..1 << 40).prop_map(|page| Reason::Memory(page << 12)),
+        (0x30_u8..=0x7f).prop_map(Reason::Cmos),
+    ]
+}
+
 fn entry() -> impl Strategy<Value = Entry> {
     let files = (
         source(),
@@ -82,10 +94,12 @@ fn entry() -> impl Strategy<Value = Entry> {
         text(),
         any::<bool>(),
         prop::sample::select(vec![Check::Fast, Check::Sha256, Check::Off]),
+        prop::sample::select(vec![Arena::Auto, Arena::Segments]),
+        any::<bool>(),
     );
     let digests = (digest(), prop::collection::vec(digest(), 0..4), digest());
     (files, rest, digests).prop_map(
-        |((source, kernel, initrd, dtb), (title, cmdline, cmdline_extra, check), digests)| {
+        |((source, kernel, initrd, dtb), (title, cmdline, cmdline_extra, check, arena, unpack), digests)| {
             let mut sha256 = WantedDigests {
                 kernel: digests.0,
                 initrd: digests.1,
@@ -103,6 +117,8 @@ fn entry() -> impl Strategy<Value = Entry> {
                 cmdline,
                 cmdline_extra,
                 check,
+                arena,
+                unpack,
                 sha256,
             }
         },
@@ -115,14 +131,17 @@ prop_compose! {
         pick in prop::collection::vec(any::<prop::sample::Index>(), 1..5),
         countdown in 0_u64..=3600,
         retry in 1_u64..=86400,
+        console in any::<bool>(),
+        reason in prop::option::of(reason()),
     ) -> Config {
         let entries: Vec<Entry> = entries.into_iter().map(|(name, entry)| Entry { name, ..entry }).collect();
         let mut order: Vec<String> = pick.iter().map(|index| index.get(&entries).name.clone()).collect();
         order.sort();
         order.dedup();
         order.reverse();
+        let purgatory = Purgatory { console, reason };
         let console = Console { countdown: Duration::from_secs(countdown), retry: Duration::from_secs(retry) };
-        Config { order, console, entries }
+        Config { order, console, purgatory, entries }
     }
 }
 

@@ -74,6 +74,8 @@ pub(crate) mod tests {
             cmdline: String::new(),
             cmdline_extra: true,
             check: config::Check::Sha256,
+            arena: config::Arena::Auto,
+            unpack: false,
             sha256: config::WantedDigests::default(),
         };
         Config {
@@ -81,6 +83,10 @@ pub(crate) mod tests {
             console: config::Console {
                 countdown: std::time::Duration::from_secs(3),
                 retry: std::time::Duration::from_mins(1),
+            },
+            purgatory: config::Purgatory {
+                console: true,
+                reason: None,
             },
             entries: names.iter().map(entry).collect(),
         }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
 
-use config::{Arch, Check, Entry, Source, WantedDigests};
+use config::{Arch, Arena, Check, Entry, Source, WantedDigests};
 
 use crate::place::{Machine, MemoryMap};
 use crate::tree::{OpenFile, Tree, TreeError};
@@ -106,6 +106,8 @@ pub(crate) fn entry() -> Entry {
         cmdline: String::new(),
         cmdline_extra: true,
         check: Check::Sha256,
+        arena: Arena::Auto,
+        unpack: false,
         sha256: WantedDigests::default(),
     }
 }

@@ -1,0 +1,203 @@
+//! Values out of a few words: a check, an arena, a place for the reason.
+//!
+//! Given the text of one value; responsible for the words there are, and for the one somebody may have meant.
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as NoVariant, StrDeserializer};
+
+use crate::diagnostic::quoted;
+use crate::keys::nearest;
+use crate::value::{Fault, try_from};
+use crate::{Arena, Check, Reason};
+
+/// `check`. TOML's own way to read a [`Check`] would take a table with its name, too.
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct CheckName(pub(crate) Check);
+
+/// `arena`, likewise.
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct ArenaName(pub(crate) Arena);
+
+try_from! {
+    String => CheckName: |text: String| check(&text).map(CheckName);
+    String => ArenaName: |text: String| arena(&text).map(ArenaName);
+    String => Reason: |text: String| reason(&text);
+}
+
+fn check(text: &str) -> Result<Check, Fault> {
+    word(text).ok_or_else(|| {
+        let meant = match nearest(text, ["fast", "sha256", "off"]) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None if ["none", "no", "false"].contains(&text) => "did you mean \"off\"?".to_owned(),
+            None if ["xxh3", "xxhash", "crc32"].contains(&text) => "did you mean \"fast\"?".to_owned(),
+            None => "\"fast\" is the default".to_owned(),
+        };
+        Fault::new(
+            format!("unknown check {}", quoted(text)),
+            "expected \"fast\", \"sha256\" or \"off\"",
+        )
+        .help(meant)
+    })
+}
+
+fn arena(text: &str) -> Result<Arena, Fault> {
+    word(text).ok_or_else(|| {
+        let meant = match nearest(text, ["auto", "segments"]) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None => "\"auto\", the default, is in place where that works".to_owned(),
+        };
+        Fault::new(
+            format!("unknown arena {}", quoted(text)),
+            "expected \"auto\" or \"segments\"",
+        )
+        .help(meant)
+    })
+}
+
+/// The variant that serde calls `text`.
+fn word<'de, T: Deserialize<'de>>(text: &'de str) -> Option<T> {
+    let name: StrDeserializer<'_, NoVariant> = text.into_deserializer();
+    T::deserialize(name).ok()
+}
+
+/// What an address of memory has to be a multiple of: the smallest page of both architectures.
+const PAGE: u64 = 4096;
+/// The widest physical address of both architectures.
+const ADDRESS_BITS: u32 = 52;
+/// The indices of the clock's memory that firmware leaves alone on most boards: below are the clock itself and what a
+/// PC's firmware keeps with a checksum.
+const CMOS: std::ops::RangeInclusive<u8> = 0x30..=0x7f;
+
+const REASON_HELP: &str = "\"memory:0x…\", the address of a page no kernel uses, or \"cmos:0x30\" to \"cmos:0x7f\"";
+
+fn reason(text: &str) -> Result<Reason, Fault> {
+    let (kind, value) = match text.split_once(':') {
+        Some((kind, value)) => (kind, Some(value)),
+        None => (text, None),
+    };
+    match (kind, value) {
+        ("memory", Some(value)) => memory(value).map(Reason::Memory),
+        ("cmos", Some(value)) => cmos(value).map(Reason::Cmos),
+        (_, value) => Err(Fault::new(
+            format!("{} is not a place for the reason", quoted(text)),
+            "expected \"memory:0x…\" or \"cmos:0x…\"",
+        )
+        .help(match (nearest(kind, ["memory", "cmos"]), value) {
+            (Some(meant), Some(value)) => format!("did you mean \"{meant}:{}\"?", clipped(value)),
+            (None, None) if text.starts_with("0x") => format!("did you mean \"memory:{}\"?", clipped(text)),
+            _ => REASON_HELP.to_owned(),
+        })),
+    }
+}
+
+fn memory(text: &str) -> Result<u64, Fault> {
+    let fault = |message: String, label: String| Fault::new(message, label);
+    let address = hex(text).map_err(|label| fault(format!("{} is not an address", quoted(text)), label))?;
+    if address == 0 {
+        let message = "the page at address 0 can't hold the reason".to_owned();
+        return Err(fault(message, "not a page of its own".to_owned()).help(REASON_HELP));
+    }
+    if address >> ADDRESS_BITS != 0 {
+        let label = format!("physical addresses have {ADDRESS_BITS} bits at most");
+        return Err(fault(format!("{address:#x} is not an address of memory"), label));
+    }
+    let below = address & !PAGE.saturating_sub(1);
+    if below == address {
+        return Ok(address);
+    }
+    let help = match below {
+        0 => format!("a page starts at a multiple of {PAGE:#x}"),
+        _ => format!("did you mean \"memory:{below:#x}\"?"),
+    };
+    Err(fault(
+        format!("{address:#x} is not the address of a page"),
+        format!("expected a multiple of {PAGE:#x}"),
+    )
+    .help(help))
+}
+
+fn cmos(text: &str) -> Result<u8, Fault> {
+    let index = hex(text).map_err(|label| Fault::new(format!("{} is not an index", quoted(text)), label))?;
+    match u8::try_from(index) {
+        Ok(index) if CMOS.contains(&index) => Ok(index),
+        _ => Err(Fault::new(
+            format!("{index:#x} is not an index that may be written"),
+            format!("expected {:#x} to {:#x}", CMOS.start(), CMOS.end()),
+        )
+        .help("the indices below 0x30 are the clock and the firmware's own")),
+    }
+}
+
+/// A number as `0x` and hex digits, or what to write under one that is none.
+fn hex(text: &str) -> Result<u64, String> {
+    let digits = match text.strip_prefix("0x") {
+        None | Some("") => return Err("expected 0x and hex digits".to_owned()),
+        Some(digits) => digits,
+    };
+    if let Some(bad) = digits.chars().find(|c| !c.is_ascii_hexdigit()) {
+        return Err(format!("{} is not a hex digit", quoted(bad.encode_utf8(&mut [0; 4]))));
+    }
+    u64::from_str_radix(digits, 16).map_err(|_| "more than 64 bits".to_owned())
+}
+
+/// As much of `text` as belongs into a help.
+fn clipped(text: &str) -> String {
+    text.chars().take(40).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_for_the_reason() {
+        for (text, expected) in [
+            ("memory:0x1000", Reason::Memory(0x1000)),
+            ("memory:0x00000000be0ff000", Reason::Memory(0xbe0f_f000)),
+            ("memory:0xFFFFFFFFFF000", Reason::Memory((1 << 52) - 4096)),
+            ("cmos:0x30", Reason::Cmos(0x30)),
+            ("cmos:0x7F", Reason::Cmos(0x7f)),
+        ] {
+            assert_eq!(reason(text).unwrap(), expected, "{text}");
+        }
+        for text in [
+            "",
+            "memory",
+            "memory:",
+            "memory:0x",
+            "memory:4096",
+            "memory:0x0",
+            "memory:0x800",
+            "memory:0x1001",
+            "memory:+0x1000",
+            "memory:0x+1000",
+            "memory: 0x1000",
+            "memory:0x10000000000000",
+            "memory:0x10000000000001000",
+            "Memory:0x1000",
+            "cmos:0x2f",
+            "cmos:0x80",
+            "cmos:0x130",
+            "cmos:48",
+            "nvmem:0x30",
+        ] {
+            assert!(reason(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_word_is_read_and_no_other() {
+        for check in [Check::Fast, Check::Sha256, Check::Off] {
+            assert_eq!(super::check(&check.to_string()).unwrap(), check);
+        }
+        for arena in [Arena::Auto, Arena::Segments] {
+            assert_eq!(super::arena(&arena.to_string()).unwrap(), arena);
+        }
+        for text in ["", "Fast", "fast ", "SHA256", "on"] {
+            assert!(check(text).is_err() && arena(text).is_err(), "{text}");
+        }
+    }
+}
