@@ -8,7 +8,9 @@
 pub mod check;
 pub mod message;
 pub mod params;
+pub mod reason;
 pub mod sha256;
 pub mod uart;
+pub mod xxh3;
 
-pub use params::{Check, Conduit, Params, Range, Record, Region, UartKind, UartParams};
+pub use params::{Check, Conduit, Params, Range, ReasonKind, ReasonParams, Record, Region, UartKind, UartParams};

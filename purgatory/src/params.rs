@@ -11,9 +11,14 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"CatoPurg");
 /// `Record::magic`: "CatoStmp".
 pub const RECORD_MAGIC: u64 = u64::from_le_bytes(*b"CatoStmp");
 /// `Params::version`: raised whenever a struct of this file changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Regions a block can hold. `kexec_load` takes 16 segments; a segment can hold several regions.
 pub const REGIONS: usize = 24;
+/// Each region is checked in pieces of this many bytes, counted from its start; its last one may be shorter.
+pub const CHUNK: u64 = 1 << CHUNK_LOG2;
+/// [`CHUNK`] as it stands in [`Params::chunk_log2`]: a mismatch names 256 KiB, and the digests of 100 MB take one page
+/// (`fast`) or four (`sha256`).
+pub const CHUNK_LOG2: u32 = 18;
 /// Ranges to clean a block can hold.
 pub const CLEANS: usize = 16;
 /// Bytes of a region's name.
@@ -33,7 +38,7 @@ pub struct Range {
     pub end: u64,
 }
 
-/// Bytes of the payload with the digest they must have.
+/// Bytes of the payload whose digests are in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Region {
@@ -43,8 +48,6 @@ pub struct Region {
     pub base: u64,
     /// Length in bytes: exactly what was loaded, without the zeros up to the end of the segment.
     pub len: u64,
-    /// SHA-256; with [`Check::Fast`] XXH64 with seed 0, little-endian, then zeros; with [`Check::Off`] zeros.
-    pub digest: [u8; 32],
 }
 
 impl Region {
@@ -59,9 +62,9 @@ impl Region {
 pub enum Check {
     /// Nothing of the payload.
     Off,
-    /// XXH64 of each region.
+    /// XXH3-64 (seed 0) of each chunk.
     Fast,
-    /// SHA-256 of each region.
+    /// SHA-256 of each chunk.
     Sha256,
 }
 
@@ -84,6 +87,67 @@ impl Check {
             _ => None,
         }
     }
+
+    /// Bytes of one digest in the table; XXH3-64 is little-endian.
+    pub const fn digest_len(self) -> usize {
+        match self {
+            Self::Off => 0,
+            Self::Fast => 8,
+            Self::Sha256 => 32,
+        }
+    }
+
+    /// Bytes that the digests of a region of `len` bytes take in the table.
+    pub const fn digests_len(self, len: u64) -> u64 {
+        match self {
+            Self::Off => 0,
+            Self::Fast => len.div_ceil(CHUNK).saturating_mul(8),
+            Self::Sha256 => len.div_ceil(CHUNK).saturating_mul(32),
+        }
+    }
+}
+
+/// Where the reason of a reset is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReasonKind {
+    /// Nowhere.
+    None,
+    /// In memory at [`ReasonParams::place`].
+    Memory,
+    /// In the CMOS byte with the number [`ReasonParams::place`] (x86_64).
+    Cmos,
+}
+
+impl ReasonKind {
+    /// The number in [`ReasonParams::kind`].
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Memory => 1,
+            Self::Cmos => 2,
+        }
+    }
+
+    /// The kind with that number; one that is not known is none.
+    pub const fn from_code(code: u32) -> Self {
+        match code {
+            1 => Self::Memory,
+            2 => Self::Cmos,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Where to leave the reason of a reset (`reason.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ReasonParams {
+    /// [`ReasonKind::code`].
+    pub kind: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Physical address, or number of the byte.
+    pub place: u64,
 }
 
 /// How the blob calls PSCI (arm64).
@@ -169,7 +233,7 @@ pub struct Params {
     pub entry: u64,
     /// x0 = device tree (arm64), RSI = zero page (x86_64).
     pub argument: u64,
-    /// Physical address of the [`Record`] to write; 0 for none.
+    /// Physical address of the [`Record`], at any alignment; 0 for none. No region has these bytes.
     pub record: u64,
     /// Counter ticks in a millisecond (x86_64's TSC); 0 where it is not known or the CPU tells (arm64).
     pub ticks_per_ms: u64,
@@ -181,8 +245,16 @@ pub struct Params {
     pub clean_count: u32,
     /// Entries of `regions` that count.
     pub region_count: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// log2 of the bytes of a chunk: [`CHUNK_LOG2`].
+    pub chunk_log2: u32,
+    /// Physical address of the digest table: the digests of all chunks of all regions, in order.
+    pub digests: u64,
+    /// Its length, bytes.
+    pub digests_len: u64,
+    /// Its SHA-256, whatever `check` says.
+    pub digests_digest: [u8; 32],
+    /// Where to leave the reason of a reset.
+    pub reason: ReasonParams,
     /// arm64: what is cleaned to the point of coherency before the caches go off: everything the blob writes, the
     /// Image and the device tree.
     pub clean: [Range; CLEANS],
@@ -192,32 +264,36 @@ pub struct Params {
     pub digest: [u8; 32],
 }
 
-/// What the blob writes, in bytes no region covers.
+/// When the purgatory was where: in bytes no region covers. The stage writes `magic`, `jump` and `hz` and zeros, the blob the
+/// rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Record {
-    /// [`RECORD_MAGIC`] once the fields below are valid.
+    /// [`RECORD_MAGIC`].
     pub magic: u64,
-    /// Counter (CNTVCT or TSC) when the blob was entered.
+    /// Counter (CNTVCT or TSC) when the stage called `reboot(KEXEC)`; 0 if not known.
+    pub jump: u64,
+    /// Counter ticks per second; 0 if not known.
+    pub hz: u64,
+    /// Counter when the blob was entered.
     pub entered: u64,
-    /// Counter after the check; 0 if it failed.
+    /// Counter after the check.
     pub checked: u64,
-    /// Counter when the blob was left; 0 if it was not.
+    /// Counter when the blob was left.
     pub left: u64,
-    /// Counter ticks in a millisecond, 0 if not known.
-    pub ticks_per_ms: u64,
     /// Bytes that were checked.
     pub bytes: u64,
-    /// [`FAILURE_NONE`] and others.
-    pub failure: u32,
-    /// The region that failed, by index.
-    pub region: u32,
+    /// [`RECORD_STAMPED`] and zeros.
+    pub flags: u64,
 }
 
-/// `Record::failure`: none.
-pub const FAILURE_NONE: u32 = 0;
-/// `Record::failure`: a region does not have its digest.
-pub const FAILURE_REGION: u32 = 1;
+impl Record {
+    /// Bytes.
+    pub const SIZE: usize = size_of::<Self>();
+}
+
+/// `Record::flags`: the blob wrote its part.
+pub const RECORD_STAMPED: u64 = 1;
 
 /// Offset of [`Params::version`], for `entry.S`.
 pub const VERSION_AT: usize = offset_of!(Params, version);
@@ -239,19 +315,24 @@ pub const DIGEST_AT: usize = offset_of!(Params, digest);
 // The layout, once more in numbers: whoever changes a struct changes VERSION and these.
 const _: () = {
     assert!(size_of::<Range>() == 16);
-    assert!(size_of::<Region>() == 64);
+    assert!(size_of::<Region>() == 32);
     assert!(size_of::<UartParams>() == 16);
-    assert!(size_of::<Params>() == 0x770);
-    assert!(size_of::<Record>() == 56);
+    assert!(size_of::<ReasonParams>() == 16);
+    assert!(size_of::<Params>() == 0x4b0);
+    assert!(Record::SIZE == 64);
     assert!(VERSION_AT == 0x08);
     assert!(ENTRY_AT == 0x10);
     assert!(ARGUMENT_AT == 0x18);
+    assert!(offset_of!(Params, record) == 0x20);
     assert!(UART_AT == 0x30);
     assert!(CONDUIT_AT == 0x40);
     assert!(CLEAN_COUNT_AT == 0x44);
-    assert!(CLEAN_AT == 0x50);
-    assert!(offset_of!(Params, regions) == 0x150);
-    assert!(DIGEST_AT == 0x750);
+    assert!(offset_of!(Params, digests) == 0x50);
+    assert!(offset_of!(Params, reason) == 0x80);
+    assert!(CLEAN_AT == 0x90);
+    assert!(offset_of!(Params, regions) == 0x190);
+    assert!(DIGEST_AT == 0x490);
+    assert!(offset_of!(Record, entered) == 24);
 };
 
 impl Params {
@@ -272,13 +353,20 @@ impl Params {
         conduit: 0,
         clean_count: 0,
         region_count: 0,
-        reserved: 0,
+        chunk_log2: CHUNK_LOG2,
+        digests: 0,
+        digests_len: 0,
+        digests_digest: [0; 32],
+        reason: ReasonParams {
+            kind: 0,
+            reserved: 0,
+            place: 0,
+        },
         clean: [Range { start: 0, end: 0 }; CLEANS],
         regions: [Region {
             name: [0; NAME],
             base: 0,
             len: 0,
-            digest: [0; 32],
         }; REGIONS],
         digest: [0; 32],
     };
@@ -322,11 +410,25 @@ mod tests {
     }
 
     #[test]
+    fn a_table_has_one_digest_for_each_begun_chunk() {
+        for check in [Check::Off, Check::Fast, Check::Sha256] {
+            let one = u64::try_from(check.digest_len()).unwrap();
+            for (len, chunks) in [(0, 0), (1, 1), (CHUNK, 1), (CHUNK + 1, 2), (10 * CHUNK, 10)] {
+                assert_eq!(check.digests_len(len), chunks * one, "{check:?} {len}");
+            }
+            check.digests_len(u64::MAX);
+        }
+    }
+
+    #[test]
     fn codes_come_back() {
         for kind in [Check::Off, Check::Fast, Check::Sha256] {
             assert_eq!(Check::from_code(kind.code()), Some(kind));
         }
         assert_eq!(Check::from_code(3), None);
+        for kind in [ReasonKind::None, ReasonKind::Memory, ReasonKind::Cmos] {
+            assert_eq!(ReasonKind::from_code(kind.code()), kind);
+        }
         for kind in [
             UartKind::None,
             UartKind::Port16550,

@@ -3,9 +3,9 @@
 use core::panic::PanicInfo;
 
 use purgatory::check::{Outcome, check};
-use purgatory::params::{FAILURE_NONE, FAILURE_REGION, RECORD_MAGIC};
+use purgatory::reason::{Code, Kind};
 use purgatory::uart::Console;
-use purgatory::{Record, message};
+use purgatory::{Params, message, reason};
 
 use crate::arch::{self, Cpu, Hardware, Ram};
 
@@ -31,52 +31,37 @@ pub(crate) fn run(entered: u64, state: &str) {
         checked.wrapping_sub(started),
         ticks_per_ms,
     );
-
-    let mut record = Record {
-        magic: RECORD_MAGIC,
-        entered,
-        checked: 0,
-        left: 0,
-        ticks_per_ms,
-        bytes: 0,
-        failure: FAILURE_NONE,
-        region: 0,
-    };
     match outcome {
-        Outcome::Good { bytes } => {
-            record.checked = checked;
-            record.bytes = bytes;
-            record.left = arch::counter();
-            arch::record(params, record);
-            return;
-        }
-        Outcome::Region { index, .. } => {
-            record.failure = FAILURE_REGION;
-            record.region = index;
-            arch::record(params, record);
-        }
-        // Nothing the block says counts, so the address of the record does not either.
-        Outcome::Table { .. } => {}
+        Outcome::Good { bytes } => arch::stamp(params, entered, checked, bytes),
+        // A block that is damaged may name a wrong place for the reason, too; but only what it once named is mapped.
+        ref wrong => give_up(&mut console, params, message::code(wrong)),
     }
-    console.flush();
-    arch::reset();
 }
 
 /// An exception: says what and where in `words`, then resets. Called at most once; `entry.S` resets at the second.
 ///
 /// A closure and no table: a table of texts would need relocations.
-pub(crate) fn fault(words: impl FnOnce(&mut Console<Hardware>)) -> ! {
-    let mut console = Console::new(Hardware, &arch::params().uart);
-    console.text("purgatory: fault");
+pub(crate) fn fault(kind: Kind, words: impl FnOnce(&mut Console<Hardware>)) -> ! {
+    let params = arch::params();
+    let mut console = Console::new(Hardware, &params.uart);
+    console.line().text("fault");
     words(&mut console);
     console.text("; resetting\n");
+    give_up(&mut console, params, Some(Code { kind, region: 0 }))
+}
+
+/// Leaves the console's last line as the reason and resets.
+fn give_up(console: &mut Console<Hardware>, params: &Params, code: Option<Code>) -> ! {
+    if let Some(code) = code {
+        reason::leave(console.bus(), &params.reason, code, console.kept());
+    }
     console.flush();
     arch::reset()
 }
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
-    fault(|console| {
+    fault(Kind::Panic, |console| {
         console.text(": panic");
     })
 }

@@ -2,6 +2,7 @@
 //! functions would need relocations). Every wait is bounded: a UART that never gets ready is given up.
 
 use crate::params::{UartKind, UartParams};
+use crate::reason::TEXT;
 
 /// Ports and registers. Addresses are physical, which in the purgatory is virtual.
 pub trait Bus {
@@ -35,13 +36,15 @@ const FR: u64 = 0x18;
 const FR_BUSY: u32 = 1 << 3;
 const FR_TXFF: u32 = 1 << 5;
 
-/// Prints on a UART.
+/// Prints on a UART, and keeps what it printed last.
 #[derive(Debug)]
 pub struct Console<B> {
     bus: B,
     kind: UartKind,
     base: u64,
     shift: u32,
+    kept: [u8; TEXT],
+    used: usize,
 }
 
 impl<B: Bus> Console<B> {
@@ -52,7 +55,26 @@ impl<B: Bus> Console<B> {
             kind: UartKind::from_code(uart.kind),
             base: uart.base,
             shift: uart.reg_shift.min(3),
+            kept: [0; TEXT],
+            used: 0,
         }
+    }
+
+    /// Starts a line. What is printed from here on is also kept, as far as there is room, and even if the UART is mute.
+    pub fn line(&mut self) -> &mut Self {
+        self.text("purgatory: ");
+        self.used = 0;
+        self
+    }
+
+    /// What was printed since [`Console::line`], without line ends.
+    pub fn kept(&self) -> &[u8] {
+        self.kept.get(..self.used).unwrap_or_default()
+    }
+
+    /// The bus it prints on.
+    pub fn bus(&self) -> &B {
+        &self.bus
     }
 
     /// Prints `text`; a line feed gets its carriage return.
@@ -127,6 +149,12 @@ impl<B: Bus> Console<B> {
 
     #[inline(never)]
     fn send(&mut self, byte: u8) {
+        if byte >= b' '
+            && let Some(slot) = self.kept.get_mut(self.used)
+        {
+            *slot = byte;
+            self.used = self.used.wrapping_add(1);
+        }
         match self.kind {
             UartKind::None => return,
             UartKind::Port16550 | UartKind::Mmio16550 => self.wait(LSR, LSR_THRE, LSR_THRE),
@@ -295,6 +323,22 @@ pub(crate) mod tests {
             console.text("a long line that nobody reads\n").decimal(1).flush();
             assert_eq!(*bus.asked.borrow(), POLLS);
             assert_eq!(bus.text(), "");
+        }
+    }
+
+    #[test]
+    fn the_last_line_is_kept_whether_it_is_heard_or_not() {
+        for uart in [PL011, UartParams { kind: 0, ..PL011 }] {
+            let mut console = Console::new(Fake::default(), &uart);
+            console.line().text("first\n");
+            assert_eq!(console.kept(), b"first");
+            console.line().text("second ").decimal(2).text("\n").flush();
+            assert_eq!(console.kept(), b"second 2");
+            for _ in 0..TEXT {
+                console.text("ab");
+            }
+            assert_eq!(console.kept().len(), TEXT);
+            assert!(console.kept().starts_with(b"second 2abab"));
         }
     }
 

@@ -71,6 +71,8 @@ fn the_stage_takes_the_blob() {
             map: &[],
             clean: &[],
             ticks_per_ms: None,
+            record: None,
+            reason: None,
         };
         let image = build(&job, 0x7000_0000, &blob(arch)).unwrap();
         assert!(

@@ -9,12 +9,16 @@ use std::fs;
 use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 
-use crate::place::Layout;
+use crate::place::{Layout, Segment};
 use crate::sys::kexec;
 
 /// Proof that the kernel holds a loaded image. Only [`load`] makes one, and [`Loaded::jump`] is the only way on.
+///
+/// Holds the memory of a payload that is in place: given back, it would be used again.
 #[derive(Debug)]
-pub struct Loaded(());
+pub struct Loaded {
+    resident: Vec<Segment>,
+}
 
 /// Why the kernel would not take or start the image.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +34,16 @@ pub enum HandOffError {
     /// The call succeeded, but the kernel says that nothing is loaded.
     #[error("kexec_load said yes, but the kernel says nothing is loaded")]
     NotLoaded,
+    /// Memory the main kernel is to run from moved after it was loaded.
+    #[error("the memory of the {part} at {address:#x} {what}, so nothing may be started in it")]
+    Moved {
+        /// Which part.
+        part: &'static str,
+        /// Where it was.
+        address: u64,
+        /// What is known of it.
+        what: String,
+    },
     /// `reboot(RB_KEXEC)` came back.
     #[error("reboot(KEXEC) came back: {errno}: {words}")]
     Jump {
@@ -109,13 +123,16 @@ pub fn explain_jump(errno: Errno) -> &'static str {
 ///
 /// # Errors
 /// [`HandOffError::Load`] with the errno in words, [`HandOffError::NotLoaded`].
-pub fn load(layout: &Layout) -> Result<Loaded, HandOffError> {
-    kexec::load(layout.entry(), layout.segments()).map_err(|errno| HandOffError::Load {
+pub fn load(layout: Layout) -> Result<Loaded, HandOffError> {
+    let copied: Vec<&Segment> = layout.copied().collect();
+    kexec::load(layout.entry(), &copied).map_err(|errno| HandOffError::Load {
         errno,
         words: explain_load(errno, &Limits::read()),
     })?;
     if is_loaded() {
-        Ok(Loaded(()))
+        Ok(Loaded {
+            resident: layout.into_resident(),
+        })
     } else {
         Err(HandOffError::NotLoaded)
     }
@@ -130,8 +147,20 @@ impl Loaded {
     /// Leaves for the main kernel. No `sync(2)`: it hangs with any stuck disk, and nothing of ours is dirty.
     ///
     /// # Errors
-    /// Returns only when the kernel did not leave.
+    /// Returns only when the kernel did not leave, or must not.
     pub fn jump(self) -> Result<std::convert::Infallible, HandOffError> {
+        for segment in &self.resident {
+            let moved = |what| HandOffError::Moved {
+                part: segment.name,
+                address: segment.mem.start,
+                what,
+            };
+            match segment.bytes.is_still_there() {
+                Ok(true) => {}
+                Ok(false) => return Err(moved("has moved".to_owned())),
+                Err(error) => return Err(moved(format!("can't be found again ({error})"))),
+            }
+        }
         reboot(RebootMode::RB_KEXEC).map_err(|errno| HandOffError::Jump {
             errno,
             words: explain_jump(errno),

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod cli;
+pub mod digest;
 pub mod handoff;
 pub mod load;
 pub mod paths;

@@ -202,6 +202,8 @@ mod tests {
             dtb: Some(vec![3; 8].into()),
             cmdline: "ro".into(),
             check: Check::default(),
+            resident: None,
+            arena: crate::load::ArenaKind::Segments(crate::load::WhyNot::Asked),
             artefacts: [Role::Kernel, Role::InitrdAt(0), Role::InitrdAt(1), Role::Dtb]
                 .map(artefact)
                 .to_vec(),

@@ -1,11 +1,13 @@
 //! Physical memory, which the tables map to itself.
 #![expect(unsafe_code, reason = "addresses become references here, and nowhere else")]
 
+use core::mem::offset_of;
 use core::ptr::with_exposed_provenance_mut as at_mut;
-use core::ptr::{with_exposed_provenance as at, write_volatile};
+use core::ptr::{with_exposed_provenance as at, write_unaligned};
 
 use super::params_address;
 use purgatory::check::Memory;
+use purgatory::params::RECORD_STAMPED;
 use purgatory::{Params, Record};
 
 /// The parameter block: the blob's first page.
@@ -29,14 +31,20 @@ impl Memory for Ram {
     }
 }
 
-/// Writes the record where the parameters want it.
-pub(crate) fn record(params: &Params, record: Record) {
-    let Ok(place) = usize::try_from(params.record) else {
+/// Writes the purgatory's part of the record, last of all the time it is left. Word by word: a copy would be a call of
+/// `memcpy`, through a GOT on x86_64.
+pub(crate) fn stamp(params: &Params, entered: u64, checked: u64, bytes: u64) {
+    let Some(place) = usize::try_from(params.record).ok().filter(|p| *p != 0) else {
         return;
     };
-    if place == 0 || !place.is_multiple_of(align_of::<Record>()) {
-        return;
+    for (offset, value) in [
+        (offset_of!(Record, entered), entered),
+        (offset_of!(Record, checked), checked),
+        (offset_of!(Record, bytes), bytes),
+        (offset_of!(Record, flags), RECORD_STAMPED),
+        (offset_of!(Record, left), super::counter()),
+    ] {
+        // SAFETY: the stage says so in a block whose digest is right, and mapped these pages to be written.
+        unsafe { write_unaligned(at_mut(place.wrapping_add(offset)), value) };
     }
-    // SAFETY: the stage points it at the start of our writable part, where `entry.S` left room for it.
-    unsafe { write_volatile(at_mut(place), record) };
 }

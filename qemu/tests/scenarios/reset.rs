@@ -13,7 +13,8 @@ use purgatory::params::{CONDUIT_AT, UART_AT};
 use qemu::machine::Machine;
 use qemu::scenario::{Context, Scenario};
 use qemu::workspace;
-use stage::place::purgatory::{Job, PurgatoryImage, build};
+use stage::digest;
+use stage::place::purgatory::{Job, PurgatoryImage, Region, build};
 use stage::place::{Conduit, Span, Uart, UartKind};
 
 /// Where the segment goes, in the memory of QEMU's `virt`.
@@ -74,7 +75,7 @@ fn resets(context: &Context, regime: Regime) -> Result<()> {
         Conduit::Hvc => Conduit::Smc,
     });
     let region = "segment \"region\" .* mismatch .*; resetting";
-    let table = "digest table: .* mismatch .*; resetting";
+    let block = "parameter block: .* mismatch .*; resetting";
     let blob = fs::read(cross::purgatory(&workspace::root(), Arm64)?)?;
     for (what, conduit, damage, says) in [
         ("the right conduit", right, None, Some(region)),
@@ -84,7 +85,7 @@ fn resets(context: &Context, regime: Regime) -> Result<()> {
             "a damaged conduit",
             right,
             Some(Damage::Bytes(CONDUIT_AT, 0x55)),
-            Some(table),
+            Some(block),
         ),
         // The address of the UART: each word about it is a fault.
         (
@@ -120,7 +121,12 @@ enum Damage {
 fn segment(blob: &[u8], conduit: Option<Conduit>, damage: Option<Damage>) -> Result<PurgatoryImage> {
     let job = Job {
         arch: Arm64,
-        regions: &[("region", REGION, &[1; 4096])],
+        regions: &[Region {
+            name: "region",
+            span: REGION,
+            len: 4096,
+            digests: &digest::of(Check::Sha256, &[1; 4096]),
+        }],
         entry: REGION.start,
         argument: 0,
         uart: Some(Uart {
@@ -133,6 +139,8 @@ fn segment(blob: &[u8], conduit: Option<Conduit>, damage: Option<Damage>) -> Res
         map: &[],
         clean: &[],
         ticks_per_ms: None,
+        record: None,
+        reason: None,
     };
     let mut image = build(&job, BASE, blob)?;
     match damage {

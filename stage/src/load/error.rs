@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::arena::NoMemory;
+use super::arena::{NoMemory, WhyNot};
 use super::formats::FormatError;
 use super::payload::Role;
 use super::size::Size;
@@ -104,6 +104,14 @@ pub enum LoadError {
         unpack: u64,
         /// Bytes that are available.
         has: u64,
+    },
+    /// Neither in place nor as segments.
+    #[error("not in place, {in_place}; {segments}")]
+    NeitherWay {
+        /// Why not in place.
+        in_place: WhyNot,
+        /// Why not as segments.
+        segments: Box<LoadError>,
     },
     /// The memory that seemed to be there was not.
     #[error("{role}: {source}")]

@@ -90,6 +90,7 @@ pub(crate) fn machine(arch: Arch) -> Machine {
         seed: None,
         ticks_per_ms: None,
         cmdline: String::new(),
+        encrypts: None,
         live_lpis: false,
     }
 }

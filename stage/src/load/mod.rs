@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! budget(entry, tree, machine, available, cmdline)?opens, looks, refuses what is wrong or does not fit
-//!     .reserve()?                                  takes the memory
+//!     .reserve(machine, pages)?                    takes the memory
 //!     .load(progress)?                             reads, unpacks, hashes
 //! ```
 
@@ -21,7 +21,7 @@ mod size;
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests;
 
-pub use arena::{Arena, NoMemory, Slot};
+pub use arena::{Arena, Kind as ArenaKind, NoMemory, Pages, Resident, Slot, WhyNot};
 pub use budget::{Budget, budget, mem_available};
 pub use error::{LoadError, Note};
 pub use formats::{First, FormatError};
@@ -47,7 +47,8 @@ impl Arena {
             budget,
             kernel,
             initrd,
-            dtb,
+            resident,
+            kind,
         } = self;
         let mut artefacts = Vec::new();
         let mut meter = Meter {
@@ -65,10 +66,10 @@ impl Arena {
                 load_plain(file.stored, slot, &mut meter, &mut artefacts)?;
             }
         }
-        let mut dtb = dtb;
-        if let (Some(file), Some(slot)) = (budget.dtb, &mut dtb) {
-            load_plain(file, slot, &mut meter, &mut artefacts)?;
-        }
+        let dtb = budget.dtb.map(|(bytes, artefact)| {
+            artefacts.push(artefact);
+            bytes
+        });
 
         Ok(Payload {
             kernel,
@@ -77,6 +78,8 @@ impl Arena {
             cmdline: budget.cmdline,
             check: budget.check,
             artefacts,
+            resident,
+            arena: kind,
         })
     }
 }

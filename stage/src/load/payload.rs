@@ -4,7 +4,8 @@ use std::fmt;
 
 use config::{Check, Sha256};
 
-use super::arena::Slot;
+use super::arena::{Kind as ArenaKind, Slot};
+use crate::place::Places;
 
 /// A kernel, its initrd, its device tree and its command line.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub struct Payload {
     pub check: Check,
     /// The files behind it, as stored.
     pub artefacts: Vec<Artefact>,
+    /// In place: every address, and the memory for what tells the kernel about the machine.
+    pub resident: Option<(Places, Slot)>,
+    /// Where all that memory is.
+    pub arena: ArenaKind,
 }
 
 /// What a stored file is for; printed as the config names it.

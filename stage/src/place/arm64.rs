@@ -5,7 +5,7 @@
 use super::error::PlaceError;
 use super::hole::{End, Free, Want};
 use super::range::{align_down, align_up};
-use super::{Span, dtb, pages, part, take};
+use super::{Places, Span, dtb, pages, part, take};
 
 const TWO_M: u64 = 2 << 20;
 const ONE_G: u64 = 1 << 30;
@@ -15,7 +15,7 @@ const MAX: u64 = 1 << 48;
 
 /// What is asked for, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ask {
+pub struct Ask {
     /// Of the Image file.
     pub kernel: u64,
     /// From the Image header.
@@ -30,21 +30,9 @@ pub(super) struct Ask {
     pub page: u64,
 }
 
-/// Where it all goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Places {
-    /// What the kernel uses before it knows the memory map; the Image is at its start.
-    pub kernel: Span,
-    /// To the byte.
-    pub initrd: Option<Span>,
-    /// A whole block; the tree is at its start.
-    pub dtb: Span,
-}
-
-/// Finds places in `usable`, and says what is left. The top of memory comes first: the kernel's allocator hands out pages from the other end, and
-/// `kexec_load` gets slow where source and destination pages mix.
-pub(super) fn arrange(ask: &Ask, usable: &[Span]) -> Result<(Places, Free), PlaceError> {
-    let free = Free::new(usable.to_vec());
+/// Finds places in `free`, and says what is left. The top of memory comes first: the kernel's allocator hands out pages from
+/// the other end, and `kexec_load` gets slow where source and destination pages mix.
+pub(super) fn arrange(ask: &Ask, free: Free) -> Result<(Places, Free), PlaceError> {
     // booting.rst section 4, "flags", bit 3: without it the 2 MiB aligned base is as close as possible to the start of RAM, as
     // memory below it is lost to the kernel; with it, anywhere.
     if !ask.anywhere {
@@ -69,7 +57,7 @@ fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free),
         &Want {
             offset: ask.text_offset,
             end: kernel_end,
-            ..Want::top(room, TWO_M).within(whole)
+            ..Want::top(room, TWO_M).within(whole).holding(ask.kernel)
         },
     )?;
 
@@ -85,10 +73,12 @@ fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free),
 
     // booting.rst section 2: the tree is 8-byte aligned, at most 2 MiB long, and as it is mapped with blocks of up to
     // 2 MiB it is in none that is mapped with other attributes: so it has one of its own.
-    let dtb = take(
+    let info = take(
         &mut free,
         "device tree",
-        &Want::top(dtb::MAX_SIZE, TWO_M.max(ask.page)).within(whole),
+        &Want::top(dtb::MAX_SIZE, TWO_M.max(ask.page))
+            .within(whole)
+            .holding(dtb::MAX_SIZE),
     )?;
-    Ok((Places { kernel, initrd, dtb }, free))
+    Ok((Places { kernel, initrd, info }, free))
 }

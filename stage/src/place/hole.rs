@@ -1,10 +1,10 @@
 //! Finding room: the highest or lowest place in free memory that obeys size, alignment and bounds.
 //!
-//! Given free memory as a normal set; responsible for never answering with a byte outside it, and for finding a place
-//! whenever there is one.
+//! Given free memory as a normal set, and for a payload that stays where it is read to, the pages that can be had for it;
+//! responsible for never answering with a byte outside them, and for finding a place whenever there is one.
 
 use super::Span;
-use super::range::{align_down, align_up, subtract};
+use super::range::{align_down, align_up, covers, intersect, subtract};
 
 /// From which end of memory to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Want {
     pub window: Span,
     /// Which one of several.
     pub end: End,
+    /// How many bytes at its start hold payload: these are in the pages the payload stays in, where there are such.
+    pub resident: u64,
 }
 
 impl Want {
@@ -42,7 +44,15 @@ impl Want {
                 end: u64::MAX,
             },
             end: End::Top,
+            resident: 0,
         }
+    }
+
+    /// The same, with `bytes` of payload at its start.
+    #[must_use]
+    pub fn holding(mut self, bytes: u64) -> Self {
+        self.resident = bytes;
+        self
     }
 
     /// The same, inside `window`.
@@ -77,26 +87,73 @@ fn fit(span: &Span, want: &Want) -> Option<Span> {
     (start >= lowest && span.contains(&place)).then_some(place)
 }
 
+/// The place in `free` that `want` describes, its resident part in `pages`: in the shortest run of pages that has room,
+/// so that the long ones are left for what is long.
+fn find_resident(free: &[Span], pages: &[Span], want: &Want) -> Option<Span> {
+    let mut runs = intersect(pages, free);
+    runs.sort_by_key(|run| (run.len(), run.start));
+    let part = Want {
+        size: want.resident.min(want.size),
+        ..*want
+    };
+    runs.into_iter().find_map(|run| {
+        let mut left = run.common(&want.window);
+        // Step by step along the run: what follows the resident part has to be free, too.
+        while let Some(start) = fit(&left, &part).map(|place| place.start) {
+            let place = Span::sized(start, want.size)?;
+            if want.window.contains(&place) && covers(free, &place) {
+                return Some(place);
+            }
+            match want.end {
+                End::Top => left.end = start.saturating_add(part.size).saturating_sub(1),
+                End::Bottom => left.start = start.saturating_add(1),
+            }
+        }
+        None
+    })
+}
+
 /// Free memory that gets less with every place taken from it.
 #[derive(Debug, Clone)]
-pub struct Free(Vec<Span>);
+pub struct Free {
+    spans: Vec<Span>,
+    pages: Option<Vec<Span>>,
+}
 
 impl Free {
-    /// Starts with `spans`, a normal set.
+    /// Starts with `spans`, a normal set. The payload is moved to its place later: it may come from anywhere.
     pub fn new(spans: Vec<Span>) -> Self {
-        Self(spans)
+        Self { spans, pages: None }
+    }
+
+    /// The same for a payload that stays where it is read to: in `pages`, a normal set.
+    pub fn with_pages(spans: Vec<Span>, pages: Vec<Span>) -> Self {
+        Self {
+            spans,
+            pages: Some(pages),
+        }
+    }
+
+    /// Without `taken`.
+    #[must_use]
+    pub fn without(mut self, taken: &[Span]) -> Self {
+        self.spans = subtract(&self.spans, taken);
+        self
     }
 
     /// Takes the place that `want` describes.
     pub fn take(&mut self, want: &Want) -> Option<Span> {
-        let place = find(&self.0, want)?;
-        self.0 = subtract(&self.0, &[place]);
+        let place = match &self.pages {
+            Some(pages) if want.resident > 0 => find_resident(&self.spans, pages, want),
+            _ => find(&self.spans, want),
+        }?;
+        self.spans = subtract(&self.spans, &[place]);
         Some(place)
     }
 
     /// The largest single piece inside `window`, in bytes: what a message says there is.
     pub fn largest(&self, window: &Span) -> u64 {
-        self.0.iter().map(|s| s.common(window).len()).max().unwrap_or(0)
+        self.spans.iter().map(|s| s.common(window).len()).max().unwrap_or(0)
     }
 }
 
@@ -117,7 +174,7 @@ mod tests {
         ) {
             let free = normalise(raw.into_iter().map(|(start, len)| Span { start, end: start + len }));
             let window = Span { start, end: start + len };
-            let want = Want { size, align, offset, window, end: if top { End::Top } else { End::Bottom } };
+            let want = Want { size, align, offset, window, end: if top { End::Top } else { End::Bottom }, resident: 0 };
             let good = |s: &u64| {
                 let place = Span { start: *s, end: s + size };
                 size > 0 && *s >= offset && (s - offset).is_multiple_of(align) && window.contains(&place) && covers(&free, &place)
@@ -126,6 +183,43 @@ mod tests {
             let expected = if top { all.next_back() } else { all.next() };
             prop_assert_eq!(find(&free, &want).map(|s| s.start), expected);
         }
+    }
+
+    proptest! {
+        /// Against trying every start address one by one.
+        #[test]
+        fn what_stays_is_in_the_pages_and_is_placed_whenever_it_can_be(
+            raw in prop::collection::vec((0u64..400, 1u64..80), 0..8),
+            pages in prop::collection::vec((0u64..50, 1u64..12), 0..8),
+            size in 1u64..60, resident in 1u64..60, align in 1u64..40, offset in 0u64..90,
+            start in 0u64..300, len in 0u64..300, top: bool,
+        ) {
+            let free = normalise(raw.into_iter().map(|(start, len)| Span { start, end: start + len }));
+            let pages = normalise(pages.into_iter().map(|(start, len)| Span { start: start * 8, end: (start + len) * 8 }));
+            let window = Span { start, end: start + len };
+            let resident = resident.min(size);
+            let want = Want { size, align, offset, window, end: if top { End::Top } else { End::Bottom }, resident };
+            let good = |s: u64| {
+                let place = Span { start: s, end: s + size };
+                let part = Span { start: s, end: s + resident };
+                s >= offset && (s - offset).is_multiple_of(align) && window.contains(&place)
+                    && covers(&free, &place) && covers(&pages, &part)
+            };
+            match Free::with_pages(free.clone(), pages.clone()).take(&want) {
+                Some(place) => prop_assert!(good(place.start) && place.len() == size),
+                None => prop_assert!(!(0u64..700).any(good)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_stays_takes_the_shortest_run_that_has_room() {
+        let all = vec![Span { start: 0, end: 100 }];
+        let pages = vec![Span { start: 10, end: 40 }, Span { start: 50, end: 60 }];
+        let mut free = Free::with_pages(all, pages);
+        assert_eq!(free.take(&Want::top(8, 1).holding(8)).map(|s| s.start), Some(52));
+        // Twenty bytes of which five stay.
+        assert_eq!(free.take(&Want::top(20, 1).holding(5)).map(|s| s.start), Some(32));
     }
 
     #[test]

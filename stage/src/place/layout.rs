@@ -50,6 +50,17 @@ impl Layout {
         &self.segments
     }
 
+    /// Those the kernel copies: `kexec_load` gets them.
+    pub fn copied(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().filter(|s| s.bytes.address().is_none())
+    }
+
+    /// Those that are in place already, with their memory.
+    pub fn into_resident(self) -> Vec<Segment> {
+        let all = self.segments.into_iter();
+        all.filter(|s| s.bytes.address().is_some()).collect()
+    }
+
     /// The memory the main kernel uses before it knows the memory map; longer than its segment.
     pub fn kernel(&self) -> Span {
         self.kernel
@@ -62,7 +73,7 @@ impl Layout {
 
     /// Bytes that `kexec_load` copies and the kernel moves.
     pub fn bytes(&self) -> u64 {
-        self.segments.iter().fold(0, |sum, s| sum.saturating_add(s.mem.len()))
+        self.copied().fold(0, |sum, s| sum.saturating_add(s.mem.len()))
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Machine {
     pub ticks_per_ms: Option<u64>,
     /// `/proc/cmdline`: the service kernel's command line, without its newline.
     pub cmdline: String,
+    /// The CPU flag that says memory may be encrypted, so that what this process reads is not what lies in memory.
+    pub encrypts: Option<&'static str>,
     /// arm64: the interrupt controller may still be writing to LPI tables that nobody can see, so that nothing may be
     /// placed (GICv3 with ITS, no EFI, and no `irqchip.gicv3_nolpi=1` on the service command line).
     pub live_lpis: bool,
@@ -139,4 +141,13 @@ pub enum UartKind {
     Mmio16550,
     /// ARM PL011.
     Pl011,
+}
+
+/// Where the purgatory leaves the reason of a reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Memory at this address, which survives a reset.
+    Memory(u64),
+    /// The CMOS byte with this number (x86_64).
+    Cmos(u8),
 }

@@ -4,7 +4,7 @@
 //! protocols (`arm64.rs`, `x86_64.rs`), for the tables that tell the main kernel about the machine (`dtb`, `zeropage.rs`), and
 //! for keeping all of it inside true System RAM and off everything reserved: `kexec_load` would take any address.
 
-mod arm64;
+pub mod arm64;
 pub mod cmdline;
 pub mod dtb;
 mod error;
@@ -17,25 +17,93 @@ pub mod range;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests;
-mod x86_64;
+pub mod x86_64;
 pub mod zeropage;
 
 use config::{Arch, Check};
 use heapless::Vec as Fixed;
 
+use crate::digest;
 use crate::load::{BzImage, Image, Kernel, Payload, Slot};
 use crate::verify::Verified;
 pub use error::PlaceError;
 use hole::{Free, Want};
 pub use layout::{Layout, MAX_SEGMENTS, Segment};
-pub use machine::{Conduit, EfiInfo, Machine, MemoryMap, Note, Span, Uart, UartKind};
-use purgatory::{Job, MapKind};
+pub use machine::{Conduit, EfiInfo, Machine, MemoryMap, Note, Reason, Span, Uart, UartKind};
+use purgatory::{Job, MapKind, Region};
 use range::{align_down, align_up, covers, intersect, normalise, subtract};
 
 /// Firmware interrupt vectors, BIOS data and trampolines of x86.
 const LOW_MEMORY: Span = Span { start: 0, end: 1 << 20 };
 /// What is mapped of an EFI table of unknown length.
 const EFI_TABLE: u64 = 8192;
+
+/// What tells a kernel about the machine never needs more, bytes: a device tree has a 2 MiB block of its own.
+pub const INFO_ROOM: u64 = dtb::MAX_SIZE;
+
+/// What a payload needs room for, known before it is read.
+#[derive(Debug, Clone, Copy)]
+pub enum Ask {
+    /// An Image and its companions.
+    Arm64(arm64::Ask),
+    /// A bzImage and its companions.
+    X86_64(x86_64::Ask),
+}
+
+/// Where it all goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    /// What the kernel uses before it knows the memory map; its bytes are at the start.
+    pub kernel: Span,
+    /// To the byte.
+    pub initrd: Option<Span>,
+    /// What tells the kernel about the machine. arm64: a whole block, the device tree at its start. x86_64: zero page,
+    /// command line and setup_data, to the byte.
+    pub info: Span,
+}
+
+impl Ask {
+    /// Bytes of payload: kernel, initrd if there is one, and what tells the kernel about the machine.
+    pub(crate) fn resident(&self) -> Vec<u64> {
+        let (kernel, initrd, info) = match self {
+            Self::Arm64(ask) => (ask.kernel, ask.initrd, dtb::MAX_SIZE),
+            Self::X86_64(ask) => (ask.kernel, ask.initrd, ask.boot_data),
+        };
+        [Some(kernel), initrd, Some(info)].into_iter().flatten().collect()
+    }
+
+    /// The same as addresses.
+    pub(crate) fn resident_spans(&self, places: &Places) -> Vec<Span> {
+        let starts = [Some(places.kernel), places.initrd, Some(places.info)];
+        let sizes = self.resident();
+        let spans = starts.into_iter().flatten().zip(sizes);
+        spans
+            .filter_map(|(place, size)| Span::sized(place.start, size))
+            .collect()
+    }
+}
+
+/// Finds places in `free` by the rules of the boot protocol, and says what is left.
+///
+/// # Errors
+/// What finds no room.
+pub fn arrange(ask: &Ask, free: Free) -> Result<(Places, Free), PlaceError> {
+    match ask {
+        Ask::Arm64(ask) => arm64::arrange(ask, free),
+        Ask::X86_64(ask) => x86_64::arrange(ask, free),
+    }
+}
+
+/// Memory that a payload with the device tree `dtb` (none is the running one) may go to.
+///
+/// # Errors
+/// Where too little is known of the machine, or the tree is of no use.
+pub fn usable(machine: &Machine, dtb: Option<&[u8]>) -> Result<Vec<Span>, PlaceError> {
+    match machine.arch {
+        Arch::Arm64 => Ok(arm64_usable(machine, &device_tree(dtb, machine)?)),
+        Arch::X86_64 => x86_64_usable(machine),
+    }
+}
 
 /// Finds a place for everything, writes the tables and the purgatory, and so turns a payload into what `kexec_load` takes.
 /// The payload's own bytes are moved, not copied.
@@ -54,6 +122,7 @@ fn place(payload: Payload, machine: &Machine, blob: &[u8]) -> Result<Layout, Pla
         dtb: payload.dtb,
         cmdline: payload.cmdline,
         check: payload.check,
+        resident: payload.resident,
     };
     match (payload.kernel, machine.arch) {
         (Kernel::Image(kernel), Arch::Arm64) => arm64_layout(kernel, rest, machine, blob),
@@ -75,38 +144,87 @@ struct Rest {
     dtb: Option<Slot>,
     cmdline: String,
     check: Check,
+    resident: Option<(Places, Slot)>,
 }
 
-fn arm64_layout(kernel: Image, rest: Rest, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
+impl Rest {
+    /// The places that were found before the payload was read, or else places for it now; what is left; and the memory for
+    /// what tells the kernel about the machine, where that stays in place, too.
+    fn places(&mut self, ask: &Ask, usable: &[Span]) -> Result<(Places, Free, Slot), PlaceError> {
+        let free = Free::new(usable.to_vec());
+        match self.resident.take() {
+            Some((places, info)) => {
+                let spans = [Some(places.kernel), places.initrd, Some(places.info)];
+                let taken: Vec<Span> = spans.into_iter().flatten().collect();
+                Ok((places, free.without(&taken), info))
+            }
+            None => {
+                let (places, free) = arrange(ask, free)?;
+                Ok((places, free, Slot::from(Vec::new())))
+            }
+        }
+    }
+}
+
+/// The bytes in the memory that was found for them, or in their own.
+fn in_slot(bytes: Vec<u8>, mut slot: Slot, what: &'static str, place: Span) -> Result<Slot, PlaceError> {
+    if slot.address().is_none() {
+        return Ok(bytes.into());
+    }
+    if slot.push(&bytes) {
+        Ok(slot)
+    } else {
+        Err(PlaceError::Contradiction { what, span: place })
+    }
+}
+
+/// The main kernel keeps off what its tree reserves, and does not see memory its tree does not name.
+fn arm64_usable(machine: &Machine, tree: &dtb::Tree) -> Vec<Span> {
+    let usable = subtract(&machine.memory.usable, &tree.reservations());
+    match tree.memory() {
+        Some(memory) => intersect(&usable, &memory),
+        None => usable,
+    }
+}
+
+/// The main kernel sees what the firmware's map calls RAM, which memmap= of the service kernel may differ from.
+fn x86_64_usable(machine: &Machine) -> Result<Vec<Span>, PlaceError> {
+    if machine.memory.firmware.is_empty() {
+        return Err(PlaceError::NoFirmwareMap);
+    }
+    let (ram, other): (Vec<_>, Vec<_>) = machine.memory.firmware.iter().partition(|e| e.1 == memmap::E820_RAM);
+    let spans = |entries: &[&(Span, u32)]| normalise(entries.iter().map(|e| e.0));
+    let usable = intersect(&machine.memory.usable, &subtract(&spans(&ram), &spans(&other)));
+    Ok(subtract(&usable, &[LOW_MEMORY]))
+}
+
+fn arm64_layout(kernel: Image, mut rest: Rest, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
     if machine.live_lpis {
         return Err(PlaceError::LiveLpis);
     }
     cmdline::check(&rest.cmdline, cmdline::ARM64_MOST)?;
     let mut tree = device_tree(rest.dtb.as_deref(), machine)?;
-    // The main kernel keeps off what its tree reserves, and does not see memory its tree does not name.
-    let mut usable = subtract(&machine.memory.usable, &tree.reservations());
-    if let Some(memory) = tree.memory() {
-        usable = intersect(&usable, &memory);
-    }
-    let ask = arm64::Ask {
+    let usable = arm64_usable(machine, &tree);
+    let ask = Ask::Arm64(arm64::Ask {
         kernel: length(&kernel.bytes),
         text_offset: kernel.text_offset,
         image_size: kernel.image_size,
         anywhere: kernel.anywhere,
         initrd: rest.initrd.as_deref().map(length),
         page: machine.page_size,
-    };
-    let (places, mut free) = arm64::arrange(&ask, &usable)?;
+    });
+    let (places, mut free, info) = rest.places(&ask, &usable)?;
     tree.set_chosen(&dtb::Chosen {
         cmdline: &rest.cmdline,
         initrd: places.initrd,
         seed: machine.seed.as_deref(),
     });
     let which = which_dtb(rest.dtb.is_some());
-    let tree: Slot = tree.to_dtb().map_err(|error| PlaceError::Dtb { which, error })?.into();
+    let tree = tree.to_dtb().map_err(|error| PlaceError::Dtb { which, error })?;
+    let tree = in_slot(tree, info, "dtb", places.info)?;
 
     let image = sized(places.kernel.start, &kernel.bytes);
-    let dtb = sized(places.dtb.start, &tree);
+    let dtb = sized(places.info.start, &tree);
     let mut parts = Parts::new(machine.page_size);
     parts.add("kernel", image.start, kernel.bytes, "Image")?;
     if let (Some(initrd), Some(place)) = (rest.initrd, places.initrd) {
@@ -162,20 +280,19 @@ fn which_dtb(named: bool) -> &'static str {
     if named { "dtb" } else { "/sys/firmware/fdt" }
 }
 
-fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
+fn x86_64_layout(kernel: BzImage, mut rest: Rest, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
     // boot.rst, "cmdline_size": the longest command line without its NUL.
     cmdline::check(&rest.cmdline, kernel.cmdline_size)?;
-    if machine.memory.firmware.is_empty() {
-        return Err(PlaceError::NoFirmwareMap);
-    }
+    let usable = x86_64_usable(machine)?;
     // boot.rst, xloadflags, XLF_EFI_KEXEC: only such a kernel goes on with EFI. Any other finds ACPI through acpi_rsdp_addr.
     let efi = machine
         .efi
         .as_ref()
         .filter(|e| kernel.efi_kexec && !e.runtime.is_empty());
+    let cmdline = std::mem::take(&mut rest.cmdline);
     let mut data = zeropage::BootData {
         setup_header: &kernel.setup_header,
-        cmdline: &rest.cmdline,
+        cmdline: &cmdline,
         initrd: None,
         e820: &machine.memory.firmware,
         running: machine.boot_params.as_deref(),
@@ -183,12 +300,7 @@ fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) ->
         efi,
         seed: machine.seed.as_deref().map(|s| &s[..]),
     };
-    // The main kernel sees what the firmware's map calls RAM, which memmap= of the service kernel may differ from.
-    let (ram, other): (Vec<_>, Vec<_>) = machine.memory.firmware.iter().partition(|e| e.1 == memmap::E820_RAM);
-    let spans = |entries: &[&(Span, u32)]| normalise(entries.iter().map(|e| e.0));
-    let usable = intersect(&machine.memory.usable, &subtract(&spans(&ram), &spans(&other)));
-    let usable = subtract(&usable, &[LOW_MEMORY]);
-    let ask = x86_64::Ask {
+    let ask = Ask::X86_64(x86_64::Ask {
         kernel: length(&kernel.bytes),
         init_size: kernel.init_size,
         pref_address: kernel.pref_address,
@@ -198,10 +310,11 @@ fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) ->
         initrd: rest.initrd.as_deref().map(length),
         boot_data: length(&zeropage::build(&data, 0)),
         page: machine.page_size,
-    };
-    let (places, mut free) = x86_64::arrange(&ask, &usable)?;
+    });
+    let (places, mut free, info) = rest.places(&ask, &usable)?;
     data.initrd = places.initrd;
-    let boot_data: Slot = zeropage::build(&data, places.boot_data.start).into();
+    let boot_data = zeropage::build(&data, places.info.start);
+    let boot_data = in_slot(boot_data, info, "boot-data", places.info)?;
 
     // boot.rst, "64-bit Boot Protocol": kernel, zero page and command line are identity-mapped. Besides them the kernel reads the
     // BIOS data area, may put a trampoline below 1 MiB, and looks for a confidential-computing blob in EFI's tables.
@@ -209,7 +322,7 @@ fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) ->
     let mut map = vec![
         (places.kernel, MapKind::Code),
         (LOW_MEMORY, MapKind::Code),
-        (places.boot_data, MapKind::Data),
+        (places.info, MapKind::Data),
     ];
     map.extend(places.initrd.map(|i| (i, MapKind::ReadOnly)));
     for table in efi.iter().flat_map(|e| [e.systab, e.config_table]).filter(|t| *t != 0) {
@@ -229,7 +342,7 @@ fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) ->
     }
     parts.add(
         "boot-data",
-        places.boot_data.start,
+        places.info.start,
         boot_data,
         "zero page, command line, setup_data",
     )?;
@@ -238,7 +351,7 @@ fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) ->
             arch: Arch::X86_64,
             // boot.rst, "64-bit Boot Protocol": the entry is 0x200 bytes after the load address; RSI has the zero page.
             entry: places.kernel.start.saturating_add(0x200),
-            argument: places.boot_data.start,
+            argument: places.info.start,
             map: &map,
             clean: &[],
             check: rest.check,
@@ -247,7 +360,7 @@ fn x86_64_layout(kernel: BzImage, rest: Rest, machine: &Machine, blob: &[u8]) ->
         &mut free,
         blob,
     )?;
-    parts.finish(Arch::X86_64, entry, places.kernel, rest.cmdline, machine, &usable)
+    parts.finish(Arch::X86_64, entry, places.kernel, cmdline, machine, &usable)
 }
 
 /// What differs for the purgatory from one arch to the other.
@@ -300,7 +413,22 @@ impl Parts {
         free: &mut Free,
         blob: &[u8],
     ) -> Result<u64, PlaceError> {
-        let regions: Vec<(&str, Span, &[u8])> = self.segments.iter().map(|s| (s.name, s.mem, &s.bytes[..])).collect();
+        let digests: Vec<Vec<u8>> = self
+            .segments
+            .iter()
+            .map(|s| digest::of(rules.check, &s.bytes))
+            .collect();
+        let regions: Vec<Region<'_>> = self
+            .segments
+            .iter()
+            .zip(&digests)
+            .map(|(s, digests)| Region {
+                name: s.name,
+                span: s.mem,
+                len: length(&s.bytes),
+                digests,
+            })
+            .collect();
         let job = Job {
             arch: rules.arch,
             regions: &regions,
@@ -312,6 +440,8 @@ impl Parts {
             map: rules.map,
             clean: rules.clean,
             ticks_per_ms: machine.ticks_per_ms,
+            record: None,
+            reason: None,
         };
         let size = purgatory::footprint(&job)?;
         let whole = Span {
@@ -393,7 +523,7 @@ fn pages(len: u64, page: u64) -> Option<u64> {
 /// Whole pages for `len` bytes inside `window`, as high as they fit; the answer is to the byte.
 fn part(free: &mut Free, what: &'static str, len: u64, page: u64, window: Span) -> Result<Span, PlaceError> {
     let size = pages(len, page).ok_or(PlaceError::Header { what, value: len })?;
-    let place = take(free, what, &Want::top(size, page).within(window))?;
+    let place = take(free, what, &Want::top(size, page).within(window).holding(size))?;
     Ok(Span {
         start: place.start,
         end: place.start.saturating_add(len),

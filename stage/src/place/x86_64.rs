@@ -4,8 +4,7 @@
 
 use super::error::PlaceError;
 use super::hole::{End, Free, Want};
-use super::range::subtract;
-use super::{Span, pages, part, take};
+use super::{Places, Span, pages, part, take};
 
 /// Below are the real-mode vectors, the BIOS's data and the trampolines of the next kernel.
 const LOW: Span = Span { start: 0, end: 1 << 20 };
@@ -13,9 +12,12 @@ const FOUR_G: u64 = 1 << 32;
 /// `MAXMEM` of a kernel with 4-level paging, which is what `kexec_load` compares with.
 const MAX: u64 = 1 << 46;
 
+/// Bytes that zero page, command line (64 KiB at most), setup_data and EFI memory map never fill.
+pub const INFO_ROOM: u64 = 256 << 10;
+
 /// What is asked for, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ask {
+pub struct Ask {
     /// Of the protected-mode part.
     pub kernel: u64,
     /// From the setup header.
@@ -36,21 +38,10 @@ pub(super) struct Ask {
     pub page: u64,
 }
 
-/// Where it all goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Places {
-    /// What the kernel uses before it knows the memory map; the protected-mode part is at its start.
-    pub kernel: Span,
-    /// To the byte.
-    pub initrd: Option<Span>,
-    /// To the byte.
-    pub boot_data: Span,
-}
-
-/// Finds places in `usable`, and says what is left. The top of memory comes first: the kernel's allocator hands out pages from the other end, and
-/// `kexec_load` gets slow where source and destination pages mix.
-pub(super) fn arrange(ask: &Ask, usable: &[Span]) -> Result<(Places, Free), PlaceError> {
-    let free = Free::new(subtract(usable, &[LOW]));
+/// Finds places in `free`, and says what is left. The top of memory comes first: the kernel's allocator hands out pages from
+/// the other end, and `kexec_load` gets slow where source and destination pages mix.
+pub(super) fn arrange(ask: &Ask, free: Free) -> Result<(Places, Free), PlaceError> {
+    let free = free.without(&[LOW]);
     let first = attempt(ask, free.clone(), End::Top);
     first.or_else(|error| attempt(ask, free, End::Bottom).map_err(|_| error))
 }
@@ -80,10 +71,12 @@ fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free),
         "kernel",
         &Want {
             end: kernel_end,
-            ..Want::top(room, align).within(Span {
-                start: ask.pref_address.min(limit),
-                end: limit,
-            })
+            ..Want::top(room, align)
+                .within(Span {
+                    start: ask.pref_address.min(limit),
+                    end: limit,
+                })
+                .holding(ask.kernel)
         },
     )?;
 
@@ -112,19 +105,12 @@ fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free),
 
     // boot.rst, "64-bit Boot Protocol": the setup data is outside the kernel's range. So are the page tables, the stack and
     // the descriptor table of the purgatory, which the kernel takes its first steps with: it gets what is left.
-    let boot_data = part(
+    let info = part(
         &mut free,
         "boot-data",
         ask.boot_data,
         ask.page,
         Span { start: 0, end: limit },
     )?;
-    Ok((
-        Places {
-            kernel,
-            initrd,
-            boot_data,
-        },
-        free,
-    ))
+    Ok((Places { kernel, initrd, info }, free))
 }

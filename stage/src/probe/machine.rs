@@ -81,6 +81,7 @@ fn read(root: &Path, arch: Arch) -> Result<Machine, MachineError> {
         seed: seed(),
         ticks_per_ms: None,
         cmdline,
+        encrypts: encrypts(&cpuinfo),
         live_lpis: false,
     };
     match arch {
@@ -232,6 +233,15 @@ fn table(systab: &str, name: &str) -> Option<u64> {
         .filter_map(|l| l.split_once('='))
         .find(|(key, _)| *key == name)
         .and_then(|(_, value)| hex(value))
+}
+
+/// The flag of `/proc/cpuinfo` that says memory may be encrypted (Documentation/arch/x86/amd-memory-encryption.rst, tdx.rst).
+/// Whether it is, user space is not told.
+fn encrypts(cpuinfo: &str) -> Option<&'static str> {
+    let flags = cpuinfo_field(cpuinfo, "flags").unwrap_or_default();
+    ["sme", "sev", "sev_es", "sev_snp", "tdx_guest"]
+        .into_iter()
+        .find(|name| flags.split_ascii_whitespace().any(|flag| flag == *name))
 }
 
 /// The value of a field of the first CPU.

@@ -21,7 +21,7 @@ struct RawSegment {
 ///
 /// # Errors
 /// The kernel's errno; `EADDRNOTAVAIL` for an address this machine's `usize` can't hold, `EINVAL` for too many segments.
-pub fn load(entry: u64, segments: &[Segment]) -> Result<(), Errno> {
+pub fn load(entry: u64, segments: &[&Segment]) -> Result<(), Errno> {
     let word = |value: u64| usize::try_from(value).map_err(|_| Errno::EADDRNOTAVAIL);
     let mut raw = heapless::Vec::<RawSegment, MAX_SEGMENTS>::new();
     for segment in segments {

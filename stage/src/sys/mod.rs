@@ -2,6 +2,7 @@
 
 pub mod block;
 pub mod child;
+pub mod hugepages;
 pub mod kexec;
 pub mod module;
 pub mod mount;

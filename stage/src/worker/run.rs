@@ -19,7 +19,7 @@ use crate::paths;
 use crate::place::{self, PlaceError};
 use crate::probe::{self, MachineError, ProbeError};
 use crate::supervisor::policy::{UNLOAD_BUSY, limit};
-use crate::sys::kexec;
+use crate::sys::{hugepages, kexec};
 use crate::verify::{self, VerifyError};
 
 /// First argument of a worker.
@@ -129,7 +129,8 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     }
 
     enter(Step::Reserve)?;
-    let arena = budget.reserve()?;
+    let arena = budget.reserve(&machine, &mut hugepages::sources(machine.page_size))?;
+    say(&format!("arena: {}", arena.kind()));
 
     enter(Step::Load)?;
     let begin = Instant::now();
@@ -148,8 +149,7 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     }
 
     enter(Step::Kexec)?;
-    let loaded = handoff::load(&layout)?;
-    drop(layout);
+    let loaded = handoff::load(layout)?;
     say(&format!("loaded in {} ms", begin.elapsed().as_millis()));
 
     enter(Step::Loaded)?;

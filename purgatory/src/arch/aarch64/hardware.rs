@@ -3,9 +3,10 @@
 
 use core::arch::{asm, global_asm};
 
+use purgatory::Params;
 use purgatory::params::{ARGUMENT_AT, CLEAN_AT, CLEAN_COUNT_AT, CONDUIT_AT, ENTRY_AT, MAGIC, UART_AT, VERSION};
+use purgatory::reason::Kind;
 use purgatory::uart::Bus;
-use purgatory::{Params, Record};
 
 use crate::run;
 
@@ -14,7 +15,6 @@ global_asm!(
     magic = const MAGIC,
     version = const VERSION,
     params_size = const size_of::<Params>(),
-    record_size = const size_of::<Record>(),
     argument = const ARGUMENT_AT,
     entry = const ENTRY_AT,
     uart = const UART_AT,
@@ -52,7 +52,7 @@ extern "C" fn purgatory_main(entered: u64, regime: u64) {
 
 #[unsafe(no_mangle)]
 extern "C" fn purgatory_fault(esr: u64, elr: u64, far: u64) -> ! {
-    run::fault(|console| {
+    run::fault(Kind::Fault, |console| {
         console
             .text(" esr ")
             .hex(esr)

@@ -8,6 +8,7 @@ use core::arch::aarch64::{
 use core::arch::asm;
 
 use purgatory::sha256::{Blocks, K, Scalar};
+use purgatory::xxh3::{Block, Stripes};
 
 /// The quickest way this CPU knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,12 @@ impl Cpu {
         } else {
             Self::Scalar
         }
+    }
+}
+
+impl Stripes for Cpu {
+    fn accumulate(&self, acc: &mut [u64; 8], blocks: &[Block]) {
+        Scalar.accumulate(acc, blocks);
     }
 }
 

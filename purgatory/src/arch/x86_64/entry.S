@@ -12,11 +12,6 @@ params:
 	.long	{version}
 	.skip	{params_size} - 12
 
-# Written first of all by `run`, at the address the stage reads off the ELF file.
-.section .record, "aw", @progbits
-.p2align 3
-	.skip	{record_size}
-
 .section .stack, "aw", @nobits
 .p2align 4
 	.skip	1024

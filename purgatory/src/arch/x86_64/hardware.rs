@@ -5,9 +5,10 @@ use core::arch::x86_64::_rdtsc;
 use core::arch::{asm, global_asm};
 use core::ptr::{read_volatile, with_exposed_provenance as at, with_exposed_provenance_mut as at_mut, write_volatile};
 
+use purgatory::Params;
 use purgatory::params::{ARGUMENT_AT, ENTRY_AT, MAGIC, VERSION};
+use purgatory::reason::Kind;
 use purgatory::uart::Bus;
-use purgatory::{Params, Record};
 
 use crate::run;
 
@@ -16,7 +17,6 @@ global_asm!(
     magic = const MAGIC,
     version = const VERSION,
     params_size = const size_of::<Params>(),
-    record_size = const size_of::<Record>(),
     argument = const ARGUMENT_AT,
     entry = const ENTRY_AT,
 );
@@ -45,7 +45,7 @@ struct Frame {
 
 #[unsafe(no_mangle)]
 extern "sysv64" fn purgatory_fault(frame: &Frame, cr2: u64, left: u32) -> ! {
-    run::fault(|console| {
+    run::fault(Kind::Fault, |console| {
         console.text(" ").decimal(frame.vector).text(" error ").hex(frame.error);
         console
             .text(if left == 0 { " at " } else { " after the jump at " })

@@ -7,6 +7,7 @@ use core::arch::x86_64::__cpuid_count;
 use core::arch::{asm, global_asm};
 
 use purgatory::sha256::{Blocks, K, Scalar};
+use purgatory::xxh3::{Block, Stripes};
 
 global_asm!(include_str!("sha.S"), K = sym K_TABLE);
 
@@ -36,6 +37,12 @@ impl Cpu {
         } else {
             Self::Scalar
         }
+    }
+}
+
+impl Stripes for Cpu {
+    fn accumulate(&self, acc: &mut [u64; 8], blocks: &[Block]) {
+        Scalar.accumulate(acc, blocks);
     }
 }
 

@@ -20,7 +20,7 @@ pub use error::{First, FormatError};
 
 use super::arena::Slot;
 use super::payload::{BzImage, Image, Kernel};
-use crate::place::{Machine, cmdline};
+use crate::place::{Ask, Machine, arm64, cmdline, x86_64};
 
 /// Every format there is, in the order they are tried: what says precisely what it is comes first.
 static FORMATS: &[Format] = &[
@@ -152,6 +152,47 @@ impl Header {
         match self {
             Self::Image { .. } => cmdline::ARM64_MOST,
             Self::BzImage { cmdline_size, .. } => *cmdline_size,
+        }
+    }
+
+    /// Whether it has to be as near to the start of memory as it can be (Images from before 4.6).
+    pub(super) fn must_be_low(&self) -> bool {
+        matches!(self, Self::Image { anywhere: false, .. })
+    }
+
+    /// What its placement has to find room for: `kernel` bytes of it, an initrd of that length, in pages of `page` bytes.
+    pub(super) fn ask(&self, kernel: u64, initrd: Option<u64>, page: u64) -> Ask {
+        match *self {
+            Self::Image {
+                text_offset,
+                image_size,
+                anywhere,
+            } => Ask::Arm64(arm64::Ask {
+                kernel,
+                text_offset,
+                image_size,
+                anywhere,
+                initrd,
+                page,
+            }),
+            Self::BzImage {
+                init_size,
+                pref_address,
+                alignment,
+                above_4g,
+                initrd_addr_max,
+                ..
+            } => Ask::X86_64(x86_64::Ask {
+                kernel,
+                init_size,
+                pref_address,
+                alignment,
+                above_4g,
+                initrd_addr_max,
+                initrd,
+                boot_data: x86_64::INFO_ROOM,
+                page,
+            }),
         }
     }
 

@@ -112,6 +112,28 @@ pub enum BlobError {
         /// The purgatory's.
         purgatory: Span,
     },
+    /// A region's digests are not those of its bytes.
+    #[error("region {name:?} has {found} bytes of digests, not {wanted}")]
+    Digests {
+        /// The region.
+        name: String,
+        /// As given.
+        found: usize,
+        /// As its length asks for.
+        wanted: u64,
+    },
+    /// What the purgatory writes can't be checked.
+    #[error("region {name:?} has the record in it: it must be split around it")]
+    RecordChecked {
+        /// The region.
+        name: String,
+    },
+    /// No place for the reason of a reset.
+    #[error("the reason of a reset can't be left at {place:#x}: the address must be a multiple of 4 and not 0")]
+    Reason {
+        /// The address asked for.
+        place: u64,
+    },
     /// The UART's page is memory at the same time.
     #[error("page {page:#x} is wanted both as memory and as a device")]
     DeviceMemory {

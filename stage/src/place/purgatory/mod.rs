@@ -1,9 +1,9 @@
-//! The purgatory's segment: the blob, the parameter block in its first page, and the page tables behind it.
+//! The purgatory's segment: the blob, the parameter block in its first page, the page tables behind it, and the digest table.
 //!
 //! Given what is checked, where to jump and where the segment goes; responsible for every byte of it. What the blob does
 //! with them is in `purgatory/README.md`.
 //!
-//! A region's digest covers exactly the bytes that are loaded. The zeros up to the end of its segment are not checked.
+//! A region's digests cover exactly the bytes that are loaded. The zeros up to the end of its segment are not checked.
 
 mod blob;
 mod tables;
@@ -18,11 +18,11 @@ mod tests;
 
 use config::{Arch, Check};
 use purgatory::params::{self, PAGE};
-use purgatory::{Params, Range, Record};
+use purgatory::{Params, Range, ReasonKind, Record, reason};
 use sha2::Digest as _;
 use zerocopy::IntoBytes as _;
 
-use super::{Conduit, Span, Uart, UartKind};
+use super::{Conduit, Reason, Span, Uart, UartKind};
 pub use blob::BlobError;
 use tables::{Attributes, Mapping};
 
@@ -31,8 +31,8 @@ use tables::{Attributes, Mapping};
 pub struct Job<'a> {
     /// Which purgatory.
     pub arch: Arch,
-    /// What is checked: name (at most 16 ASCII letters), the memory it has, the bytes at the start of that memory.
-    pub regions: &'a [(&'a str, Span, &'a [u8])],
+    /// What is checked, in this order.
+    pub regions: &'a [Region<'a>],
     /// Physical address to jump to.
     pub entry: u64,
     /// x0 = device tree (arm64), RSI = zero page (x86_64).
@@ -49,8 +49,25 @@ pub struct Job<'a> {
     /// arm64: what the main kernel reads with the caches off, cleaned before the jump: the Image and the device tree.
     /// What the purgatory writes is added.
     pub clean: &'a [Span],
-    /// x86_64: TSC ticks in a millisecond, for the message and the record.
+    /// x86_64: TSC ticks in a millisecond, for the message.
     pub ticks_per_ms: Option<u64>,
+    /// Physical address of the [`Record`] that the purgatory completes: any alignment, and in no region.
+    pub record: Option<u64>,
+    /// Where the reason of a reset is left.
+    pub reason: Option<Reason>,
+}
+
+/// Bytes that are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region<'a> {
+    /// At most 16 printable ASCII letters.
+    pub name: &'a str,
+    /// The memory it has; its bytes are at the start.
+    pub span: Span,
+    /// How many bytes.
+    pub len: u64,
+    /// Their digests, chunk by chunk: what `crate::digest` makes of them.
+    pub digests: &'a [u8],
 }
 
 /// What a mapping is for. Where two overlap, their rights add up.
@@ -80,13 +97,14 @@ pub struct PurgatoryImage {
 pub fn footprint(job: &Job<'_>) -> Result<u64, BlobError> {
     let mut mappings = wanted(job)?;
     let tables = tables::Tables::build(job.arch, 0, &mut mappings)?.bytes();
+    let rest = params::BLOB_MAX
+        .saturating_add(tables)
+        .saturating_add(digests_len(job).next_multiple_of(PAGE));
     // The segment's own pages need tables too: one for each 2 MiB it touches, and at most two of each upper level.
-    let mut size = params::BLOB_MAX.saturating_add(tables);
+    let mut size = rest;
     for _ in 0..2 {
         let own = (size / (PAGE * 512)).saturating_add(2).saturating_add(4);
-        size = params::BLOB_MAX
-            .saturating_add(tables)
-            .saturating_add(own.saturating_mul(PAGE));
+        size = rest.saturating_add(own.saturating_mul(PAGE));
     }
     Ok(size)
 }
@@ -121,42 +139,28 @@ pub fn build(job: &Job<'_>, base: u64, blob_elf: &[u8]) -> Result<PurgatoryImage
     let written = written.ok_or(BlobError::Shape {
         what: "has no writable part",
     })?;
-    let mut tables = tables::Tables::build(job.arch, tables_at, &mut mappings.clone())?;
-    if job.arch == Arch::X86_64 {
-        // The main kernel's decompressor reads the tables it runs on. Mapping them may take further ones.
-        loop {
-            let span = Span {
-                start: tables_at,
-                end: tables_at.saturating_add(tables.bytes()),
-            };
-            let mut all = mappings.clone();
-            all.push(Mapping {
-                span,
-                attributes: Attributes::READ,
-            });
-            let again = tables::Tables::build(job.arch, tables_at, &mut all)?;
-            let done = again.bytes() == tables.bytes();
-            tables = again;
-            if done {
-                break;
-            }
-        }
-    }
+    let digests: Vec<u8> = job.regions.iter().flat_map(|r| r.digests).copied().collect();
+    let digests_len = u64::try_from(digests.len()).unwrap_or(u64::MAX);
+    let placed = Placed::new(job, tables_at, &mappings, digests_len)?;
     let segment = Span {
         start: base,
-        end: tables_at.saturating_add(tables.bytes()),
+        end: placed.digests.end.next_multiple_of(PAGE),
     };
-    for (name, span, _) in job.regions {
-        if span.overlaps(&segment) {
+    for region in job.regions {
+        if region.span.overlaps(&segment) {
             return Err(BlobError::Overlap {
-                name: (*name).to_owned(),
-                region: *span,
+                name: region.name.to_owned(),
+                region: region.span,
                 purgatory: segment,
             });
         }
     }
 
-    let params = parameters(job, written)?;
+    let mut params = parameters(job, written)?;
+    params.digests = placed.digests.start;
+    params.digests_len = digests_len;
+    params.digests_digest = sha2::Sha256::digest(&digests).into();
+    params.digest = sha2::Sha256::digest(params.digested()).into();
     let mut bytes = blob.bytes;
     let Some(slot) = bytes.get_mut(..size_of::<Params>()) else {
         return Err(BlobError::Shape {
@@ -164,24 +168,92 @@ pub fn build(job: &Job<'_>, base: u64, blob_elf: &[u8]) -> Result<PurgatoryImage
         });
     };
     slot.copy_from_slice(params.as_bytes());
-    tables.append(&mut bytes);
+    placed.tables.append(&mut bytes);
+    let whole = |end: u64| usize::try_from(end.saturating_sub(base)).unwrap_or(usize::MAX);
+    bytes.resize(whole(placed.digests.start), 0);
+    bytes.extend_from_slice(&digests);
+    bytes.resize(whole(segment.end), 0);
     let entry = base
         .checked_add(blob.entry)
         .ok_or(BlobError::TooHigh { end: u64::MAX })?;
     Ok(PurgatoryImage { bytes, entry })
 }
 
+/// What follows the blob.
+struct Placed {
+    tables: tables::Tables,
+    /// The digest table, on pages of its own.
+    digests: Span,
+}
+
+impl Placed {
+    /// Tables at `at` for `mappings` and for what follows the blob: the digest table, and on x86_64 the tables themselves,
+    /// which the main kernel's decompressor reads.
+    fn new(job: &Job<'_>, at: u64, mappings: &[Mapping], digests_len: u64) -> Result<Self, BlobError> {
+        // Mapping what follows may take further tables, which move what follows.
+        let mut room = 0_u64;
+        loop {
+            let start = at.saturating_add(room);
+            let digests = Span {
+                start,
+                end: start.saturating_add(digests_len),
+            };
+            let mut all = mappings.to_vec();
+            if job.arch == Arch::X86_64 {
+                all.push(Mapping {
+                    span: Span { start: at, end: start },
+                    attributes: Attributes::READ,
+                });
+            }
+            all.push(Mapping {
+                span: digests,
+                attributes: Attributes::READ,
+            });
+            let tables = tables::Tables::build(job.arch, at, &mut all)?;
+            if tables.bytes() <= room {
+                return Ok(Self { tables, digests });
+            }
+            room = tables.bytes();
+        }
+    }
+}
+
+/// Bytes of the digest table.
+fn digests_len(job: &Job<'_>) -> u64 {
+    let check = kind(job.check);
+    job.regions
+        .iter()
+        .fold(0, |sum: u64, r| sum.saturating_add(check.digests_len(r.len)))
+}
+
+/// The same word for the purgatory.
+pub(crate) fn kind(check: Check) -> purgatory::Check {
+    match check {
+        Check::Off => purgatory::Check::Off,
+        Check::Fast => purgatory::Check::Fast,
+        Check::Sha256 => purgatory::Check::Sha256,
+    }
+}
+
 /// Mappings for everything but the segment itself.
 fn wanted(job: &Job<'_>) -> Result<Vec<Mapping>, BlobError> {
     let mut mappings = Vec::new();
-    for (name, span, bytes) in job.regions {
-        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let record = job.record.map(record_span).transpose()?;
+    for region in job.regions {
+        let Region { name, span, len, .. } = *region;
+        let checked = Span {
+            start: span.start,
+            end: span.start.saturating_add(len),
+        };
         if span.len() < len || span.start == 0 {
             return Err(BlobError::Region {
-                name: (*name).to_owned(),
-                span: *span,
+                name: name.to_owned(),
+                span,
                 len,
             });
+        }
+        if record.is_some_and(|record| checked.overlaps(&record)) {
+            return Err(BlobError::RecordChecked { name: name.to_owned() });
         }
         // The x86_64 kernel writes to its zero page while it still runs on these tables.
         let attributes = if job.arch == Arch::X86_64 {
@@ -189,11 +261,12 @@ fn wanted(job: &Job<'_>) -> Result<Vec<Mapping>, BlobError> {
         } else {
             Attributes::READ
         };
-        mappings.push(Mapping {
-            span: *span,
-            attributes,
-        });
+        mappings.push(Mapping { span, attributes });
     }
+    mappings.extend(record.map(|span| Mapping {
+        span,
+        attributes: Attributes::WRITE,
+    }));
     for (span, kind) in job.map {
         let attributes = match kind {
             MapKind::Code => Attributes::ALL,
@@ -225,26 +298,41 @@ fn wanted(job: &Job<'_>) -> Result<Vec<Mapping>, BlobError> {
             attributes: Attributes::DEVICE,
         });
     }
+    if let Some(Reason::Memory(start)) = job.reason {
+        let end = start
+            .checked_add(reason::SIZE)
+            .filter(|_| start != 0 && start.is_multiple_of(4));
+        let end = end.ok_or(BlobError::Reason { place: start })?;
+        mappings.push(Mapping {
+            span: Span { start, end },
+            attributes: Attributes::DEVICE,
+        });
+    }
     Ok(mappings)
+}
+
+/// The bytes of the record.
+fn record_span(start: u64) -> Result<Span, BlobError> {
+    let end = start.checked_add(u64::try_from(Record::SIZE).unwrap_or(u64::MAX));
+    let end = end.ok_or(BlobError::TooHigh { end: u64::MAX })?;
+    Ok(Span { start, end })
 }
 
 fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
     let mut params = Params::EMPTY;
-    let check = match job.check {
-        Check::Off => purgatory::Check::Off,
-        Check::Fast => purgatory::Check::Fast,
-        Check::Sha256 => purgatory::Check::Sha256,
-    };
+    let check = kind(job.check);
     params.check = check.code();
     params.entry = job.entry;
     params.argument = job.argument;
-    // The linker script puts it first.
-    params.record = written.start;
-    if written.len() < u64::try_from(size_of::<Record>()).unwrap_or(u64::MAX) {
-        return Err(BlobError::Shape {
-            what: "has no room for its record",
-        });
-    }
+    let record = job.record.map(record_span).transpose()?;
+    params.record = job.record.unwrap_or(0);
+    let (kind, place) = match job.reason {
+        None => (ReasonKind::None, 0),
+        Some(Reason::Memory(address)) => (ReasonKind::Memory, address),
+        Some(Reason::Cmos(index)) => (ReasonKind::Cmos, u64::from(index)),
+    };
+    params.reason.kind = kind.code();
+    params.reason.place = place;
     params.ticks_per_ms = job.ticks_per_ms.unwrap_or(0);
     if let Some(uart) = job.uart {
         let kind = match uart.kind {
@@ -263,7 +351,12 @@ fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
     };
     params.conduit = conduit.code();
 
-    let cleans = || core::iter::once(&written).chain(job.clean).filter(|s| !s.is_empty());
+    // On x86_64 all of it is cached, always.
+    let record = record.filter(|_| job.arch == Arch::Arm64);
+    let cleans = || {
+        let ours = core::iter::once(&written).chain(&record);
+        ours.chain(job.clean).filter(|s| !s.is_empty())
+    };
     let clean_count = cleans().count();
     if clean_count > params::CLEANS {
         return Err(BlobError::TooMany {
@@ -288,26 +381,31 @@ fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
             limit: params::REGIONS,
         });
     }
-    for (slot, (name, span, bytes)) in params.regions.iter_mut().zip(job.regions) {
+    for (slot, region) in params.regions.iter_mut().zip(job.regions) {
+        let Region {
+            name,
+            span,
+            len,
+            digests,
+        } = *region;
         let letters = slot
             .name
             .get_mut(..name.len())
             .filter(|_| name.bytes().all(|b| matches!(b, b' '..=b'~')));
         let Some(letters) = letters else {
-            return Err(BlobError::Name {
-                name: (*name).to_owned(),
-            });
+            return Err(BlobError::Name { name: name.to_owned() });
         };
         letters.copy_from_slice(name.as_bytes());
         slot.base = span.start;
-        slot.len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        slot.digest = match check {
-            // The crate finds the CPU's instructions by itself.
-            purgatory::Check::Sha256 => sha2::Sha256::digest(bytes).into(),
-            other => purgatory::check::digest(other, &purgatory::sha256::Scalar, bytes),
-        };
+        slot.len = len;
+        if u64::try_from(digests.len()).ok() != Some(check.digests_len(len)) {
+            return Err(BlobError::Digests {
+                name: name.to_owned(),
+                found: digests.len(),
+                wanted: check.digests_len(len),
+            });
+        }
     }
     params.region_count = u32::try_from(region_count).unwrap_or(u32::MAX);
-    params.digest = sha2::Sha256::digest(params.digested()).into();
     Ok(params)
 }

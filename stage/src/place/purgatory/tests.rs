@@ -14,7 +14,7 @@ use crate::place::Conduit;
 const BASE: u64 = 0x7b00_0000;
 /// params, text, rodata, data: sizes as the linker script would make them.
 const PARTS: [(u64, u64, u32); 4] = [
-    (0, 0x770, 4),
+    (0, 0x4b0, 4),
     (0x1000, 0x2100, 5),
     (0x4000, 0x480, 4),
     (0x5000, 0x1e48, 6),
@@ -145,7 +145,25 @@ fn uart(arch: Arch) -> Uart {
     }
 }
 
-fn job<'a>(arch: Arch, regions: &'a [(&'a str, Span, &'a [u8])]) -> Job<'a> {
+/// A region with its bytes.
+type Part<'a> = (&'a str, Span, &'a [u8]);
+
+/// Regions of `parts`, with digests that live in `digests`.
+fn digested<'a>(check: Check, parts: &[Part<'a>], digests: &'a mut Vec<Vec<u8>>) -> Vec<Region<'a>> {
+    *digests = parts.iter().map(|part| crate::digest::of(check, part.2)).collect();
+    parts
+        .iter()
+        .zip(digests)
+        .map(|((name, span, bytes), digests)| Region {
+            name,
+            span: *span,
+            len: u64::try_from(bytes.len()).unwrap(),
+            digests,
+        })
+        .collect()
+}
+
+fn job<'a>(arch: Arch, regions: &'a [Region<'a>]) -> Job<'a> {
     Job {
         arch,
         regions,
@@ -157,6 +175,8 @@ fn job<'a>(arch: Arch, regions: &'a [(&'a str, Span, &'a [u8])]) -> Job<'a> {
         map: &[],
         clean: &[],
         ticks_per_ms: None,
+        record: None,
+        reason: None,
     }
 }
 
@@ -164,17 +184,25 @@ fn params(image: &PurgatoryImage) -> Params {
     Params::read_from_bytes(&image.bytes[..size_of::<Params>()]).unwrap()
 }
 
-/// The payload as the purgatory would find it.
-struct Ram<'a>(&'a [(&'a str, Span, &'a [u8])]);
+/// Payload and segment as the purgatory would find them.
+struct Ram<'a> {
+    parts: &'a [Part<'a>],
+    base: u64,
+    segment: &'a [u8],
+}
 impl Memory for Ram<'_> {
     fn bytes(&self, base: u64, len: u64) -> Option<&[u8]> {
-        let (_, _, bytes) = self.0.iter().find(|(_, span, _)| span.start == base)?;
-        bytes.get(..usize::try_from(len).ok()?)
+        let len = usize::try_from(len).ok()?;
+        if let Some(offset) = base.checked_sub(self.base) {
+            return self.segment.get(usize::try_from(offset).ok()?..)?.get(..len);
+        }
+        let (_, _, bytes) = self.parts.iter().find(|(_, span, _)| span.start == base)?;
+        bytes.get(..len)
     }
 }
 
 /// What has to be mapped, and how.
-fn wanted(job: &Job<'_>, base: u64, segment: Span) -> Vec<(Span, Attributes)> {
+fn wanted(job: &Job<'_>, base: u64, digests: Span) -> Vec<(Span, Attributes)> {
     let mut wanted: Vec<(Span, Attributes)> = Vec::new();
     for (start, size, flags) in PARTS {
         let attributes = Attributes {
@@ -195,7 +223,16 @@ fn wanted(job: &Job<'_>, base: u64, segment: Span) -> Vec<(Span, Attributes)> {
     } else {
         Attributes::READ
     };
-    wanted.extend(job.regions.iter().map(|(_, span, _)| (*span, payload)));
+    wanted.extend(job.regions.iter().map(|region| (region.span, payload)));
+    wanted.extend(
+        job.record
+            .map(|start| (Span { start, end: start + 64 }, Attributes::WRITE)),
+    );
+    wanted.push((digests, Attributes::READ));
+    if let Some(Reason::Memory(start)) = job.reason {
+        let end = start + reason::SIZE;
+        wanted.push((Span { start, end }, Attributes::DEVICE));
+    }
     wanted.extend(job.clean.iter().map(|span| (*span, Attributes::READ)));
     wanted.extend(job.map.iter().map(|(span, kind)| {
         let attributes = match kind {
@@ -209,7 +246,7 @@ fn wanted(job: &Job<'_>, base: u64, segment: Span) -> Vec<(Span, Attributes)> {
         wanted.push((
             Span {
                 start: base + BLOB,
-                end: segment.end,
+                end: digests.start,
             },
             Attributes::READ,
         ));
@@ -226,7 +263,7 @@ fn wanted(job: &Job<'_>, base: u64, segment: Span) -> Vec<(Span, Attributes)> {
 
 /// Builds and proves it: every address that is wanted is mapped to itself with at least those rights, and no page is
 /// mapped that nobody wanted.
-fn prove(job: &Job<'_>, base: u64) {
+fn prove(job: &Job<'_>, parts: &[Part<'_>], base: u64) {
     let image = build(job, base, &elf(job.arch)).unwrap();
     let len = u64::try_from(image.bytes.len()).unwrap();
     assert!(
@@ -241,7 +278,13 @@ fn prove(job: &Job<'_>, base: u64) {
         end: base + len,
     };
 
-    let wanted = wanted(job, base, segment);
+    let params = params(&image);
+    let digests = Span {
+        start: params.digests,
+        end: params.digests + params.digests_len,
+    };
+    assert!(digests.start.is_multiple_of(4096) && base + BLOB < digests.start && digests.end <= segment.end);
+    let wanted = wanted(job, base, digests);
     let mut roots = vec![(base + BLOB, 4)];
     if job.arch == Arch::X86_64 {
         roots.push((base + BLOB + 4096, 5));
@@ -281,24 +324,36 @@ fn prove(job: &Job<'_>, base: u64) {
     }
 
     // The block says the same, and the purgatory's own check agrees.
-    let params = params(&image);
-    assert!(matches!(
-        check(&params, &Ram(job.regions), &Scalar),
-        Outcome::Good { .. }
-    ));
+    let ram = Ram {
+        parts,
+        base,
+        segment: &image.bytes,
+    };
+    let bytes = match job.check {
+        Check::Off => 0,
+        _ => job.regions.iter().map(|r| r.len).sum(),
+    };
+    assert_eq!(check(&params, &ram, &Scalar), Outcome::Good { bytes });
 
-    prove_cleaning(job, base, segment, &image, &params);
+    prove_cleaning(job, base, &image, &params);
 }
 
-/// What is written, and what the kernel reads uncached, is cleaned.
-fn prove_cleaning(job: &Job<'_>, base: u64, segment: Span, image: &PurgatoryImage, params: &Params) {
+/// What is written, and what the kernel reads uncached, is cleaned: of the blob every page that can be written, elsewhere
+/// the record.
+fn prove_cleaning(job: &Job<'_>, base: u64, image: &PurgatoryImage, params: &Params) {
+    let segment = Span {
+        start: base,
+        end: base + u64::try_from(image.bytes.len()).unwrap(),
+    };
     let count = usize::try_from(params.clean_count).unwrap();
     let cleaned = |span: &Span| {
         params.clean[..count]
             .iter()
             .any(|r| r.start <= span.start && span.end <= r.end)
     };
-    for (start, page) in walk(job.arch, &image.bytes, base, base + BLOB, 4) {
+    let mapped = walk(job.arch, &image.bytes, base, base + BLOB, 4);
+    for (start, page) in &mapped {
+        let start = *start;
         let own = segment.start <= start && start < segment.end;
         if own && page.attributes.write && !page.attributes.device {
             assert!(
@@ -311,11 +366,33 @@ fn prove_cleaning(job: &Job<'_>, base: u64, segment: Span, image: &PurgatoryImag
         }
     }
     assert!(job.clean.iter().all(cleaned));
-    assert!(segment.start <= params.record && params.record + 56 <= segment.end);
-    assert_eq!(
-        at(&walk(job.arch, &image.bytes, base, base + BLOB, 4), params.record),
-        Some(Attributes::WRITE)
-    );
+    assert_eq!(params.record, job.record.unwrap_or(0));
+    let Some(start) = job.record else { return };
+    let record = Span { start, end: start + 64 };
+    for address in [record.start, record.end - 1] {
+        assert!(at(&mapped, address).is_some_and(|a| a.write && !a.device));
+    }
+    if job.arch == Arch::Arm64 {
+        assert!(cleaned(&record));
+    }
+    // The placement asks for windows on x86_64 only.
+    if job.arch == Arch::Arm64 && job.map.is_empty() {
+        // Whatever can be written outside of the segment is the record's pages or a device.
+        for (start, page) in &mapped {
+            let end = start + page.size;
+            let own = segment.start <= *start && *start < segment.end;
+            let noted = *start < record.end && record.start < end;
+            assert!(
+                own || noted || page.attributes.device || !page.attributes.write,
+                "{start:#x}"
+            );
+        }
+        assert!(
+            mapped
+                .values()
+                .all(|page| !(page.attributes.write && page.attributes.execute))
+        );
+    }
 }
 
 #[test]
@@ -330,7 +407,9 @@ fn a_usual_payload() {
             start: 0x4a00_0000,
             end: 0x4a00_2000,
         };
-        let regions = [
+        // The record is in the middle of the tree and of two pages.
+        let record = tree.start + 4075;
+        let parts = [
             ("kernel", image, &kernel[..]),
             (
                 "initrd",
@@ -340,7 +419,15 @@ fn a_usual_payload() {
                 },
                 &initrd[..],
             ),
-            ("dtb", tree, &dtb[..]),
+            ("dtb", Span { end: record, ..tree }, &dtb[..4075]),
+            (
+                "dtb",
+                Span {
+                    start: record + 64,
+                    ..tree
+                },
+                &dtb[4075 + 64..],
+            ),
         ];
         let window = [
             (
@@ -360,16 +447,24 @@ fn a_usual_payload() {
             ),
         ];
         let clean = [image, tree];
-        let mut job = job(arch, &regions);
-        if arch == Arch::X86_64 {
-            job.map = &window;
-        } else {
-            job.clean = &clean;
-        }
-        prove(&job, BASE);
-        for check in [Check::Fast, Check::Off] {
+        for check in [Check::Sha256, Check::Fast, Check::Off] {
+            let mut digests = Vec::new();
+            let regions = digested(check, &parts, &mut digests);
+            let mut job = job(arch, &regions);
             job.check = check;
-            prove(&job, BASE);
+            job.record = Some(record);
+            if arch == Arch::X86_64 {
+                job.map = &window;
+                job.reason = Some(Reason::Cmos(0x7e));
+            } else {
+                job.clean = &clean;
+                job.reason = Some(Reason::Memory(0x5f00_0ffc));
+            }
+            prove(&job, &parts, BASE);
+            // Tables and digests across the ends of blocks.
+            for pages in [1, 7, 8, 9, 12, 20, 511] {
+                prove(&job, &parts, BASE + BLOCK - pages * 4096);
+            }
         }
     }
 }
@@ -383,11 +478,12 @@ proptest! {
         arch in prop::sample::select(&Arch::ALL[..]),
         windows in prop::collection::vec((0_u64..1000, 1_u64..0x40_0000, 0..3), 0..6),
         check in prop::sample::select(&[Check::Off, Check::Fast, Check::Sha256][..]),
+        record in any::<bool>(),
     ) {
         // Spots are 32 MiB apart, so that regions can't overlap; the purgatory is beyond all of them.
         let spot = |n: u64| 0x1_0000_0000 + n * 0x200_0000;
         let bytes: Vec<Vec<u8>> = spots.values().map(|(len, _, fill)| vec![*fill; usize::try_from(*len % 5000).unwrap()]).collect();
-        let regions: Vec<(&str, Span, &[u8])> = spots
+        let parts: Vec<Part<'_>> = spots
             .iter()
             .zip(&bytes)
             .map(|((n, (len, shift, _)), bytes)| {
@@ -403,12 +499,15 @@ proptest! {
                 (Span { start, end: start + len }, kind)
             })
             .collect();
-        let clean: Vec<Span> = regions.iter().take(2).map(|r| r.1).collect();
+        let clean: Vec<Span> = parts.iter().take(2).map(|r| r.1).collect();
+        let mut digests = Vec::new();
+        let regions = digested(check, &parts, &mut digests);
         let mut job = job(arch, &regions);
         job.map = &map;
         job.clean = if arch == Arch::Arm64 { &clean } else { &[] };
         job.check = check;
-        prove(&job, spot(base) + (base % 512) * 4096);
+        job.record = record.then_some(spot(base) - 0x7fff);
+        prove(&job, &parts, spot(base) + (base % 512) * 4096);
     }
 
     #[test]
@@ -427,10 +526,6 @@ proptest! {
 #[test]
 fn what_can_not_be_is_refused() {
     let data = [0; 8192];
-    let fits = Span {
-        start: 0x4000_0000,
-        end: 0x4000_2000,
-    };
     let arch = Arch::Arm64;
     let said = |job: &Job<'_>, base, elf: &[u8]| build(job, base, elf).unwrap_err().to_string();
 
@@ -451,56 +546,65 @@ fn what_can_not_be_is_refused() {
     big[64 + 56 * 3 + 40..][..8].copy_from_slice(&0x3001_u64.to_le_bytes());
     assert!(said(&job(arch, &[]), BASE, &big).contains("at most 32768"));
 
-    let on_top = [(
-        "initrd",
-        Span {
-            start: BASE + 0x8000,
-            end: BASE + 0x9000,
-        },
-        &data[..9],
-    )];
-    assert!(said(&job(arch, &on_top), BASE, &elf(arch)).contains("overlaps region \"initrd\""));
-    let short = [(
-        "initrd",
-        Span {
-            start: 0x4000_0000,
-            end: 0x4000_1000,
-        },
-        &data[..],
-    )];
-    assert!(said(&job(arch, &short), BASE, &elf(arch)).contains("can't hold 8192 bytes"));
-    let long = [("seventeen-letters", fits, &data[..])];
-    assert!(said(&job(arch, &long), BASE, &elf(arch)).contains("seventeen-letters"));
-    let many = [("kernel", fits, &data[..]); params::REGIONS + 1];
+    let region = |name: &'static str, start: u64, end: u64, len: usize| {
+        let digests = crate::digest::of(Check::Sha256, &data[..len]);
+        (name, Span { start, end }, len, digests)
+    };
+    let refused = |(name, span, len, digests): &(&str, Span, usize, Vec<u8>)| {
+        let len = u64::try_from(*len).unwrap();
+        let regions = [Region {
+            name,
+            span: *span,
+            len,
+            digests,
+        }];
+        said(&job(arch, &regions), BASE, &elf(arch))
+    };
+    let on_top = region("initrd", BASE + 0x8000, BASE + 0x9000, 9);
+    assert!(refused(&on_top).contains("overlaps region \"initrd\""));
+    let short = region("initrd", 0x4000_0000, 0x4000_1000, 8192);
+    assert!(refused(&short).contains("can't hold 8192 bytes"));
+    let long = region("seventeen-letters", 0x4000_0000, 0x4000_2000, 8192);
+    assert!(refused(&long).contains("seventeen-letters"));
+    let device = region("dtb", 0x08ff_f000, 0x0900_1000, 9);
+    assert!(refused(&device).contains("page 0x9000000 is wanted both"));
+    let high = region("dtb", 1 << 47, (1 << 47) + 4096, 9);
+    assert!(refused(&high).contains("0x800000001000"));
+    let wide = region("initrd", 1 << 32, 1 << 46, 9);
+    assert!(refused(&wide).contains("page tables"));
+
+    let mut wrong = region("dtb", 0x4000_0000, 0x4000_2000, 8192);
+    wrong.3.truncate(8);
+    assert!(refused(&wrong).contains("has 8 bytes of digests, not 32"));
+    let fits = region("dtb", 0x4000_0000, 0x4000_2000, 8000);
+    let regions = [Region {
+        name: fits.0,
+        span: fits.1,
+        len: 8000,
+        digests: &fits.3,
+    }];
+    let many = [regions[0]; params::REGIONS + 1];
     assert!(said(&job(arch, &many), BASE, &elf(arch)).contains("24 regions, not 25"));
-    let device = [(
-        "dtb",
-        Span {
-            start: 0x08ff_f000,
-            end: 0x0900_1000,
-        },
-        &data[..9],
-    )];
-    assert_eq!(
-        build(&job(arch, &device), BASE, &elf(arch)),
-        Err(BlobError::DeviceMemory { page: 0x0900_0000 })
-    );
-    let high = [(
-        "dtb",
-        Span {
-            start: 1 << 47,
-            end: (1 << 47) + 4096,
-        },
-        &data[..9],
-    )];
-    assert!(said(&job(arch, &high), BASE, &elf(arch)).contains("0x800000001000"));
-    let wide = [(
-        "initrd",
-        Span {
-            start: 1 << 32,
-            end: 1 << 46,
-        },
-        &data[..9],
-    )];
-    assert!(said(&job(arch, &wide), BASE, &elf(arch)).contains("page tables"));
+    let with = |record, reason| {
+        let job = Job {
+            record,
+            reason,
+            ..job(arch, &regions)
+        };
+        build(&job, BASE, &elf(arch)).map_err(|error| error.to_string())
+    };
+    for inside in [0x4000_0000 - 63, 0x4000_0100, 0x4000_0000 + 7999] {
+        let error = with(Some(inside), None).unwrap_err();
+        assert!(error.contains("split around it"), "{error}");
+    }
+    for beside in [0x4000_0000 - 64, 0x4000_0000 + 8000] {
+        assert!(with(Some(beside), None).is_ok());
+    }
+    assert!(with(Some(u64::MAX), None).is_err());
+    for place in [0, 0x5f00_0002, u64::MAX - 3] {
+        let error = with(None, Some(Reason::Memory(place))).unwrap_err();
+        assert!(error.contains("can't be left at"), "{error}");
+    }
+    let memory = with(None, Some(Reason::Memory(0x4000_1f80))).unwrap_err();
+    assert!(memory.contains("both as memory and as a device"), "{memory}");
 }

@@ -127,20 +127,20 @@ proptest! {
             kernel, init_size: kernel + more, pref_address: pref, alignment: align, above_4g,
             initrd_addr_max: max, initrd, boot_data, page: 4 * K,
         };
-        match x86_64::arrange(&ask, &usable) {
+        match x86_64::arrange(&ask, Free::new(usable.clone())) {
             Err(error) => is_no_room(&error),
             Ok((places, free)) => {
                 let limit = if above_4g { 1 << 46 } else { 4 * G };
                 prop_assert!(places.kernel.start.is_multiple_of(align) && places.kernel.start >= pref);
                 prop_assert!(places.kernel.len() >= kernel + more && places.kernel.end <= limit);
                 prop_assert_eq!(places.initrd.map(|i| i.len()), initrd);
-                prop_assert_eq!(places.boot_data.len(), boot_data);
-                prop_assert!(places.boot_data.end <= limit);
+                prop_assert_eq!(places.info.len(), boot_data);
+                prop_assert!(places.info.end <= limit);
                 if let Some(i) = places.initrd {
                     prop_assert!(above_4g || i.end - 1 <= max);
                     prop_assert!(i.end <= limit);
                 }
-                let all: Vec<Span> = [places.kernel, places.boot_data].into_iter().chain(places.initrd)
+                let all: Vec<Span> = [places.kernel, places.info].into_iter().chain(places.initrd)
                     .map(|s| whole_pages(s, 4 * K)).collect();
                 prop_assert!(overlap_free(&all));
                 for s in &all {
@@ -163,13 +163,13 @@ proptest! {
             .map(|s| Span { start: s.start.next_multiple_of(page), end: s.end / page * page })
             .filter(|s| !s.is_empty()).collect();
         let ask = arm64::Ask { kernel, text_offset, image_size: kernel + more, anywhere, initrd, page };
-        match arm64::arrange(&ask, &usable) {
+        match arm64::arrange(&ask, Free::new(usable.clone())) {
             Err(error) => is_no_room(&error),
             Ok((places, free)) => {
                 let base = places.kernel.start - text_offset;
                 prop_assert!(base.is_multiple_of(2 * M));
                 prop_assert!(places.kernel.len() >= kernel + more);
-                prop_assert!(places.dtb.start.is_multiple_of(2 * M) && places.dtb.len() == 2 * M);
+                prop_assert!(places.info.start.is_multiple_of(2 * M) && places.info.len() == 2 * M);
                 prop_assert_eq!(places.initrd.map(|i| i.len()), initrd);
                 if let Some(i) = places.initrd {
                     let start = i.start.min(places.kernel.start) / G * G;
@@ -181,13 +181,60 @@ proptest! {
                         .map(|n| Span { start: n * 2 * M + text_offset, end: n * 2 * M + text_offset + places.kernel.len() });
                     prop_assert!(lower.into_iter().all(|s| !covers(&usable, &s)), "a lower base was free");
                 }
-                let all: Vec<Span> = [places.kernel, places.dtb].into_iter().chain(places.initrd)
+                let all: Vec<Span> = [places.kernel, places.info].into_iter().chain(places.initrd)
                     .map(|s| whole_pages(s, page)).collect();
                 prop_assert!(overlap_free(&all));
                 for s in &all {
                     prop_assert!(covers(&usable, s) && s.start.is_multiple_of(page));
                     prop_assert_eq!(free.largest(s), 0, "taken twice");
                 }
+            }
+        }
+    }
+}
+
+/// Some of the 2 MiB pages of `usable`, by the bits of `mask`.
+fn some_pages(usable: &[Span], mask: &[bool]) -> Vec<Span> {
+    let starts = usable
+        .iter()
+        .flat_map(|s| (s.start.div_ceil(2 * M)..s.end / (2 * M)).take(200).map(|n| n * 2 * M));
+    let chosen = starts.zip(mask.iter().cycle()).filter(|(_, take)| **take);
+    normalise(chosen.map(|(start, _)| Span {
+        start,
+        end: start + 2 * M,
+    }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(800))]
+
+    /// What is read in place lies in the pages that can be had, and the rules are the same.
+    #[test]
+    fn what_stays_is_in_the_pages(
+        usable in arm64_memory(), mask in prop::collection::vec(prop::bool::weighted(0.9), 64..256),
+        kernel in 64u64..12 * M, more in 0u64..50 * M, initrd in prop::option::of(1u64..30 * M), arm: bool,
+    ) {
+        let pages = some_pages(&usable, &mask);
+        let free = Free::with_pages(usable.clone(), pages.clone());
+        let ask = if arm {
+            Ask::Arm64(arm64::Ask { kernel, text_offset: 0, image_size: kernel + more, anywhere: true, initrd, page: 4 * K })
+        } else {
+            Ask::X86_64(x86_64::Ask {
+                kernel, init_size: kernel + more, pref_address: 16 * M, alignment: 2 * M, above_4g: true,
+                initrd_addr_max: 0x7fff_ffff, initrd, boot_data: x86_64::INFO_ROOM, page: 4 * K,
+            })
+        };
+        if let Ok((places, left)) = crate::place::arrange(&ask, free) {
+            let resident = ask.resident_spans(&places);
+            prop_assert_eq!(resident.len(), 2 + usize::from(initrd.is_some()));
+            for span in &resident {
+                prop_assert!(covers(&pages, span), "{span:x?} is not in {pages:x?}");
+            }
+            prop_assert!(covers(&usable, &places.kernel) && places.kernel.len() >= kernel + more);
+            let all: Vec<Span> = [places.kernel, places.info].into_iter().chain(places.initrd).map(|s| whole_pages(s, 4 * K)).collect();
+            prop_assert!(overlap_free(&all));
+            for s in &all {
+                prop_assert_eq!(left.largest(s), 0, "taken twice");
             }
         }
     }

@@ -85,6 +85,7 @@ fn machine(arch: Arch) -> Machine {
         seed: Some(Box::new([7; 136])),
         ticks_per_ms: x86.then_some(2_000_000),
         cmdline: String::new(),
+        encrypts: None,
         live_lpis: false,
     }
 }
@@ -118,6 +119,8 @@ fn payload(arch: Arch) -> Payload {
         dtb: None,
         cmdline: "root=/dev/vda2 ro".to_owned(),
         check: Check::Sha256,
+        resident: None,
+        arena: crate::load::ArenaKind::Segments(crate::load::WhyNot::Asked),
         artefacts: Vec::<Artefact>::new(),
     }
 }

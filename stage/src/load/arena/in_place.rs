@@ -1,0 +1,316 @@
+//! The payload in place: kernel, initrd, and what tells the kernel about the machine are read to the addresses they are used
+//! at, in huge pages of this process. The kernel then copies nothing, and its limit of half the memory is no limit.
+//!
+//! Given the sizes, the memory and a source of pages; responsible for taking no more pages than it must, for never bringing
+//! the service Linux near the end of its memory, and for a reason in words where it does not work.
+
+use std::io;
+
+use super::slot::Resident;
+use crate::load::size::Size;
+use crate::place::hole::Free;
+use crate::place::range::{intersect, normalise};
+use crate::place::{Ask, PlaceError, Places, Span, arrange};
+
+/// What is left to the service Linux, bytes: with less, it was seen to panic ("System is deadlocked on memory").
+pub(in crate::load) const RESERVE: u64 = 48 << 20;
+
+/// Huge pages this process can have.
+pub trait Pages {
+    /// Bytes of one.
+    fn size(&self) -> u64;
+
+    /// Asks the kernel to have `count` of them at hand, as far as it can.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn grow(&mut self, count: u64) -> io::Result<()>;
+
+    /// Physical addresses in `memory` of those at hand, in any order.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn at_hand(&mut self, memory: &[Span]) -> io::Result<Vec<u64>>;
+
+    /// Makes memory of `spans`, each in pages at hand, and gives all other pages back.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn take(&mut self, spans: &[Span]) -> io::Result<Vec<Box<dyn Resident>>>;
+
+    /// Gives all pages back that were not taken.
+    fn give_back(&mut self);
+}
+
+/// Why the payload is not read in place. Reads on after `segments, `.
+#[derive(Debug, thiserror::Error)]
+pub enum WhyNot {
+    /// The entry says so.
+    #[error("as boot.toml asks for")]
+    Asked,
+    /// The main kernel would see ciphertext where this process sees plain text.
+    #[error("as this machine may encrypt its memory (CPU flag {0})")]
+    Encrypted(&'static str),
+    /// A kernel from before 4.6: memory below it is lost.
+    #[error("as this Image has to be at the start of memory")]
+    LowImage,
+    /// The kernel has none.
+    #[error("as the service kernel has no huge pages of at least 2 MiB (CONFIG_HUGETLBFS, CONFIG_PROC_PAGE_MONITOR)")]
+    NoPages,
+    /// They would not fit.
+    #[error("as {} in huge pages and {} for the service Linux are more than the {} that are free", Size(*.wanted), Size(RESERVE), Size(*.free))]
+    TooLittle {
+        /// Bytes of the pages.
+        wanted: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// Not in one piece.
+    #[error("as memory is in pieces: of {pages} huge pages at most {} are in a row", Size(*.longest))]
+    InPieces {
+        /// How many there were.
+        pages: usize,
+        /// The longest run, bytes.
+        longest: u64,
+    },
+    /// What is known about memory does not let it be arranged in any way.
+    #[error("as {0}")]
+    Place(Box<PlaceError>),
+    /// A call failed.
+    #[error("as huge pages can't be had: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Memory for a payload, at its final addresses.
+#[derive(Debug)]
+pub(in crate::load) struct Taken {
+    pub(in crate::load) places: Places,
+    /// Kernel, initrd if there is one, and what tells the kernel about the machine, in this order.
+    pub(in crate::load) memory: Vec<Box<dyn Resident>>,
+    /// Pages it is in, and bytes of each.
+    pub(in crate::load) pages: (u64, u64),
+}
+
+/// Takes pages for `ask` in `usable`, from the first of `sources` that has enough in a row. `free` is what is available to
+/// all of it, bytes.
+pub(in crate::load) fn take(
+    ask: &Ask,
+    usable: &[Span],
+    free: u64,
+    sources: &mut [Box<dyn Pages>],
+) -> Result<Taken, WhyNot> {
+    let mut why = WhyNot::NoPages;
+    for source in sources {
+        match take_from(ask, usable, free, source.as_mut()) {
+            Ok(taken) => return Ok(taken),
+            Err(error) => {
+                source.give_back();
+                why = match why {
+                    // The first source is the usual one: its reason is the one to know.
+                    WhyNot::NoPages => error,
+                    first => first,
+                };
+            }
+        }
+    }
+    Err(why)
+}
+
+fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> Result<Taken, WhyNot> {
+    let size = source.size();
+    let least = ask
+        .resident()
+        .iter()
+        .fold(0_u64, |sum, bytes| sum.saturating_add(bytes.div_ceil(size)));
+    let most = free.saturating_sub(RESERVE).checked_div(size).unwrap_or(0);
+    if least > most {
+        return Err(WhyNot::TooLittle {
+            wanted: least.saturating_mul(size),
+            free,
+        });
+    }
+    // Runs were always found among two or three times as many pages.
+    let most = most.min(least.saturating_mul(3).saturating_add(8));
+    let step = (least / 4).max(4);
+    let mut count = least;
+    loop {
+        source.grow(count)?;
+        let pages = source.at_hand(usable)?;
+        let spans = normalise(pages.iter().filter_map(|at| Span::sized(*at, size)));
+        if let Ok((places, _)) = arrange(ask, Free::with_pages(usable.to_vec(), spans.clone())) {
+            let wanted = ask.resident_spans(&places);
+            return Ok(Taken {
+                places,
+                memory: source.take(&wanted)?,
+                pages: (held(&wanted, size), size),
+            });
+        }
+        let had = u64::try_from(pages.len()).unwrap_or(u64::MAX);
+        if count >= most || had < count {
+            let runs = intersect(&spans, usable);
+            return Err(WhyNot::InPieces {
+                pages: pages.len(),
+                longest: runs.iter().map(Span::len).max().unwrap_or(0),
+            });
+        }
+        count = count.saturating_add(step).min(most);
+    }
+}
+
+/// How many pages of `size` bytes `spans` touch.
+fn held(spans: &[Span], size: u64) -> u64 {
+    use crate::place::range::{align_down, align_up, total};
+    let whole = normalise(spans.iter().filter_map(|span| {
+        Some(Span {
+            start: align_down(span.start, size),
+            end: align_up(span.end, size)?,
+        })
+    }));
+    total(&whole).checked_div(size).unwrap_or(0)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::place::arm64;
+
+    const MIB: u64 = 1 << 20;
+    const PAGE: u64 = 2 * MIB;
+
+    /// Memory at a made-up address.
+    #[derive(Debug)]
+    pub(crate) struct Fake {
+        pub(crate) address: u64,
+        pub(crate) bytes: Vec<u8>,
+    }
+
+    impl Resident for Fake {
+        fn bytes(&self) -> &[u8] {
+            &self.bytes
+        }
+        fn bytes_mut(&mut self) -> &mut [u8] {
+            &mut self.bytes
+        }
+        fn address(&self) -> u64 {
+            self.address
+        }
+        fn is_still_there(&self) -> io::Result<bool> {
+            Ok(true)
+        }
+    }
+
+    /// A kernel that hands out pages in a certain order.
+    #[derive(Debug, Default)]
+    pub(crate) struct Pool {
+        /// What it will hand out, addresses.
+        pub(crate) order: Vec<u64>,
+        pub(crate) count: u64,
+        pub(crate) largest: u64,
+        pub(crate) taken: Vec<Span>,
+    }
+
+    impl Pages for Pool {
+        fn size(&self) -> u64 {
+            PAGE
+        }
+        fn grow(&mut self, count: u64) -> io::Result<()> {
+            self.count = count.min(self.order.len() as u64);
+            self.largest = self.largest.max(self.count);
+            Ok(())
+        }
+        fn at_hand(&mut self, _: &[Span]) -> io::Result<Vec<u64>> {
+            Ok(self.order[..usize::try_from(self.count).unwrap()].to_vec())
+        }
+        fn take(&mut self, spans: &[Span]) -> io::Result<Vec<Box<dyn Resident>>> {
+            self.taken = spans.to_vec();
+            let memory = |span: &Span| -> Box<dyn Resident> {
+                Box::new(Fake {
+                    address: span.start,
+                    bytes: vec![0; usize::try_from(span.len()).unwrap()],
+                })
+            };
+            Ok(spans.iter().map(memory).collect())
+        }
+        fn give_back(&mut self) {
+            self.count = 0;
+        }
+    }
+
+    fn ask() -> Ask {
+        Ask::Arm64(arm64::Ask {
+            kernel: 5 * MIB,
+            text_offset: 0,
+            image_size: 6 * MIB,
+            anywhere: true,
+            initrd: Some(9 * MIB),
+            page: 4096,
+        })
+    }
+
+    fn usable() -> Vec<Span> {
+        vec![Span {
+            start: 0x4000_0000,
+            end: 0x8000_0000,
+        }]
+    }
+
+    fn attempt(order: Vec<u64>, free: u64) -> (Result<Taken, WhyNot>, u64) {
+        let mut pool = Pool {
+            order,
+            ..Pool::default()
+        };
+        let result = take_from(&ask(), &usable(), free, &mut pool);
+        (result, pool.largest)
+    }
+
+    #[test]
+    fn memory_in_one_piece_costs_no_page_more_than_the_payload() {
+        let up = (0..100).map(|n| 0x4800_0000 + n * PAGE).collect();
+        let down = (0..100).rev().map(|n| 0x4800_0000 + n * PAGE).collect();
+        for order in [up, down] {
+            let (taken, largest) = attempt(order, 512 * MIB);
+            let taken = taken.unwrap();
+            assert_eq!(largest, 3 + 5 + 1);
+            assert_eq!(taken.pages, (9, PAGE));
+            assert_eq!(taken.memory.len(), 3);
+            let initrd = taken.places.initrd.unwrap();
+            assert!(!initrd.overlaps(&taken.places.kernel) && !taken.places.info.overlaps(&initrd));
+        }
+    }
+
+    #[test]
+    fn memory_in_pieces_takes_more_pages_until_they_make_a_row() {
+        let order = (0..100).map(|n| 0x4400_0000 + 2 * n * PAGE).collect();
+        let (taken, largest) = attempt(order, 512 * MIB);
+        assert!(matches!(taken, Err(WhyNot::InPieces { .. })));
+        assert_eq!(largest, 9 * 3 + 8);
+        let order = (0..6)
+            .map(|n| 0x4800_0000 + 2 * n * PAGE)
+            .chain((0..30).map(|n| 0x5800_0000 + n * PAGE))
+            .collect();
+        assert!(attempt(order, 512 * MIB).0.is_ok());
+    }
+
+    #[test]
+    fn the_service_linux_keeps_its_reserve() {
+        let order: Vec<u64> = (0..100).map(|n| 0x4800_0000 + n * PAGE).collect();
+        let (taken, largest) = attempt(order.clone(), RESERVE + 17 * MIB);
+        assert!(matches!(taken, Err(WhyNot::TooLittle { .. })));
+        assert_eq!(largest, 0, "nothing was asked for");
+        assert!(attempt(order, RESERVE + 18 * MIB).0.is_ok());
+    }
+
+    #[test]
+    fn the_reasons_are_sentences() {
+        let (taken, _) = attempt(vec![0x4800_0000], 512 * MIB);
+        assert_eq!(
+            taken.unwrap_err().to_string(),
+            "as memory is in pieces: of 1 huge pages at most 2 MiB are in a row"
+        );
+        let mut none: [Box<dyn Pages>; 0] = [];
+        assert!(matches!(
+            take(&ask(), &usable(), 1 << 30, &mut none),
+            Err(WhyNot::NoPages)
+        ));
+    }
+}

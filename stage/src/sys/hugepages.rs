@@ -1,0 +1,379 @@
+//! Huge pages of this process and where they are in memory: hugetlbfs, `/proc/self/pagemap`, `/proc/kpageflags`
+//! (Documentation/admin-guide/mm/hugetlbpage.rst, pagemap.rst).
+//!
+//! The kernel is asked for pages at run time. Where they are is read before any is touched, since the first touch clears all
+//! of a page. Nobody else in the service Linux uses huge pages: the whole pool is ours.
+#![expect(unsafe_code, reason = "mmap(2) and memory that is read and written through it")]
+
+use std::ffi::c_void;
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use nix::unistd::ftruncate;
+
+use crate::load::{Pages, Resident};
+use crate::place::Span;
+use crate::place::range::{align_down, align_up};
+
+const FOLDER: &str = "/sys/kernel/mm/hugepages";
+/// The smallest that is worth it, bytes.
+const LEAST: u64 = 2 << 20;
+/// Larger ones are not made at run time: only those the service kernel was started with are used.
+const MADE_UP_TO: u64 = 64 << 20;
+
+// Bits of /proc/kpageflags (include/uapi/linux/kernel-page-flags.h).
+const COMPOUND_HEAD: u64 = 1 << 15;
+const COMPOUND_TAIL: u64 = 1 << 16;
+const HUGE: u64 = 1 << 17;
+
+/// Pages of one size.
+#[derive(Debug)]
+pub struct HugePages {
+    size: u64,
+    /// Bytes of an ordinary page.
+    page: u64,
+    folder: PathBuf,
+    flags: File,
+    pagemap: Rc<File>,
+}
+
+/// What the service kernel has, the most useful first: pages that can be made at run time, the smallest of at least 2 MiB; then
+/// those it was started with, from large to small. `page` is its ordinary page size, bytes.
+pub fn sources(page: u64) -> Vec<Box<dyn Pages>> {
+    let mut sizes: Vec<u64> = fs::read_dir(FOLDER)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            let kib = name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?;
+            kib.parse::<u64>().ok()?.checked_mul(1024)
+        })
+        .filter(|size| *size >= LEAST && size.is_multiple_of(page))
+        .collect();
+    sizes.sort_unstable();
+    let (made, fixed): (Vec<u64>, Vec<u64>) = sizes.into_iter().partition(|size| *size <= MADE_UP_TO);
+    let opened = made.first().into_iter().chain(fixed.iter().rev());
+    opened
+        .filter_map(|size| HugePages::open(*size, page).ok())
+        .filter(|pages| pages.size <= MADE_UP_TO || pages.number("free_hugepages").is_some_and(|n| n > 0))
+        .map(|pages| -> Box<dyn Pages> { Box::new(pages) })
+        .collect()
+}
+
+impl HugePages {
+    fn open(size: u64, page: u64) -> io::Result<Self> {
+        let folder = PathBuf::from(format!("{FOLDER}/hugepages-{}kB", size / 1024));
+        Ok(Self {
+            size,
+            page,
+            folder,
+            flags: File::open("/proc/kpageflags")?,
+            pagemap: Rc::new(File::open("/proc/self/pagemap")?),
+        })
+    }
+
+    fn number(&self, file: &str) -> Option<u64> {
+        fs::read_to_string(self.folder.join(file)).ok()?.trim().parse().ok()
+    }
+
+    fn set_pool(&self, count: u64) -> io::Result<()> {
+        fs::write(self.folder.join("nr_hugepages"), count.to_string())
+    }
+
+    /// The flags of the page frame at an address; none where there is no memory.
+    fn frame(&self, address: u64) -> u64 {
+        let mut flags = [0; 8];
+        let at = (address / self.page).wrapping_mul(8);
+        match self.flags.read_exact_at(&mut flags, at) {
+            Ok(()) => u64::from_le_bytes(flags),
+            Err(_) => 0,
+        }
+    }
+
+    /// Whether a huge page of our size begins at `address`.
+    fn begins_at(&self, address: u64) -> bool {
+        let ours = self.frame(address) & (HUGE | COMPOUND_HEAD) == HUGE | COMPOUND_HEAD;
+        // A larger one looks the same at its start, and goes on behind the end of ours.
+        let next = address.saturating_add(self.size);
+        ours && self.frame(next) & (HUGE | COMPOUND_TAIL) != HUGE | COMPOUND_TAIL
+    }
+
+    fn flag(&self) -> MFdFlags {
+        // MFD_HUGE_SHIFT: the base 2 logarithm of the size (include/uapi/linux/memfd.h).
+        MFdFlags::MFD_CLOEXEC
+            | MFdFlags::MFD_HUGETLB
+            | MFdFlags::from_bits_retain(self.size.trailing_zeros().wrapping_shl(26))
+    }
+
+    /// Has the kernel hand out pages, until all of `wanted` are among them: address and offset in `file` of each.
+    fn touch(&self, file: &OwnedFd, wanted: &[u64]) -> io::Result<Vec<(u64, u64)>> {
+        let pool = self.number("nr_hugepages").unwrap_or(0);
+        ftruncate(file, offset(pool.saturating_mul(self.size))?)?;
+        let mut got: Vec<(u64, u64)> = Vec::new();
+        let mut missing = wanted.len();
+        for n in 0..pool {
+            if missing == 0 {
+                return Ok(got);
+            }
+            let at = n.saturating_mul(self.size);
+            let mut window = Window::reserve(self.size, self.size)?;
+            window.show(file, at, 0, self.size)?;
+            window.touch();
+            let address = address_of(&self.pagemap, window.address(), self.page)?;
+            got.push((address, at));
+            missing = missing.saturating_sub(usize::from(wanted.contains(&address)));
+        }
+        if missing == 0 {
+            Ok(got)
+        } else {
+            Err(io::Error::other("the kernel handed out other pages than it showed"))
+        }
+    }
+
+    /// The pages `span` is in, by address.
+    fn pages_of(&self, span: &Span) -> Vec<u64> {
+        let first = align_down(span.start, self.size);
+        let end = align_up(span.end, self.size).unwrap_or(first);
+        let count = end.saturating_sub(first).checked_div(self.size).unwrap_or(0);
+        (0..count)
+            .map(|n| first.saturating_add(n.saturating_mul(self.size)))
+            .collect()
+    }
+
+    /// Memory of `span`, whose pages are in `file` at the offsets `got` says.
+    fn memory(&self, file: &OwnedFd, got: &[(u64, u64)], span: &Span) -> io::Result<Memory> {
+        let pages = self.pages_of(span);
+        let count = u64::try_from(pages.len()).unwrap_or(0);
+        let mut window = Window::reserve(count.saturating_mul(self.size), self.size)?;
+        for (n, page) in (0_u64..).zip(&pages) {
+            let found = got.iter().find(|(address, _)| address == page);
+            let (_, at) = found.ok_or_else(|| io::Error::other("a huge page is missing"))?;
+            window.show(file, *at, n.saturating_mul(self.size), self.size)?;
+        }
+        let first = pages.first().copied().unwrap_or(span.start);
+        let memory = Memory {
+            window,
+            skip: word(span.start.saturating_sub(first))?,
+            len: word(span.len())?,
+            address: span.start,
+            huge: self.size,
+            page: self.page,
+            pagemap: Rc::clone(&self.pagemap),
+        };
+        memory.window.touch();
+        if memory.is_still_there()? {
+            Ok(memory)
+        } else {
+            Err(io::Error::other("a huge page is not where it was"))
+        }
+    }
+}
+
+impl Pages for HugePages {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn grow(&mut self, count: u64) -> io::Result<()> {
+        if self.size > MADE_UP_TO || self.number("nr_hugepages").is_some_and(|now| now >= count) {
+            return Ok(());
+        }
+        self.set_pool(count)
+    }
+
+    fn at_hand(&mut self, memory: &[Span]) -> io::Result<Vec<u64>> {
+        let mut found = Vec::new();
+        for span in memory {
+            let mut at = align_up(span.start, self.size).unwrap_or(u64::MAX);
+            while at < span.end {
+                if self.begins_at(at) {
+                    found.push(at);
+                }
+                at = at.saturating_add(self.size);
+            }
+        }
+        Ok(found)
+    }
+
+    fn take(&mut self, spans: &[Span]) -> io::Result<Vec<Box<dyn Resident>>> {
+        let mut wanted: Vec<u64> = spans.iter().flat_map(|span| self.pages_of(span)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let file = memfd_create(c"payload", self.flag())?;
+        let got = self.touch(&file, &wanted)?;
+        let memory = spans.iter().map(|span| self.memory(&file, &got, span));
+        let memory: Vec<Memory> = memory.collect::<io::Result<_>>()?;
+
+        // Those that came in between go back, and with them all that were never touched.
+        let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        for (_, at) in got.iter().filter(|(address, _)| !wanted.contains(address)) {
+            fallocate(&file, punch, offset(*at)?, offset(self.size)?)?;
+        }
+        if self.size <= MADE_UP_TO {
+            self.set_pool(u64::try_from(wanted.len()).unwrap_or(u64::MAX))?;
+        }
+        Ok(memory
+            .into_iter()
+            .map(|memory| -> Box<dyn Resident> { Box::new(memory) })
+            .collect())
+    }
+
+    fn give_back(&mut self) {
+        if self.size <= MADE_UP_TO {
+            // Where that fails they stay, and what needs them says so.
+            let _ = self.set_pool(0);
+        }
+    }
+}
+
+/// Bytes that lie in a row in physical memory.
+#[derive(Debug)]
+struct Memory {
+    window: Window,
+    /// From the start of the first page to the first byte.
+    skip: usize,
+    len: usize,
+    address: u64,
+    huge: u64,
+    page: u64,
+    pagemap: Rc<File>,
+}
+
+impl Resident for Memory {
+    fn bytes(&self) -> &[u8] {
+        let end = self.skip.saturating_add(self.len);
+        self.window.bytes().get(self.skip..end).unwrap_or_default()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let end = self.skip.saturating_add(self.len);
+        self.window.bytes_mut().get_mut(self.skip..end).unwrap_or_default()
+    }
+
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    fn is_still_there(&self) -> io::Result<bool> {
+        let first = align_down(self.address, self.huge);
+        let count = (self.window.len as u64).checked_div(self.huge).unwrap_or(0);
+        for n in 0..count {
+            let behind = n.saturating_mul(self.huge);
+            let at = self.window.address().saturating_add(behind);
+            if address_of(&self.pagemap, at, self.page)? != first.saturating_add(behind) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A range of this process's addresses, with huge pages shown in it.
+#[derive(Debug)]
+struct Window {
+    /// What was reserved.
+    reserved: (NonNull<c_void>, usize),
+    /// The aligned part of it that is used.
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Window {
+    /// Addresses for `bytes` bytes, from a multiple of `align` on. Nothing is there yet: see [`show`](Self::show).
+    fn reserve(bytes: u64, align: u64) -> io::Result<Self> {
+        let (len, align) = (word(bytes)?, word(align)?);
+        let whole = len
+            .checked_add(align)
+            .and_then(NonZeroUsize::new)
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+        let base = unsafe { mmap_anonymous(None, whole, ProtFlags::PROT_NONE, flags)? };
+        let skip = base.addr().get().wrapping_neg() & align.saturating_sub(1);
+        // SAFETY: `skip` is below `align`, and that many bytes more than `len` were mapped.
+        let start = unsafe { base.cast::<u8>().add(skip) };
+        Ok(Self {
+            reserved: (base, whole.get()),
+            start,
+            len,
+        })
+    }
+
+    /// Shows `bytes` bytes of `file` from `at` on, `behind` bytes behind the start.
+    fn show(&mut self, file: &OwnedFd, at: u64, behind: u64, bytes: u64) -> io::Result<()> {
+        let (behind, bytes) = (word(behind)?, word(bytes)?);
+        let end = behind.checked_add(bytes).filter(|end| *end <= self.len);
+        let place = self.start.addr().checked_add(behind);
+        let (Some(_), Some(place), Some(bytes)) = (end, place, NonZeroUsize::new(bytes)) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+        // SAFETY: the range lies in what `reserve` mapped, and nobody has a reference into it: this needs `&mut self`.
+        unsafe { mmap(Some(place), bytes, rights, flags, file.as_fd(), offset(at)?)? };
+        Ok(())
+    }
+
+    fn address(&self) -> u64 {
+        self.start.addr().get() as u64
+    }
+
+    /// Has the kernel put memory everywhere. Only for a window in which everything is shown: mmap(2) reserved a huge page
+    /// for each part of it, so none can be missing now.
+    fn touch(&self) {
+        for at in self.bytes().iter().step_by(4096) {
+            std::hint::black_box(*at);
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` bytes from `start` on are mapped as long as `self` is there, readable where something is shown; all
+        // callers have shown all of it.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; two windows that show the same page are used for different bytes of it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        let (base, len) = self.reserved;
+        // SAFETY: exactly what `reserve` mapped; the window is gone, and with it every reference into it.
+        let _ = unsafe { munmap(base, len) };
+    }
+}
+
+/// Where in memory a byte of this process is.
+fn address_of(pagemap: &File, at: u64, page: u64) -> io::Result<u64> {
+    const PRESENT: u64 = 1 << 63;
+    const FRAME: u64 = (1 << 55) - 1;
+    let mut entry = [0; 8];
+    pagemap.read_exact_at(&mut entry, at.checked_div(page).unwrap_or(0).saturating_mul(8))?;
+    let entry = u64::from_le_bytes(entry);
+    match entry & FRAME {
+        // Without CAP_SYS_ADMIN all frames read as 0.
+        0 => Err(io::Error::other("/proc/self/pagemap shows no addresses")),
+        _ if entry & PRESENT == 0 => Err(io::Error::other("a page is not in memory")),
+        frame => Ok(frame.saturating_mul(page)),
+    }
+}
+
+fn word(value: u64) -> io::Result<usize> {
+    usize::try_from(value).map_err(|_| io::ErrorKind::OutOfMemory.into())
+}
+
+fn offset(value: u64) -> io::Result<i64> {
+    i64::try_from(value).map_err(|_| io::ErrorKind::FileTooLarge.into())
+}
