@@ -3,6 +3,7 @@
 pub mod block;
 pub mod child;
 pub mod hugepages;
+pub mod counter;
 pub mod kexec;
 pub mod module;
 pub mod mount;
