@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod digest;
 pub mod handoff;
+pub mod handover;
 pub mod load;
 pub mod paths;
 pub mod place;

@@ -299,6 +299,7 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest, machine: &Machine, blob: &[u8]
         rsdp: machine.rsdp,
         efi,
         seed: machine.seed.as_deref().map(|s| &s[..]),
+        handover: None,
     };
     let ask = Ask::X86_64(x86_64::Ask {
         kernel: length(&kernel.bytes),
@@ -308,12 +309,12 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest, machine: &Machine, blob: &[u8]
         above_4g: kernel.above_4g,
         initrd_addr_max: kernel.initrd_addr_max,
         initrd: rest.initrd.as_deref().map(length),
-        boot_data: length(&zeropage::build(&data, 0)),
+        boot_data: length(&zeropage::build(&data, 0).bytes),
         page: machine.page_size,
     });
     let (places, mut free, info) = rest.places(&ask, &usable)?;
     data.initrd = places.initrd;
-    let boot_data = zeropage::build(&data, places.info.start);
+    let boot_data = zeropage::build(&data, places.info.start).bytes;
     let boot_data = in_slot(boot_data, info, "boot-data", places.info)?;
 
     // boot.rst, "64-bit Boot Protocol": kernel, zero page and command line are identity-mapped. Besides them the kernel reads the

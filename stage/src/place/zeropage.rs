@@ -6,6 +6,7 @@
 
 use super::memmap::E820_RESERVED;
 use super::{EfiInfo, Span};
+use crate::handover;
 
 /// Bytes of `struct boot_params`; the command line follows.
 pub const SIZE: usize = 4096;
@@ -60,11 +61,23 @@ pub struct BootData<'a> {
     pub efi: Option<&'a EfiInfo>,
     /// Fresh random bytes.
     pub seed: Option<&'a [u8]>,
+    /// The hand-over record, for a setup_data node of a type of our own: kernels pass over those they do not know
+    /// (arch/x86/kernel/setup.c, `parse_setup_data`), and keep the memory of all of them.
+    pub handover: Option<&'a [u8]>,
+}
+
+/// What [`build`] made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// The block.
+    pub bytes: Vec<u8>,
+    /// Where in it the hand-over record begins, 8-byte aligned.
+    pub handover: Option<usize>,
 }
 
 /// The block for physical address `base`, which is page-aligned. Its length does not depend on `base` or on where the
 /// initrd is.
-pub fn build(data: &BootData<'_>, base: u64) -> Vec<u8> {
+pub fn build(data: &BootData<'_>, base: u64) -> Built {
     let mut block = Block {
         bytes: vec![0; SIZE],
         base,
@@ -124,8 +137,12 @@ pub fn build(data: &BootData<'_>, base: u64) -> Vec<u8> {
         let secure_boot = data.running.and_then(|r| r.get(SECURE_BOOT)).copied().unwrap_or(0);
         block.put(SECURE_BOOT, &[secure_boot]);
     }
+    if let Some(record) = data.handover {
+        nodes.push((handover::SETUP_DATA, record.to_vec()));
+    }
     // boot.rst, "setup_data": a linked list; each node is the next one's address, type, length and data.
     let mut next = 0;
+    let mut handover = None;
     for (kind, payload) in nodes.iter().rev() {
         let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         next = block.append(
@@ -137,9 +154,15 @@ pub fn build(data: &BootData<'_>, base: u64) -> Vec<u8> {
             ]
             .concat(),
         );
+        if *kind == handover::SETUP_DATA {
+            handover = block.bytes.len().checked_sub(payload.len());
+        }
     }
     block.put(SETUP_DATA, &next.to_le_bytes());
-    block.bytes
+    Built {
+        bytes: block.bytes,
+        handover,
+    }
 }
 
 /// Bytes for one physical address.
@@ -279,13 +302,14 @@ mod tests {
             rsdp: Some(0x7fe_0000),
             efi: None,
             seed: None,
+            handover: None,
         }
     }
 
     #[test]
     fn the_fields_are_where_the_kernel_reads_them() {
         let (header, e820) = (header(), map(3));
-        let b = build(&data(&header, &e820), BASE);
+        let b = build(&data(&header, &e820), BASE).bytes;
         assert_eq!(b[0x1f1], 0xaa);
         assert_eq!(b[0x210], 0xff);
         assert_eq!(b[0x211], 1);
@@ -310,7 +334,7 @@ mod tests {
     #[test]
     fn a_header_that_says_it_is_longer_does_not_reach_the_memory_map() {
         let (header, e820) = (vec![0xaa; 0x1000], map(1));
-        let b = build(&data(&header, &e820), BASE);
+        let b = build(&data(&header, &e820), BASE).bytes;
         assert_eq!(b[0x28f], 0xaa);
         assert_eq!(b[0x290], 0);
     }
@@ -324,7 +348,8 @@ mod tests {
                 ..data(&header, &e820)
             },
             BASE,
-        );
+        )
+        .bytes;
         assert_eq!(b[0x1e8], 128);
         let nodes = nodes(&b);
         assert_eq!(
@@ -357,7 +382,8 @@ mod tests {
                 ..data(&header, &e820)
             },
             BASE,
-        );
+        )
+        .bytes;
         assert_eq!(&b[0x1c0..0x1c4], b"EL64");
         assert_eq!((u32_at(&b, 0x1c4), u32_at(&b, 0x1d8)), (0x1000, 5));
         assert_eq!((u32_at(&b, 0x1c8), u32_at(&b, 0x1cc), u32_at(&b, 0x1d4)), (40, 1, 80));
@@ -385,6 +411,43 @@ mod tests {
             seed: Some(&seed),
             ..data(&header, &e820)
         };
-        assert_eq!(build(&d, 0).len(), build(&BootData { initrd: None, ..d }, BASE).len());
+        let other = BootData { initrd: None, ..d };
+        assert_eq!(build(&d, 0).bytes.len(), build(&other, BASE).bytes.len());
+    }
+
+    #[test]
+    fn the_record_is_a_node_and_its_place_is_known() {
+        let (header, e820, seed) = (header(), map(200), [1; 136]);
+        let record: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        let built = build(
+            &BootData {
+                seed: Some(&seed),
+                handover: Some(&record),
+                ..data(&header, &e820)
+            },
+            BASE,
+        );
+        let at = built.handover.unwrap();
+        assert!(at.is_multiple_of(8));
+        assert_eq!(built.bytes[at..][..record.len()], record);
+        let nodes = nodes(&built.bytes);
+        assert_eq!(nodes.iter().map(|n| n.0).collect::<Vec<_>>(), [1, 9, 0x4f54_4143]);
+        assert_eq!(nodes[2].1, record);
+        assert_eq!(build(&data(&header, &e820), BASE).handover, None);
+    }
+
+    #[test]
+    fn the_running_kernel_s_own_list_ends_with_it() {
+        let (header, e820) = (header(), map(1));
+        let mut running = vec![0; 4096];
+        running[SETUP_DATA..SETUP_DATA + 8].copy_from_slice(&0x7000_0000u64.to_le_bytes());
+        let b = build(
+            &BootData {
+                running: Some(&running),
+                ..data(&header, &e820)
+            },
+            BASE,
+        );
+        assert_eq!(nodes(&b.bytes), []);
     }
 }

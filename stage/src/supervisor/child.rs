@@ -12,12 +12,15 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::policy::{Event, Exit, Job};
+use crate::handover::PID1_VARIABLE;
 use crate::worker;
 use crate::worker::message::{Lines, Message};
 
 /// The child that runs, if any, and the reaping of all others.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
+    /// When PID 1 started, milliseconds since boot: the workers' reports begin with it.
+    began_ms: f64,
     current: Option<Child>,
     /// How many were started: tells whose events a batch holds.
     started: u64,
@@ -33,6 +36,14 @@ struct Child {
 }
 
 impl Children {
+    /// Of a PID 1 that started then, milliseconds since boot.
+    pub(crate) fn new(began_ms: f64) -> Self {
+        Self {
+            began_ms,
+            ..Self::default()
+        }
+    }
+
     /// Starts `job` as the current child.
     pub(crate) fn spawn(&mut self, job: &Job) -> io::Result<()> {
         let mut command = Command::new("/proc/self/exe");
@@ -44,6 +55,7 @@ impl Children {
         };
         command
             .env_clear()
+            .env(PID1_VARIABLE, format!("{:.3}", self.began_ms))
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

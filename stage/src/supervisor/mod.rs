@@ -20,6 +20,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::handover;
 use crate::paths;
 use crate::service;
 use child::Children;
@@ -36,6 +37,7 @@ const JUMP_WORDS: Duration = Duration::from_millis(100);
 
 /// Runs the box. Returns only as `!`: there is nothing to return to.
 pub fn run() -> ! {
+    let began_ms = handover::boottime_ms();
     std::panic::set_hook(Box::new(|info| {
         let mut console = Console::open();
         console.print(&log_line("panic", &format!("{info}; resetting the machine")));
@@ -53,7 +55,7 @@ pub fn run() -> ! {
     let mut supervisor = Supervisor {
         console,
         policy: Policy::new(config),
-        children: Children::default(),
+        children: Children::new(began_ms),
         watchdogs: Watchdogs::default(),
         signals: child_signals(),
     };

@@ -17,6 +17,7 @@ pub use running::{Facts, facts};
 
 use super::Span;
 use super::range::{align_up, normalise};
+use crate::handover;
 use crate::load::Size;
 
 /// Why bytes are no device tree, or cannot become the main kernel's.
@@ -91,8 +92,9 @@ pub struct Tree {
     size: u64,
 }
 
-/// `/chosen` properties that belong to the boot that is over: kdump's, IMA's, and the kexec handover's.
-const STALE: [&str; 6] = [
+/// `/chosen` properties that belong to the boot that is over: kdump's, IMA's, the kexec handover's, and our own record.
+const STALE: [&str; 7] = [
+    handover::PROPERTY,
     "linux,elfcorehdr",
     "linux,usable-memory-range",
     "linux,dmcryptkeys",
@@ -295,6 +297,17 @@ impl Tree {
         set("rng-seed", rng);
     }
 
+    /// Puts the hand-over record into `/chosen`; [`handover_at`] says where it went in the blob.
+    pub fn set_handover(&mut self, record: &[u8]) {
+        self.chosen_or_new()
+            .add_property(DeviceTreeProperty::new_unchecked(handover::PROPERTY, record.to_vec()));
+    }
+
+    /// The hand-over record in a running tree.
+    pub fn handover(&self) -> Option<Vec<u8>> {
+        Some(self.chosen()?.property(handover::PROPERTY)?.value().to_vec())
+    }
+
     /// The packed blob.
     pub fn to_dtb(&self) -> Result<Vec<u8>, DtbError> {
         let blob = self.tree.to_dtb();
@@ -362,6 +375,17 @@ impl Tree {
         let name = self.chosen().map_or("chosen", |n| n.name()).to_owned();
         self.tree.root.add_child_mut(DeviceTreeNode::new_unchecked(name))
     }
+}
+
+/// Where the hand-over record begins in a blob that [`Tree::to_dtb`] made, in bytes; none when it has none.
+pub fn handover_at(blob: &[u8]) -> Option<usize> {
+    let tree = Fdt::new_unchecked(check::check(blob).ok()?);
+    let chosen = tree.root().children().find(|n| is_chosen(n.name()))?;
+    let property = chosen.property(handover::PROPERTY)?;
+    let value = property.value();
+    // The value is a part of the blob, so this is where it is.
+    let at = value.as_ptr().addr().checked_sub(blob.as_ptr().addr())?;
+    (blob.get(at..at.checked_add(value.len())?)? == value).then_some(at)
 }
 
 fn is_chosen(name: &str) -> bool {

@@ -260,6 +260,31 @@ fn memory_that_does_not_fit_into_the_cells_is_an_error() {
 }
 
 #[test]
+fn the_record_is_in_chosen_and_its_place_is_known() {
+    let record: Vec<u8> = (0..=255).cycle().take(1000).collect();
+    for sample in [RUNNING, STUB, NAMED] {
+        let mut tree = Tree::parse(sample).unwrap();
+        assert_eq!((tree.handover(), handover_at(sample)), (None, None));
+        tree.set_handover(b"an older one");
+        tree.set_handover(&record);
+        tree.set_chosen(&chosen(Some(&[7; 136])));
+        let mut blob = tree.to_dtb().unwrap();
+        let at = handover_at(&blob).unwrap();
+        assert_eq!(blob[at..at + record.len()], record);
+        assert_eq!(read(&blob, "/chosen", "cato,handover").unwrap(), record);
+        // Patched in place, as the stage and the purgatory do it, it is still the same tree.
+        blob[at..at + 64].fill(0xaa);
+        let mut patched = Tree::parse(&blob).unwrap();
+        assert_eq!(patched.handover().unwrap()[..65], [&[0xaa; 64][..], &[64]].concat());
+        assert_eq!(patched.is_stub(), sample == STUB);
+        // The next boot of this kernel as a service kernel has nothing of it.
+        patched.forget_last_boot();
+        assert_eq!(handover_at(&patched.to_dtb().unwrap()), None);
+    }
+    assert_eq!(handover_at(b"junk"), None);
+}
+
+#[test]
 fn a_tree_without_chosen_gets_one() {
     let mut tree = Tree {
         tree: DeviceTree::new(),

@@ -224,7 +224,7 @@ proptest! {
                 initrd_addr_max: 0x7fff_ffff, initrd, boot_data: x86_64::INFO_ROOM, page: 4 * K,
             })
         };
-        if let Ok((places, left)) = crate::place::arrange(&ask, free) {
+        if let Ok((places, left)) = arrange(&ask, free) {
             let resident = ask.resident_spans(&places);
             prop_assert_eq!(resident.len(), 2 + usize::from(initrd.is_some()));
             for span in &resident {

@@ -1,0 +1,303 @@
+//! The stage's own times: when each phase began, and what ties the kernel's clock to the counter.
+
+use std::env;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::{Anchor, Phase, float};
+use crate::sys::counter;
+
+/// Environment of a worker: when PID 1 started.
+pub const PID1_VARIABLE: &str = "CATO_PID1_MS";
+
+/// Shorter than this a measured frequency is not worth its name.
+const LEAST: f64 = 50.0;
+/// A counter that says more was not at zero at power-on: it went on through a reset.
+const MOST_FIRMWARE: f64 = 600_000.0;
+/// Looks at the clocks for one sample; the quickest counts.
+const LOOKS: usize = 8;
+
+/// Milliseconds of `CLOCK_BOOTTIME`; 0 if the kernel has no such clock.
+pub fn boottime_ms() -> f64 {
+    clock_ms(ClockId::CLOCK_BOOTTIME)
+}
+
+fn clock_ms(clock: ClockId) -> f64 {
+    clock_gettime(clock).map_or(0.0, |time| Duration::from(time).as_secs_f64() * 1000.0)
+}
+
+/// The counter and the kernel's clocks at one instant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// The counter; 0 where there is none.
+    pub counter: u64,
+    /// How far from it the clocks may have been read, ticks.
+    pub width: u64,
+    /// `CLOCK_MONOTONIC_RAW`: what the kernel's time source says, untouched by NTP, without suspends.
+    pub raw_ms: f64,
+    /// `CLOCK_BOOTTIME`.
+    pub boottime_ms: f64,
+}
+
+impl Sample {
+    /// Takes one.
+    pub fn take() -> Self {
+        let look = |_| {
+            let before = counter::now();
+            let raw_ms = clock_ms(ClockId::CLOCK_MONOTONIC_RAW);
+            let boottime_ms = clock_ms(ClockId::CLOCK_BOOTTIME);
+            let width = counter::now().saturating_sub(before);
+            Self {
+                counter: before.saturating_add(width.div_euclid(2)),
+                width,
+                raw_ms,
+                boottime_ms,
+            }
+        };
+        (1..LOOKS)
+            .map(look)
+            .fold(look(0), |best, next| if next.width < best.width { next } else { best })
+    }
+
+    /// Ticks in a second by the kernel's clock from `self` to `later`, and the part of it that it may be wrong by; none when
+    /// they are too close to each other.
+    pub fn measure(&self, later: &Self) -> Option<(u64, f64)> {
+        let (ms, ticks) = (later.raw_ms - self.raw_ms, later.counter.checked_sub(self.counter)?);
+        let error = float(self.width.saturating_add(later.width)) / float(ticks);
+        (ms >= LEAST && ticks != 0).then(|| (whole(float(ticks) * 1000.0 / ms), error))
+    }
+}
+
+/// The nearest whole number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float becomes the nearest number there is, and a frequency is none of those at the ends"
+)]
+fn whole(value: f64) -> u64 {
+    value.round() as u64
+}
+
+/// Watches the counter from its creation on.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    first: Sample,
+}
+
+/// What a [`Clock`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Reading {
+    /// Ticks in a second; 0 unknown.
+    pub hz: u64,
+    /// One instant on both clocks; none without a counter.
+    pub counter: Option<Anchor>,
+    /// What was before the kernel's clock began.
+    pub firmware_ms: Option<f64>,
+}
+
+impl Clock {
+    /// Begins to watch: early, for the frequency is measured from here on where the CPU does not say it.
+    pub fn start() -> Self {
+        Self { first: Sample::take() }
+    }
+
+    /// Reads it. `about` is the frequency by another source, for a boot too short to measure it. `kexeced`: the running
+    /// kernel was started by another one, so that the counter's zero is not this boot's.
+    pub fn read(&self, about: Option<u64>, kexeced: bool) -> Reading {
+        reading(&self.first, &Sample::take(), counter::frequency(), about, kexeced)
+    }
+}
+
+/// What two samples and the CPU's word come to.
+fn reading(first: &Sample, last: &Sample, said: Option<u64>, about: Option<u64>, kexeced: bool) -> Reading {
+    let measured = first.measure(last);
+    // Some firmware leaves a wrong number in CNTFRQ_EL0, and the kernel goes by the device tree then.
+    let is_true = |hz: &u64| measured.is_none_or(|(m, _)| m.abs_diff(*hz) <= m.div_euclid(100));
+    let hz = said
+        .filter(is_true)
+        .or(measured.map(|(hz, _)| hz))
+        .or(about)
+        .unwrap_or(0);
+    let ms = float(last.counter) * 1000.0 / float(hz) - last.boottime_ms;
+    Reading {
+        hz,
+        counter: (last.counter != 0).then_some(Anchor {
+            at: last.counter,
+            ms: last.boottime_ms,
+        }),
+        firmware_ms: (!kexeced && hz != 0 && last.counter != 0 && (0.0..MOST_FIRMWARE).contains(&ms)).then_some(ms),
+    }
+}
+
+/// When each phase began.
+#[derive(Debug, Clone, Default)]
+pub struct Phases(Vec<Phase>);
+
+impl Phases {
+    /// Of a worker: the service kernel, then PID 1 from when it says it started.
+    pub fn of_worker() -> Self {
+        Self::since(env::var(PID1_VARIABLE).ok().and_then(|text| text.parse().ok()))
+    }
+
+    /// The service kernel from the start of its clock, PID 1 from `pid1` on.
+    pub fn since(pid1: Option<f64>) -> Self {
+        let mut phases = Self::default();
+        phases.push("service", 0.0);
+        if let Some(ms) = pid1.filter(|ms| ms.is_finite()) {
+            phases.push("start", ms);
+        }
+        phases
+    }
+
+    /// Phase `name` begins now, unless it has already.
+    pub fn enter(&mut self, name: &str) {
+        self.push(name, boottime_ms());
+    }
+
+    fn push(&mut self, name: &str, ms: f64) {
+        if self.0.iter().all(|phase| phase.name != name) {
+            self.0.push(Phase {
+                name: name.to_owned(),
+                ms,
+            });
+        }
+    }
+
+    /// All of them.
+    pub fn list(&self) -> &[Phase] {
+        &self.0
+    }
+}
+
+/// When process `pid` (a number or `self`) was made, in milliseconds of `CLOCK_BOOTTIME`, to a hundredth of a second; `root` is
+/// the folder with `proc` in it. The kernel makes PID 1 long before it has drivers to run a program with.
+pub fn process_started(root: &Path, pid: &str) -> Option<f64> {
+    let text = std::fs::read_to_string(root.join("proc").join(pid).join("stat")).ok()?;
+    // proc_pid_stat(5): field 22 is the start; field 2 is a name in brackets with anything in it.
+    let ticks: u64 = text
+        .rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()?;
+    // USER_HZ is 100 on both architectures.
+    Some(float(ticks) * 10.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(counter: u64, ms: f64) -> Sample {
+        Sample {
+            counter,
+            width: 10,
+            raw_ms: ms,
+            boottime_ms: ms,
+        }
+    }
+
+    #[test]
+    fn the_counter_is_measured_where_the_cpu_does_not_say() {
+        let (first, last) = (sample(1_000_000_000, 1000.0), sample(3_000_000_000, 2000.0));
+        let got = reading(&first, &last, None, Some(5), false);
+        assert_eq!(got.hz, 2_000_000_000);
+        assert_eq!(
+            got.counter,
+            Some(Anchor {
+                at: 3_000_000_000,
+                ms: 2000.0
+            })
+        );
+        assert_eq!(got.firmware_ms, None, "the clock is ahead of the counter");
+        let late = reading(&first, &sample(5_000_000_000, 2000.0), None, None, false);
+        assert_eq!((late.hz, late.firmware_ms), (4_000_000_000, None));
+        let firmware = reading(
+            &sample(4_000_000_000, 1000.0),
+            &sample(6_000_000_000, 2000.0),
+            None,
+            None,
+            false,
+        );
+        assert_eq!(firmware.firmware_ms, Some(1000.0));
+    }
+
+    #[test]
+    fn what_the_cpu_says_counts_unless_it_is_wrong() {
+        let (first, last) = (sample(62_500_000, 500.0), sample(125_000_000, 1500.0));
+        let hz = |said, about| reading(&first, &last, said, about, false).hz;
+        assert_eq!(hz(Some(62_500_000), None), 62_500_000);
+        assert_eq!(hz(Some(62_499_000), None), 62_499_000);
+        assert_eq!(hz(Some(24_000_000), None), 62_500_000);
+        let short = sample(63_000_000, 508.0);
+        assert_eq!(
+            reading(&first, &short, Some(7), None, false).hz,
+            7,
+            "nothing to compare with"
+        );
+        assert_eq!(reading(&first, &short, None, Some(9), false).hz, 9);
+        assert_eq!(
+            reading(&first, &short, None, None, false),
+            Reading {
+                hz: 0,
+                counter: Some(Anchor {
+                    at: 63_000_000,
+                    ms: 508.0
+                }),
+                firmware_ms: None
+            }
+        );
+    }
+
+    #[test]
+    fn the_time_before_is_known_only_of_a_counter_that_began_at_power_on() {
+        let (first, last) = (sample(100_000_000, 500.0), sample(200_000_000, 1500.0));
+        assert_eq!(reading(&first, &last, None, None, false).firmware_ms, Some(500.0));
+        assert_eq!(reading(&first, &last, None, None, true).firmware_ms, None);
+        let (first, last) = (sample(100_000_000_000, 500.0), sample(100_100_000_000, 1500.0));
+        assert_eq!(
+            reading(&first, &last, None, None, false).firmware_ms,
+            None,
+            "17 minutes of firmware"
+        );
+        let none = reading(&sample(0, 1.0), &sample(0, 100.0), None, None, false);
+        assert_eq!(none, Reading::default());
+    }
+
+    #[test]
+    fn this_machine_has_both() {
+        let clock = Clock::start();
+        std::thread::sleep(Duration::from_millis(60));
+        let got = clock.read(None, false);
+        assert!((1_000_000..20_000_000_000).contains(&got.hz), "{got:?}");
+        let anchor = got.counter.unwrap();
+        assert!(anchor.at != 0 && anchor.ms > 0.0);
+    }
+
+    #[test]
+    fn phases_begin_once() {
+        let mut phases = Phases::since(Some(1500.0));
+        phases.enter("config");
+        phases.enter("probe");
+        phases.enter("config");
+        let names: Vec<_> = phases.list().iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["service", "start", "config", "probe"]);
+        assert_eq!(Phases::since(Some(f64::NAN)).list().len(), 1);
+    }
+
+    #[test]
+    fn a_process_name_may_hold_anything() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("proc/1")).unwrap();
+        let rest = "S 0 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123 1000 2000";
+        std::fs::write(root.path().join("proc/1/stat"), format!("1 (a) b (c) {rest}")).unwrap();
+        assert_eq!(process_started(root.path(), "1"), Some(1230.0));
+        assert_eq!(process_started(root.path(), "2"), None);
+        std::fs::write(root.path().join("proc/1/stat"), "1 (x) S 0").unwrap();
+        assert_eq!(process_started(root.path(), "1"), None);
+        assert!(process_started(Path::new("/"), "self").is_some_and(|ms| ms <= boottime_ms() + 1000.0));
+    }
+}

@@ -1,0 +1,366 @@
+//! The record's text: TOML, written by hand (the serializer would be larger than all of this) and read with serde.
+//!
+//! Its length is fixed before its content is: the text ends at the first NUL.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::stamps::{STAMPS_SIZE, Stamps};
+
+/// Text that is not known yet when the length is: the clocks, and the phases still to come.
+const TO_COME: usize = 640;
+/// Longer than any record: what is read of a made-up one.
+const MOST: usize = 64 << 10;
+
+/// Why bytes are no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Too short, or of something else.
+    #[error("is no hand-over record of Cato ({0} bytes, and not its magic at the start)")]
+    Magic(usize),
+    /// The text is broken.
+    #[error("the hand-over record is broken: {0}")]
+    Text(String),
+}
+
+/// What the stage says of its boot. Times are milliseconds of the service kernel's `CLOCK_BOOTTIME`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Handover {
+    /// The version of Cato that wrote it.
+    pub cato: String,
+    /// The entry's name.
+    pub entry: String,
+    /// Its title; empty where it has none.
+    pub title: String,
+    /// Why it was taken.
+    pub why: String,
+    /// `in place`, or `segments: ` and why.
+    pub arena: String,
+    /// `fast`, `sha256` or `off`.
+    pub check: String,
+    /// What was handed over.
+    pub payload: Payload,
+    /// Bytes that the kernel copies on the way out.
+    pub copied: u64,
+    /// Bytes read from the source.
+    pub read: u64,
+    /// Ties the counter to the clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counter: Option<Anchor>,
+    /// What was before the service kernel's clock began, where the counter starts at power-on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware_ms: Option<f64>,
+    /// When each phase began.
+    pub phases: Vec<Phase>,
+}
+
+/// Sizes in bytes, as handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Payload {
+    /// The kernel.
+    pub kernel: u64,
+    /// The initrd.
+    pub initrd: u64,
+    /// The device tree.
+    pub dtb: u64,
+}
+
+impl Payload {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.kernel.saturating_add(self.initrd).saturating_add(self.dtb)
+    }
+}
+
+/// One instant on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The counter.
+    pub at: u64,
+    /// `CLOCK_BOOTTIME`.
+    pub ms: f64,
+}
+
+/// The start of a phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// Its name; those of the worker's steps, and `service` and `start`.
+    pub name: String,
+    /// When.
+    pub ms: f64,
+}
+
+impl Handover {
+    /// A length that holds this record and what is still to be added to it; a multiple of 8.
+    pub fn room(&self) -> usize {
+        let text = self.to_toml().len();
+        STAMPS_SIZE
+            .saturating_add(text)
+            .saturating_add(TO_COME)
+            .next_multiple_of(8)
+    }
+
+    /// The record, `len` bytes long: stamps that are zero but for their magic, then the text and NULs. A text that does not
+    /// fit is shortened, least wanted first; the stamps are always whole if `len` lets them.
+    pub fn to_bytes(&self, len: usize) -> Vec<u8> {
+        let mut out = Stamps::default().to_bytes().to_vec();
+        let room = len.saturating_sub(STAMPS_SIZE);
+        let fits = |text: &String| text.len() <= room;
+        let text = Some(self.to_toml()).filter(fits).or_else(|| {
+            let mut less = Self {
+                title: String::new(),
+                why: String::new(),
+                ..self.clone()
+            };
+            let first = less.to_toml();
+            less.phases.clear();
+            [first, less.to_toml()].into_iter().find(fits)
+        });
+        out.extend(text.unwrap_or_default().bytes());
+        out.resize(len, 0);
+        out
+    }
+
+    /// The text.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        for (key, value) in [
+            ("cato", &self.cato),
+            ("entry", &self.entry),
+            ("title", &self.title),
+            ("why", &self.why),
+            ("arena", &self.arena),
+            ("check", &self.check),
+        ] {
+            out.push_str(key);
+            out.push_str(" = ");
+            quote(&mut out, value);
+            out.push('\n');
+        }
+        let Payload { kernel, initrd, dtb } = self.payload;
+        // A String takes every write; TOML's numbers have 63 bits.
+        let most = |n: u64| n.min(i64::MAX.unsigned_abs());
+        let _ = writeln!(
+            out,
+            "payload = {{ kernel = {}, initrd = {}, dtb = {} }}\ncopied = {}\nread = {}",
+            most(kernel),
+            most(initrd),
+            most(dtb),
+            most(self.copied),
+            most(self.read)
+        );
+        if let Some(anchor) = self.counter.filter(|a| most(a.at) == a.at && a.ms.is_finite()) {
+            let _ = writeln!(out, "counter = {{ at = {}, ms = {:.6} }}", anchor.at, anchor.ms);
+        }
+        if let Some(ms) = self.firmware_ms.filter(|ms| ms.is_finite()) {
+            let _ = writeln!(out, "firmware_ms = {ms:.3}");
+        }
+        out.push_str("phases = [\n");
+        for phase in self.phases.iter().filter(|p| p.ms.is_finite()) {
+            out.push_str("  { name = ");
+            quote(&mut out, &phase.name);
+            let _ = writeln!(out, ", ms = {:.3} }},", phase.ms);
+        }
+        out.push_str("]\n");
+        out
+    }
+}
+
+/// A TOML basic string.
+fn quote(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            // A String takes every write.
+            c if c.is_control() => _ = write!(out, "\\u{:04x}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// Reads a record, which may hold anything.
+///
+/// # Errors
+/// [`RecordError`]
+pub fn parse(bytes: &[u8]) -> Result<(Stamps, Handover), RecordError> {
+    let stamps = Stamps::parse(bytes).ok_or(RecordError::Magic(bytes.len()))?;
+    let text = bytes.get(STAMPS_SIZE..).unwrap_or_default();
+    let text = text.get(..MOST).unwrap_or(text);
+    let text = text.split(|b| *b == 0).next().unwrap_or_default();
+    let text = std::str::from_utf8(text).map_err(|error| RecordError::Text(error.to_string()))?;
+    // The message alone: the place would be in a text that nobody has.
+    let handover = toml::from_str(text).map_err(|error| RecordError::Text(error.message().to_owned()))?;
+    Ok((stamps, handover))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A boot with everything known.
+    pub(in super::super) fn sample() -> Handover {
+        let phase = |(name, ms): (&str, f64)| Phase {
+            name: name.to_owned(),
+            ms,
+        };
+        Handover {
+            cato: "0.1.0".into(),
+            entry: "a".into(),
+            title: "appliance \"2.4.1\"\\\n".into(),
+            why: "first in order".into(),
+            arena: "in place".into(),
+            check: "fast".into(),
+            payload: Payload {
+                kernel: 37_700_000,
+                initrd: 64_100_000,
+                dtb: 65_536,
+            },
+            copied: 40_960,
+            read: 80_000_000,
+            counter: Some(Anchor {
+                at: 62_500_000,
+                ms: 500.25,
+            }),
+            firmware_ms: Some(499.75),
+            phases: [
+                ("service", 0.0),
+                ("start", 1500.125),
+                ("config", 1510.0),
+                ("probe", 1512.5),
+                ("budget", 1700.0),
+                ("reserve", 1702.0),
+                ("load", 1800.0),
+                ("verify", 2100.0),
+                ("place", 2101.0),
+                ("kexec", 2110.0),
+            ]
+            .into_iter()
+            .map(phase)
+            .collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let handover = sample();
+        let len = handover.room();
+        assert!(len.is_multiple_of(8) && len < 2048, "{len}");
+        let bytes = handover.to_bytes(len);
+        assert_eq!(bytes.len(), len);
+        assert_eq!(parse(&bytes), Ok((Stamps::default(), handover.clone())));
+        // The text is plain TOML for any other reader.
+        let text = std::str::from_utf8(&bytes[STAMPS_SIZE..])
+            .unwrap()
+            .trim_end_matches('\0');
+        let table: toml::Table = text.parse().unwrap();
+        assert_eq!(table["payload"]["initrd"].as_integer(), Some(64_100_000));
+        assert_eq!(table["phases"].as_array().unwrap().len(), 10);
+    }
+
+    #[test]
+    fn the_room_holds_what_comes_later() {
+        let whole = sample();
+        let early = Handover {
+            counter: None,
+            firmware_ms: None,
+            phases: whole.phases[..6].to_vec(),
+            ..whole.clone()
+        };
+        let mut late = whole;
+        late.counter = Some(Anchor {
+            at: u64::MAX >> 1,
+            ms: 1e9,
+        });
+        late.firmware_ms = Some(1e9);
+        late.phases.iter_mut().for_each(|p| p.ms += 1e9);
+        assert!(STAMPS_SIZE + late.to_toml().len() <= early.room());
+    }
+
+    #[test]
+    fn a_text_that_does_not_fit_is_shortened() {
+        let whole = sample();
+        let need = STAMPS_SIZE + whole.to_toml().len();
+        let read = |len: usize| {
+            let bytes = whole.to_bytes(len);
+            assert_eq!(bytes.len(), len);
+            parse(&bytes).unwrap().1
+        };
+        assert_eq!(read(need), whole);
+        let less = read(need - 1);
+        assert_eq!((less.title.as_str(), less.phases.len()), ("", 10));
+        assert_eq!((read(400).phases.len(), read(400).check.as_str()), (0, "fast"));
+        assert_eq!(read(STAMPS_SIZE), Handover::default());
+        assert_eq!(whole.to_bytes(10).len(), 10);
+    }
+
+    #[test]
+    fn whole_numbers_unknown_keys_and_missing_ones_are_fine() {
+        let text = "new = 1\nphases = [{ name = \"x\", ms = 3, why = \"y\" }]\ncounter = { at = 1, ms = 2 }";
+        let bytes = [&Stamps::default().to_bytes()[..], text.as_bytes()].concat();
+        let (_, handover) = parse(&bytes).unwrap();
+        assert_eq!(handover.counter, Some(Anchor { at: 1, ms: 2.0 }));
+        assert!((handover.phases[0].ms - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert!(parse(b"").unwrap_err().to_string().contains("0 bytes"));
+        let with = |text: &[u8]| {
+            parse(&[&Stamps::default().to_bytes()[..], text].concat())
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(
+            with(b"entry = 1").contains("expected a string"),
+            "{}",
+            with(b"entry = 1")
+        );
+        assert!(with(b"entry = \xff").contains("utf-8"), "{}", with(b"entry = \xff"));
+        assert!(!with(b"copied = -1").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_and_number_comes_back(
+            texts in prop::array::uniform4(any::<String>()),
+            sizes in prop::array::uniform4(0..=i64::MAX.unsigned_abs()),
+            anchor in prop::option::of((0..=i64::MAX.unsigned_abs(), 0u32..)),
+            phases in prop::collection::vec((any::<String>(), any::<u32>()), 0..12),
+        ) {
+            let [entry, title, why, arena] = texts;
+            let handover = Handover {
+                entry, title, why, arena,
+                payload: Payload { kernel: sizes[0], initrd: sizes[1], dtb: sizes[2] },
+                copied: sizes[3],
+                counter: anchor.map(|(at, ms)| Anchor { at, ms: ms.into() }),
+                phases: phases.into_iter().map(|(name, ms)| Phase { name, ms: ms.into() }).collect(),
+                ..Handover::default()
+            };
+            prop_assert_eq!(parse(&handover.to_bytes(handover.room())), Ok((Stamps::default(), handover)));
+        }
+
+        #[test]
+        fn garbage_is_never_a_panic(
+            noise: Vec<u8>,
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            cut: prop::sample::Index,
+        ) {
+            let _ = parse(&noise);
+            let _ = parse(&[&Stamps::default().to_bytes()[..], &noise].concat());
+            let mut bytes = sample().to_bytes(sample().room());
+            for (at, value) in flips {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            bytes.truncate(cut.index(bytes.len().max(1)));
+            let _ = parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The record's first 64 bytes, which the stage begins and the purgatory fills in.
+
+/// Their length.
+pub const STAMPS_SIZE: usize = 64;
+
+const MAGIC: [u8; 8] = *b"CatoStmp";
+/// Of `flags`: the purgatory wrote its stamps.
+const WRITTEN: u64 = 1;
+
+/// Values of the counter (`CNTVCT_EL0`, TSC) and what was between them. Little-endian words behind the magic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamps {
+    /// When the stage called `reboot(KEXEC)`; 0 unknown.
+    pub jump: u64,
+    /// Ticks in a second; 0 unknown.
+    pub hz: u64,
+    /// At the purgatory's entry.
+    pub entered: u64,
+    /// After its check.
+    pub checked: u64,
+    /// When it jumps.
+    pub left: u64,
+    /// Bytes it checked.
+    pub bytes: u64,
+    /// Bit 0: the purgatory wrote its stamps.
+    pub flags: u64,
+}
+
+impl Stamps {
+    /// Reads them; none when the magic is not there.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let words = bytes.get(..STAMPS_SIZE)?.strip_prefix(&MAGIC)?;
+        let (words, _) = words.as_chunks::<8>();
+        let [jump, hz, entered, checked, left, bytes, flags] = *<&[[u8; 8]; 7]>::try_from(words).ok()?;
+        Some(Self {
+            jump: u64::from_le_bytes(jump),
+            hz: u64::from_le_bytes(hz),
+            entered: u64::from_le_bytes(entered),
+            checked: u64::from_le_bytes(checked),
+            left: u64::from_le_bytes(left),
+            bytes: u64::from_le_bytes(bytes),
+            flags: u64::from_le_bytes(flags),
+        })
+    }
+
+    /// The bytes.
+    pub fn to_bytes(&self) -> [u8; STAMPS_SIZE] {
+        let words = [
+            u64::from_le_bytes(MAGIC),
+            self.jump,
+            self.hz,
+            self.entered,
+            self.checked,
+            self.left,
+            self.bytes,
+            self.flags,
+        ];
+        let mut out = [0; STAMPS_SIZE];
+        for (to, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *to = word.to_le_bytes();
+        }
+        out
+    }
+
+    /// Whether the purgatory wrote its part.
+    pub fn written(&self) -> bool {
+        self.flags & WRITTEN != 0
+    }
+
+    /// How long the check took, milliseconds; none where it is not known.
+    pub fn check_ms(&self) -> Option<f64> {
+        let ticks = self.checked.checked_sub(self.entered)?;
+        (self.written() && self.hz != 0 && self.entered != 0)
+            .then(|| super::float(ticks) * 1000.0 / super::float(self.hz))
+    }
+
+    /// Megabytes (10⁶) a second that it checked; none where it checked nothing.
+    pub fn check_rate(&self) -> Option<f64> {
+        let ms = self.check_ms()?;
+        (ms > 0.0 && self.bytes != 0).then(|| super::float(self.bytes) / 1000.0 / ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_where_the_purgatory_writes_them() {
+        let mut bytes = b"CatoStmp".to_vec();
+        bytes.extend((1..=7u64).flat_map(u64::to_le_bytes));
+        let stamps = Stamps::parse(&bytes).unwrap();
+        assert_eq!((stamps.jump, stamps.hz, stamps.entered), (1, 2, 3));
+        assert_eq!((stamps.checked, stamps.left, stamps.bytes, stamps.flags), (4, 5, 6, 7));
+        assert_eq!(stamps.to_bytes()[..], bytes);
+        assert_eq!(Stamps::parse(&bytes[..63]), None);
+        bytes[0] = b'c';
+        assert_eq!(Stamps::parse(&bytes), None);
+    }
+
+    #[test]
+    fn the_rate_is_of_a_check_that_was() {
+        let stamps = Stamps {
+            hz: 1_000_000,
+            entered: 1_000,
+            checked: 36_000,
+            bytes: 102_000_000,
+            flags: 1,
+            ..Stamps::default()
+        };
+        assert_eq!(stamps.check_ms(), Some(35.0));
+        assert_eq!(stamps.check_rate().map(f64::round), Some(2914.0));
+        for none in [
+            Stamps { flags: 0, ..stamps },
+            Stamps { hz: 0, ..stamps },
+            Stamps { checked: 0, ..stamps },
+            Stamps { bytes: 0, ..stamps },
+            Stamps {
+                checked: stamps.entered,
+                ..stamps
+            },
+        ] {
+            assert_eq!(none.check_rate(), None, "{none:?}");
+        }
+    }
+}

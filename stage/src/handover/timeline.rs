@@ -1,0 +1,373 @@
+//! The whole chain as one list of spans: firmware, service kernel, the stage's phases, purgatory, main kernel. Pure.
+//!
+//! Given what the record says and what the main Linux knows of itself; responsible for putting both kernels' clocks on one
+//! axis by the counter that goes through all of it, and for leaving out, with a word, what is not known or can't be.
+
+use super::{Anchor, Handover, Phase, Stamps, float};
+
+/// Whose time it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// Whatever was before the service kernel's clock.
+    Firmware,
+    /// The service Linux.
+    Service,
+    /// PID 1 and its worker.
+    Cato,
+    /// Between the kernels.
+    Purgatory,
+    /// The main Linux.
+    Main,
+}
+
+impl Owner {
+    /// All, in the order of a boot.
+    pub const ALL: [Self; 5] = [Self::Firmware, Self::Service, Self::Cato, Self::Purgatory, Self::Main];
+
+    /// The word for people, and in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Firmware => "firmware",
+            Self::Service => "service Linux",
+            Self::Cato => "Cato",
+            Self::Purgatory => "purgatory",
+            Self::Main => "main Linux",
+        }
+    }
+}
+
+/// A part of the boot. Times are milliseconds from the timeline's zero; `end_ms` is never before `start_ms`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// Its key: `firmware`, `service`, a phase's name, `leave`, `check`, `exit`, `early`, `main`, or `between`.
+    pub name: String,
+    /// What happens, in words.
+    pub label: String,
+    /// Whose it is.
+    pub owner: Owner,
+    /// From.
+    pub start_ms: f64,
+    /// To.
+    pub end_ms: f64,
+    /// A rate, or what else is to be said; may be empty.
+    pub note: String,
+}
+
+impl Span {
+    /// How long.
+    pub fn took_ms(&self) -> f64 {
+        self.end_ms - self.start_ms
+    }
+}
+
+/// What the main Linux knows of itself when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Main {
+    /// The counter now.
+    pub counter: u64,
+    /// Its ticks in a second, measured here; none: as the record says.
+    pub hz: Option<u64>,
+    /// Milliseconds since this kernel's clock began, not slewed by NTP.
+    pub uptime_ms: f64,
+    /// What that may be wrong by when it is compared to the counter, milliseconds.
+    pub error_ms: f64,
+    /// PID 1.
+    pub pid1: Option<Pid1>,
+}
+
+/// When PID 1 ran.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pid1 {
+    /// Milliseconds of this kernel's clock.
+    pub ms: f64,
+    /// How that is known.
+    pub by: &'static str,
+}
+
+/// The chain.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Timeline {
+    /// In order, without overlap.
+    pub spans: Vec<Span>,
+    /// What is not in it, and why.
+    pub missing: Vec<String>,
+    /// Its zero is power-on; else the start of the service kernel's clock.
+    pub from_power_on: bool,
+}
+
+/// More phases than any boot has, and later than any.
+const MOST_PHASES: usize = 64;
+const MOST_MS: f64 = 1e10;
+/// An error of the main kernel's start that would show in the picture.
+const MOST_ERROR: f64 = 100.0;
+
+impl Timeline {
+    /// From the record and, on a running main Linux, its own facts.
+    pub fn new(stamps: &Stamps, handover: &Handover, main: Option<&Main>) -> Self {
+        let firmware = handover.firmware_ms.filter(|ms| (0.0..MOST_MS).contains(ms));
+        let mut chain = Chain {
+            marks: Vec::new(),
+            missing: Vec::new(),
+            zero: firmware.unwrap_or(0.0),
+        };
+        match firmware {
+            Some(_) => chain.mark(
+                -chain.zero,
+                "firmware",
+                Owner::Firmware,
+                "and the service kernel before its clock began",
+            ),
+            None => chain
+                .lacks("firmware: the counter does not say when it was powered on; zero is the service kernel's clock"),
+        }
+        chain.phases(handover);
+        chain.purgatory(stamps, handover);
+        let end = chain.main(stamps, handover, main);
+        Self {
+            from_power_on: firmware.is_some(),
+            ..chain.finish(end)
+        }
+    }
+
+    /// From the first span's start to the last one's end.
+    pub fn total_ms(&self) -> f64 {
+        let start = self.spans.first().map_or(0.0, |s| s.start_ms);
+        self.spans.last().map_or(0.0, |s| s.end_ms) - start
+    }
+
+    /// The span of that name.
+    pub fn span(&self, name: &str) -> Option<&Span> {
+        self.spans.iter().find(|s| s.name == name)
+    }
+}
+
+/// The start of a span; the next one's start is its end.
+struct Mark {
+    /// Milliseconds of the service kernel's clock.
+    ms: f64,
+    name: String,
+    owner: Owner,
+    note: String,
+}
+
+struct Chain {
+    marks: Vec<Mark>,
+    missing: Vec<String>,
+    /// What the timeline's zero is before the service kernel's.
+    zero: f64,
+}
+
+impl Chain {
+    fn mark(&mut self, ms: f64, name: &str, owner: Owner, note: impl Into<String>) {
+        self.marks.push(Mark {
+            ms,
+            name: name.to_owned(),
+            owner,
+            note: note.into(),
+        });
+    }
+
+    fn lacks(&mut self, what: impl Into<String>) {
+        self.missing.push(what.into());
+    }
+
+    /// The latest there is.
+    fn last(&self) -> f64 {
+        self.marks.last().map_or(0.0, |m| m.ms)
+    }
+
+    fn phases(&mut self, handover: &Handover) {
+        if handover.phases.is_empty() {
+            self.lacks("phases: the record has none");
+        }
+        for Phase { name, ms } in handover.phases.iter().take(MOST_PHASES) {
+            if !(0.0..MOST_MS).contains(ms) || *ms < self.last() {
+                self.lacks(format!("{name}: began before what it follows"));
+                continue;
+            }
+            match name.as_str() {
+                "service" => self.mark(*ms, name, Owner::Service, ""),
+                "load" => {
+                    let read = (handover.read != 0).then(|| format!("{} read", megabytes(handover.read)));
+                    self.mark(*ms, name, Owner::Cato, read.unwrap_or_default());
+                }
+                _ => self.mark(*ms, name, Owner::Cato, ""),
+            }
+        }
+    }
+
+    /// From the jump to the purgatory's own.
+    fn purgatory(&mut self, stamps: &Stamps, handover: &Handover) {
+        let Some(axis) = Axis::of(stamps, handover) else {
+            return self
+                .lacks("purgatory and main Linux: the counter's frequency or its tie to the clock is not known");
+        };
+        let copied = (handover.copied != 0).then(|| format!("{} to copy", megabytes(handover.copied)));
+        let jump = (stamps.jump != 0)
+            .then(|| axis.at(stamps.jump))
+            .filter(|ms| *ms >= self.last());
+        let Stamps {
+            entered, checked, left, ..
+        } = *stamps;
+        let order = entered != 0 && stamps.jump <= entered && entered <= checked && checked <= left;
+        let fits = order && axis.at(entered) >= self.last() && axis.at(left) < MOST_MS;
+        match jump {
+            Some(ms) if stamps.written() && fits => self.mark(ms, "leave", Owner::Service, copied.unwrap_or_default()),
+            Some(ms) => self.mark(ms, "between", Owner::Purgatory, "no stamps of the purgatory"),
+            None if stamps.jump == 0 => self.lacks("leave: the jump was not stamped, so what was before it is longer"),
+            None => self.lacks("leave: the jump was before the last phase"),
+        }
+        if !stamps.written() {
+            return self.lacks("purgatory: it wrote no stamps");
+        }
+        if !fits {
+            return self.lacks("purgatory: its stamps contradict each other or the clock; the counter was reset");
+        }
+        let rate = stamps
+            .check_rate()
+            .map(|rate| format!("{}, {rate:.0} MB/s", megabytes(stamps.bytes)));
+        self.mark(axis.at(entered), "check", Owner::Purgatory, rate.unwrap_or_default());
+        self.mark(axis.at(checked), "exit", Owner::Purgatory, "");
+        self.mark(axis.at(left), "early", Owner::Main, "");
+    }
+
+    /// The main kernel's own; answers with the end of it all.
+    fn main(&mut self, stamps: &Stamps, handover: &Handover, main: Option<&Main>) -> Option<f64> {
+        let Some(main) = main else {
+            self.lacks("main Linux: this is not it");
+            return None;
+        };
+        let axis = Axis::of(stamps, handover)?;
+        if main.error_ms > MOST_ERROR {
+            self.lacks(format!(
+                "main Linux: it has been up for too long to tell when its clock began ({:.0} ms by this counter); ask sooner after the boot",
+                main.error_ms
+            ));
+            return None;
+        }
+        // From the last stamp to now by the counter, less the time that this kernel's clock knows of.
+        let from = [stamps.left, stamps.checked, stamps.entered, stamps.jump, axis.anchor.at];
+        let from = from
+            .into_iter()
+            .find(|c| *c != 0 && (stamps.written() || *c == stamps.jump || *c == axis.anchor.at));
+        let ticks = from.and_then(|from| main.counter.checked_sub(from).map(|ticks| (from, ticks)));
+        let hz = main.hz.filter(|hz| *hz != 0).unwrap_or(stamps.hz);
+        let zero = ticks.map(|(from, ticks)| axis.at(from) + float(ticks) * 1000.0 / float(hz) - main.uptime_ms);
+        // A kernel that is quicker at its clock than the error does not start before it was entered.
+        let last = self.last();
+        let zero = zero.map(|ms| {
+            if ms < last && last - ms <= main.error_ms.max(1.0) {
+                last
+            } else {
+                ms
+            }
+        });
+        match zero.filter(|ms| *ms >= last && *ms < MOST_MS) {
+            None => {
+                self.lacks(
+                    "main Linux: its clock began before the purgatory left, by this counter; the counter was reset",
+                );
+                None
+            }
+            Some(ms) => {
+                let by = main.pid1.map_or("", |p| p.by);
+                self.mark(ms, "main", Owner::Main, by);
+                let pid1 = main.pid1.filter(|p| (0.0..MOST_MS).contains(&p.ms))?;
+                Some(ms + pid1.ms)
+            }
+        }
+    }
+
+    /// Every mark up to the next one. The last one's end is `end`; without it, it is left out.
+    fn finish(self, end: Option<f64>) -> Timeline {
+        let mut spans = Vec::new();
+        let mut marks = self.marks.into_iter().peekable();
+        let mut missing = self.missing;
+        while let Some(mark) = marks.next() {
+            let Some(to) = marks.peek().map(|m| m.ms).or(end) else {
+                missing.push(format!("{}: nothing says when it ended", mark.name));
+                break;
+            };
+            let (start_ms, end_ms) = (mark.ms + self.zero, to + self.zero);
+            let label = label(&mark.name).unwrap_or(&mark.name).to_owned();
+            // The rate of a read belongs to its span.
+            let mut note = mark.note;
+            if mark.name == "load" && !note.is_empty() {
+                note.push_str(" from the source");
+            }
+            spans.push(Span {
+                name: mark.name,
+                label,
+                owner: mark.owner,
+                start_ms,
+                end_ms: end_ms.max(start_ms),
+                note,
+            });
+        }
+        Timeline {
+            spans,
+            missing,
+            from_power_on: false,
+        }
+    }
+}
+
+/// The counter on the service kernel's clock.
+struct Axis {
+    anchor: Anchor,
+    hz: f64,
+}
+
+impl Axis {
+    fn of(stamps: &Stamps, handover: &Handover) -> Option<Self> {
+        let anchor = handover
+            .counter
+            .filter(|a| (0.0..MOST_MS).contains(&a.ms) && a.at != 0)?;
+        (stamps.hz != 0).then_some(Self {
+            anchor,
+            hz: float(stamps.hz),
+        })
+    }
+
+    fn at(&self, counter: u64) -> f64 {
+        let ticks = float(counter.abs_diff(self.anchor.at)) * 1000.0 / self.hz;
+        self.anchor.ms + if counter < self.anchor.at { -ticks } else { ticks }
+    }
+}
+
+fn label(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "firmware" => "firmware",
+        "service" => "service kernel to PID 1",
+        "start" => "PID 1, config, countdown",
+        "config" => "read config and machine",
+        "probe" => "find the source",
+        "budget" => "headers and sizes",
+        "reserve" => "take memory",
+        "load" => "read, unpack, hash",
+        "verify" => "compare digests",
+        "place" => "lay out, write tables",
+        "kexec" => "kexec_load",
+        "loaded" => "last look",
+        "leave" => "service kernel shuts down",
+        "between" => "between the kernels",
+        "check" => "check",
+        "exit" => "clean, turn off, jump",
+        "early" => "main kernel before its clock",
+        "main" => "main kernel to PID 1",
+        _ => return None,
+    })
+}
+
+/// `101.7 MB`, in powers of ten as all rates here.
+pub(crate) fn megabytes(count: u64) -> String {
+    let count = float(count);
+    match count {
+        c if c >= 1e6 => format!("{:.1} MB", c / 1e6),
+        c if c >= 1e3 => format!("{:.1} kB", c / 1e3),
+        c => format!("{c} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

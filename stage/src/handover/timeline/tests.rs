@@ -1,0 +1,272 @@
+use proptest::prelude::*;
+
+use super::super::record::tests::sample;
+use super::*;
+
+/// A counter of 1 MHz that began at power-on, 499.75 ms before the service kernel's clock; so its ticks are microseconds.
+const HZ: u64 = 1_000_000;
+
+fn handover() -> Handover {
+    Handover {
+        counter: Some(Anchor {
+            at: 1_000_000,
+            ms: 500.25,
+        }),
+        ..sample()
+    }
+}
+
+fn stamps() -> Stamps {
+    Stamps {
+        jump: 2_620_000,
+        hz: HZ,
+        entered: 2_628_000,
+        checked: 2_663_000,
+        left: 2_665_000,
+        bytes: 101_800_000,
+        flags: 1,
+    }
+}
+
+/// 10 s after its clock began, which was 100 ms after the purgatory left.
+fn main() -> Main {
+    Main {
+        counter: 2_765_000 + 10_000_000,
+        hz: None,
+        uptime_ms: 10_000.0,
+        error_ms: 0.01,
+        pid1: Some(Pid1 {
+            ms: 1400.0,
+            by: "by the log",
+        }),
+    }
+}
+
+fn names(timeline: &Timeline) -> Vec<&str> {
+    timeline.spans.iter().map(|s| s.name.as_str()).collect()
+}
+
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() < 0.002
+}
+
+#[test]
+fn the_whole_chain_is_on_one_axis() {
+    let t = Timeline::new(&stamps(), &handover(), Some(&main()));
+    assert_eq!(t.missing, [""; 0]);
+    assert_eq!(
+        names(&t),
+        [
+            "firmware", "service", "start", "config", "probe", "budget", "reserve", "load", "verify", "place", "kexec",
+            "leave", "check", "exit", "early", "main"
+        ]
+    );
+    let took = |name: &str| t.span(name).unwrap().took_ms();
+    for (name, ms) in [
+        ("firmware", 499.75),
+        ("service", 1500.125),
+        ("load", 300.0),
+        ("kexec", 10.25),
+        ("leave", 8.0),
+        ("check", 35.0),
+        ("exit", 2.0),
+        ("early", 100.0),
+        ("main", 1400.0),
+    ] {
+        assert!(near(took(name), ms), "{name}: {}", took(name));
+    }
+    assert!(t.from_power_on && near(t.spans[0].start_ms, 0.0));
+    assert!(near(t.total_ms(), 4165.0), "{}", t.total_ms());
+    assert!(t.spans.windows(2).all(|w| near(w[0].end_ms, w[1].start_ms)));
+    assert_eq!(t.span("check").unwrap().note, "101.8 MB, 2909 MB/s");
+    assert_eq!(t.span("load").unwrap().note, "80.0 MB read from the source");
+}
+
+#[test]
+fn without_power_on_zero_is_the_service_kernel_s() {
+    let t = Timeline::new(
+        &stamps(),
+        &Handover {
+            firmware_ms: None,
+            ..handover()
+        },
+        Some(&main()),
+    );
+    assert!(!t.from_power_on && names(&t)[0] == "service" && near(t.spans[0].start_ms, 0.0));
+    assert!(t.missing[0].starts_with("firmware: "), "{:?}", t.missing);
+}
+
+#[test]
+fn a_purgatory_that_stamped_nothing_is_one_span() {
+    let bare = Stamps {
+        jump: stamps().jump,
+        hz: HZ,
+        ..Stamps::default()
+    };
+    let t = Timeline::new(&bare, &handover(), Some(&main()));
+    assert_eq!(names(&t)[10..], ["kexec", "between", "main"]);
+    assert!(near(t.span("between").unwrap().took_ms(), 145.0));
+    assert!(
+        t.missing.iter().any(|m| m.contains("wrote no stamps")),
+        "{:?}",
+        t.missing
+    );
+}
+
+#[test]
+fn a_jump_that_was_not_stamped_leaves_the_rest() {
+    let t = Timeline::new(&Stamps { jump: 0, ..stamps() }, &handover(), Some(&main()));
+    assert_eq!(names(&t)[10..], ["kexec", "check", "exit", "early", "main"]);
+    assert!(near(t.span("kexec").unwrap().took_ms(), 18.25));
+    assert!(t.missing[0].starts_with("leave: "), "{:?}", t.missing);
+}
+
+#[test]
+fn what_contradicts_itself_is_left_out_and_said() {
+    let all = Timeline::new(&stamps(), &handover(), Some(&main()));
+    let said = |stamps: Stamps, handover: Handover, main: Main, word: &str| {
+        let t = Timeline::new(&stamps, &handover, Some(&main));
+        assert!(t.missing.iter().any(|m| m.contains(word)), "{word}: {:?}", t.missing);
+        assert!(t.spans.len() < all.spans.len());
+        t
+    };
+    let s = stamps();
+    said(Stamps { hz: 0, ..s }, handover(), main(), "frequency");
+    said(
+        s,
+        Handover {
+            counter: None,
+            ..handover()
+        },
+        main(),
+        "frequency",
+    );
+    for bad in [
+        Stamps {
+            entered: s.jump - 1,
+            ..s
+        },
+        Stamps {
+            checked: s.left + 1,
+            ..s
+        },
+        Stamps { left: u64::MAX, ..s },
+        Stamps { entered: 0, ..s },
+    ] {
+        let t = said(bad, handover(), main(), "contradict");
+        assert_eq!(t.span("check"), None);
+    }
+    said(
+        Stamps { jump: 1, ..s },
+        Handover {
+            phases: vec![],
+            ..handover()
+        },
+        main(),
+        "phases",
+    );
+    let t = said(
+        s,
+        handover(),
+        Main {
+            counter: 1000,
+            ..main()
+        },
+        "counter was reset",
+    );
+    assert_eq!(t.spans.last().unwrap().name, "exit", "when `early` ended is not known");
+    said(
+        s,
+        handover(),
+        Main {
+            uptime_ms: 1e6,
+            ..main()
+        },
+        "counter was reset",
+    );
+    said(
+        s,
+        handover(),
+        Main {
+            error_ms: 500.0,
+            ..main()
+        },
+        "ask sooner",
+    );
+    let t = said(s, handover(), Main { pid1: None, ..main() }, "main: nothing says");
+    assert_eq!(t.spans.last().unwrap().name, "early");
+    let mut late = handover();
+    late.phases[2].ms = 5.0;
+    assert!(said(s, late, main(), "config: began before").span("config").is_none());
+}
+
+#[test]
+fn the_main_kernel_s_own_rate_counts_for_its_own_time() {
+    // This kernel found that the counter is a part in ten thousand quicker.
+    let uptime_ms = 3_600_000.0;
+    let main = Main {
+        counter: stamps().left + 100_000 + 3_600_360_000,
+        hz: Some(1_000_100),
+        uptime_ms,
+        ..main()
+    };
+    let t = Timeline::new(&stamps(), &handover(), Some(&main));
+    assert!(
+        (t.span("early").unwrap().took_ms() - 100.0).abs() < 0.1,
+        "{:?}",
+        t.span("early")
+    );
+}
+
+#[test]
+fn a_clock_that_began_at_once_is_not_before_its_kernel() {
+    let main = Main {
+        counter: stamps().left + 10_000_000,
+        uptime_ms: 10_000.4,
+        ..main()
+    };
+    let t = Timeline::new(&stamps(), &handover(), Some(&main));
+    assert!(near(t.span("early").unwrap().took_ms(), 0.0));
+}
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(1), Just(u64::MAX), 0..10_000_000u64, any::<u64>()]
+}
+
+fn time() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        Just(f64::NAN),
+        Just(f64::INFINITY),
+        Just(-1.0),
+        0.0..5000.0,
+        any::<f64>()
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_in_the_record_spans_are_in_order(
+        words in prop::array::uniform7(number()),
+        anchor in prop::option::of((number(), time())),
+        firmware_ms in prop::option::of(time()),
+        phases in prop::collection::vec((".{0,8}", time()), 0..80),
+        main in prop::option::of((number(), prop::option::of(number()), time(), time(), prop::option::of(time()))),
+    ) {
+        let [jump, hz, entered, checked, left, bytes, flags] = words;
+        let stamps = Stamps { jump, hz, entered, checked, left, bytes, flags };
+        let handover = Handover {
+            counter: anchor.map(|(at, ms)| Anchor { at, ms }),
+            firmware_ms,
+            phases: phases.into_iter().map(|(name, ms)| Phase { name, ms }).collect(),
+            ..Handover::default()
+        };
+        let main = main.map(|(counter, hz, uptime_ms, error_ms, pid1)| Main {
+            counter, hz, uptime_ms, error_ms, pid1: pid1.map(|ms| Pid1 { ms, by: "x" }),
+        });
+        let t = Timeline::new(&stamps, &handover, main.as_ref());
+        for span in &t.spans {
+            prop_assert!(span.start_ms >= 0.0 && span.took_ms() >= 0.0 && span.end_ms.is_finite(), "{:?}", span);
+        }
+        prop_assert!(t.spans.windows(2).all(|w| w[0].end_ms <= w[1].start_ms + 0.001), "{:?}", t.spans);
+    }
+}
