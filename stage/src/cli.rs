@@ -9,8 +9,14 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::report;
+
 const USAGE: &str = "\
 usage: cato check FILE     say whether FILE is a valid boot.toml: exit 0, or 1 and every problem on stderr
+       cato report         on a system that Cato booted, as root: where the time from power-on to PID 1 went;
+                           exit 1 when Cato did not boot it
+            --json         the same as one JSON object
+            --svg FILE     the same as a picture, `-` for stdout
        cato --help         this text
        cato --version      the version and the architecture
 ";
@@ -48,6 +54,10 @@ fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -
             [option] => misused(err, &format!("check: unknown option `{}`", option.display())),
             _ => misused(err, "check: more than one FILE given"),
         },
+        [command, rest @ ..] if *command == "report" => match Forms::of(rest) {
+            Ok(forms) => report_on(&forms, out, err),
+            Err(why) => misused(err, &format!("report: {why}")),
+        },
         [] => misused(err, "no command given"),
         [word, ..] if is_option(word) => misused(err, &format!("unknown option `{}`", word.display())),
         [word, ..] => misused(err, &format!("unknown command `{}`", word.display())),
@@ -61,6 +71,61 @@ fn is_option(word: &OsStr) -> bool {
 fn misused(err: &mut impl Write, why: &str) -> io::Result<Outcome> {
     write!(err, "cato: {why}\n{USAGE}")?;
     Ok(Outcome::Misused)
+}
+
+/// What `cato report` is to give.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Forms<'a> {
+    json: bool,
+    svg: Option<&'a Path>,
+}
+
+impl<'a> Forms<'a> {
+    fn of(words: &[&'a OsStr]) -> Result<Self, String> {
+        let mut forms = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match word.to_str() {
+                Some("--json") => forms.json = true,
+                Some("--svg") => {
+                    let file = words
+                        .next()
+                        .filter(|file| **file == OsStr::new("-") || !is_option(file));
+                    forms.svg = Some(Path::new(*file.ok_or("--svg: no FILE given")?));
+                }
+                _ if is_option(word) => return Err(format!("unknown option `{}`", word.display())),
+                _ => return Err(format!("unexpected `{}`", word.display())),
+            }
+        }
+        Ok(forms)
+    }
+}
+
+/// `cato report`: a table, unless another form is asked for.
+fn report_on(forms: &Forms<'_>, out: &mut impl Write, err: &mut impl Write) -> io::Result<Outcome> {
+    let root = Path::new("/");
+    let report = match report::report(root, || report::running(root)) {
+        Ok(report) => report,
+        Err(error) => {
+            writeln!(err, "error: {error}")?;
+            return Ok(Outcome::No);
+        }
+    };
+    if let Some(file) = forms.svg {
+        let picture = report::svg(&report);
+        if file == Path::new("-") {
+            out.write_all(picture.as_bytes())?;
+        } else if let Err(error) = std::fs::write(file, picture) {
+            writeln!(err, "error: {}: {error}", file.display())?;
+            return Ok(Outcome::No);
+        }
+    }
+    if forms.json {
+        writeln!(out, "{}", report::json(&report))?;
+    } else if forms.svg.is_none() {
+        out.write_all(report::text(&report).as_bytes())?;
+    }
+    Ok(Outcome::Yes)
 }
 
 /// `cato check FILE`.

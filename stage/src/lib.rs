@@ -13,6 +13,7 @@ pub mod load;
 pub mod paths;
 pub mod place;
 pub mod probe;
+pub mod report;
 pub mod select;
 pub mod service;
 pub mod supervisor;

@@ -115,6 +115,20 @@ fn a_name_need_not_be_utf_8() {
 }
 
 #[test]
+fn a_system_that_cato_did_not_boot_has_no_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("x.svg");
+    let (code, out, err) = words(&["report", "--json", "--svg", picture.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    // Whoever may not look is told that instead.
+    assert!(
+        err.starts_with("error: no hand-over record: ") || err.contains("only root can read it"),
+        "{err}"
+    );
+    assert!(!picture.exists());
+}
+
+#[test]
 fn help_and_version_are_on_stdout() {
     let (code, out, err) = words(&["--help"]);
     assert_eq!((code, err.as_str()), (0, ""));
@@ -133,6 +147,10 @@ fn arguments_without_a_sense_give_2_and_the_usage() {
         (&["check", "--all"][..], "check: unknown option `--all`"),
         (&["check", "a", "b"][..], "check: more than one FILE given"),
         (&["--verbose"][..], "unknown option `--verbose`"),
+        (&["report", "--xml"][..], "report: unknown option `--xml`"),
+        (&["report", "file"][..], "report: unexpected `file`"),
+        (&["report", "--svg"][..], "report: --svg: no FILE given"),
+        (&["report", "--svg", "--json"][..], "report: --svg: no FILE given"),
     ] {
         let (code, out, err) = words(arguments);
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");

@@ -1,0 +1,119 @@
+//! `cato report`: how the running system was booted, and where the time from power-on to its PID 1 went.
+//!
+//! Given the record that Cato handed over and what this kernel knows of itself; responsible for three forms of the same:
+//! a table for people ([`text()`]), one JSON object ([`json()`]), and a picture ([`svg()`]).
+
+mod json;
+mod now;
+mod svg;
+mod text;
+
+use std::path::Path;
+
+use config::Arch;
+
+pub use json::json;
+pub use now::running;
+pub use svg::svg;
+pub use text::text;
+
+use crate::handover::{FindError, Handover, Main, RecordError, Stamps, Timeline, find, parse};
+
+/// What is reported.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The machine.
+    pub arch: Arch,
+    /// The stage's part.
+    pub handover: Handover,
+    /// The purgatory's part.
+    pub stamps: Stamps,
+    /// All of it on one axis.
+    pub timeline: Timeline,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// It could not be looked for.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// Not there.
+    #[error(
+        "no hand-over record: Cato did not start this kernel, or one older than 0.1 did, or this kernel does not show \
+         how it was started (arm64: /sys/firmware/fdt, x86_64: /sys/kernel/boot_params/setup_data)"
+    )]
+    None,
+    /// There, but of no use.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Reads the record under `root`, the folder with `sys` in it, and puts it on one axis with the running kernel's facts.
+///
+/// # Errors
+/// [`ReportError`]
+pub fn report(root: &Path, main: impl FnOnce() -> Main) -> Result<Report, ReportError> {
+    let found = find(root)?.ok_or(ReportError::None)?;
+    let (stamps, handover) = parse(&found.bytes)?;
+    Ok(Report {
+        arch: found.arch,
+        timeline: Timeline::new(&stamps, &handover, Some(&main())),
+        handover,
+        stamps,
+    })
+}
+
+/// Milliseconds to three digits or whole: `0.215 ms`, `35.2 ms`, `312 ms`, `1.523 s`.
+fn duration(ms: f64) -> String {
+    match ms {
+        ms if ms < 0.9995 => format!("{ms:.3} ms"),
+        ms if ms < 9.995 => format!("{ms:.2} ms"),
+        ms if ms < 99.95 => format!("{ms:.1} ms"),
+        ms if ms < 999.5 => format!("{ms:.0} ms"),
+        ms => format!("{:.3} s", ms / 1000.0),
+    }
+}
+
+/// The check in words: what, over how much, how quickly.
+fn check(report: &Report) -> String {
+    let kind = &report.handover.check;
+    match (report.stamps.check_ms(), report.stamps.check_rate()) {
+        (Some(ms), Some(rate)) => format!(
+            "{kind}: {} in {} ({rate:.0} MB/s)",
+            crate::handover::megabytes(report.stamps.bytes),
+            duration(ms)
+        ),
+        (Some(_), None) => format!("{kind}: nothing was checked"),
+        (None, _) => format!("{kind}: its time is not known"),
+    }
+}
+
+/// The entry: name and, if it has one, title.
+fn entry(report: &Report) -> String {
+    let Handover { entry, title, .. } = &report.handover;
+    if title.is_empty() {
+        format!("\"{entry}\"")
+    } else {
+        format!("\"{entry}\" ({title})")
+    }
+}
+
+/// What all of the spans come to, and from where.
+fn total(report: &Report) -> String {
+    let from = if report.timeline.from_power_on {
+        "power-on"
+    } else {
+        "the service kernel's start"
+    };
+    let to = if report.timeline.span("main").is_some() {
+        "the main Linux' PID 1"
+    } else {
+        "the last that is known"
+    };
+    format!("{} from {from} to {to}", duration(report.timeline.total_ms()))
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
+mod tests;

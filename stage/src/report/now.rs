@@ -1,0 +1,127 @@
+//! What the running kernel says of itself: since when it runs, by its clock and by the counter.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::time::{ClockId, clock_gettime};
+
+use crate::handover::{Main, Pid1, Sample, process_started};
+use crate::sys::counter;
+
+/// How long the counter is watched where the CPU does not say its frequency.
+const WATCH: Duration = Duration::from_millis(100);
+/// Of the kernel's log, which has no end while something writes to it.
+const MOST_LOG: usize = 16 << 20;
+
+/// Reads it; `root` is the folder with `proc` and `dev` in it. Takes a tenth of a second on x86_64.
+pub fn running(root: &Path) -> Main {
+    let first = Sample::take();
+    let (now, hz, error) = if counter::frequency().is_some() {
+        // Both kernels go by the same number.
+        (first, None, 0.0)
+    } else {
+        std::thread::sleep(WATCH);
+        let last = Sample::take();
+        first
+            .measure(&last)
+            .map_or((last, None, 1.0), |(hz, error)| (last, Some(hz), error))
+    };
+    // The raw clock is not slewed, and stands still in a suspend.
+    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    let suspended = (now.boottime_ms - monotonic.as_secs_f64() * 1000.0).max(0.0);
+    let suspended = if suspended < 1.0 { 0.0 } else { suspended };
+    let uptime_ms = now.raw_ms + suspended;
+    Main {
+        counter: now.counter,
+        hz,
+        uptime_ms,
+        error_ms: uptime_ms * error,
+        pid1: pid1(root),
+    }
+}
+
+/// When PID 1's program began: the kernel's log says so, as long as that line is still in it.
+fn pid1(root: &Path) -> Option<Pid1> {
+    let log = log(&root.join("dev/kmsg")).unwrap_or_default();
+    let run = log.lines().find_map(run_init).map(|ms| Pid1 {
+        ms,
+        by: "PID 1 by the kernel's log",
+    });
+    run.or_else(|| {
+        process_started(root, "1").map(|ms| Pid1 {
+            ms,
+            by: "PID 1 as the kernel made it, which is before its program ran: the log does not reach back",
+        })
+    })
+}
+
+/// The time of a record (`prio,seq,µs,flags;text`) that says that PID 1's program runs.
+fn run_init(record: &str) -> Option<f64> {
+    let (head, text) = record.split_once(';')?;
+    if !(text.starts_with("Run ") && text.ends_with(" as init process")) {
+        return None;
+    }
+    let us: u32 = head.split(',').nth(2)?.parse().ok()?;
+    Some(f64::from(us) / 1000.0)
+}
+
+fn log(path: &Path) -> std::io::Result<String> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    let mut all = Vec::new();
+    let mut record = [0; 8192];
+    while all.len() < MOST_LOG {
+        match file.read(&mut record) {
+            Ok(0) => break,
+            Ok(n) => all.extend_from_slice(record.get(..n).unwrap_or_default()),
+            // No further record.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            // Some were overwritten: the next read goes on behind the gap.
+            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EPIPE as i32) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(String::from_utf8_lossy(&all).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn pid_1_ran_when_the_log_says() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(pid1(root.path()), None);
+        fs::create_dir_all(root.path().join("proc/1")).unwrap();
+        fs::write(
+            root.path().join("proc/1/stat"),
+            "1 (init) S 0 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 12 0 0",
+        )
+        .unwrap();
+        let made = pid1(root.path()).unwrap();
+        assert!((made.ms - 120.0).abs() < 1e-9 && made.by.contains("does not reach back"));
+        fs::create_dir_all(root.path().join("dev")).unwrap();
+        let log = "6,1,0,-;Linux version 6.12\n SUBSYSTEM=x\n6,400,1423456,-;Run /init as init process\n\
+                   7,401,1423457,-;  with arguments:\n6,500,9423456,-;Run /x as init process\n";
+        fs::write(root.path().join("dev/kmsg"), log).unwrap();
+        let ran = pid1(root.path()).unwrap();
+        assert!((ran.ms - 1423.456).abs() < 1e-9 && ran.by.contains("log"), "{ran:?}");
+    }
+
+    #[test]
+    fn this_kernel_has_a_clock() {
+        let main = running(Path::new("/"));
+        assert!(
+            main.counter != 0 && main.uptime_ms > 0.0 && main.error_ms.is_finite(),
+            "{main:?}"
+        );
+    }
+}
