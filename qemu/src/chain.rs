@@ -42,6 +42,8 @@ pub struct Service {
 pub enum Initrd {
     /// Ours, which reports what it was booted with.
     Report,
+    /// The same with `cato` in it, whose own report it adds.
+    ReportWithCato,
     /// The user's.
     File(PathBuf),
     /// None.
@@ -240,7 +242,7 @@ impl Chain {
         let given = |names: &[&str]| machine.extra.iter().any(|word| names.contains(&word.as_str()));
         let wanted = Wanted {
             cmdline: self.cmdline.clone(),
-            initrd_nonce: (self.initrd == Initrd::Report).then(|| self.nonce.clone()),
+            initrd_nonce: matches!(self.initrd, Initrd::Report | Initrd::ReportWithCato).then(|| self.nonce.clone()),
             dtb_nonce,
             release: self.release.clone(),
             cpus: (!given(&["-smp"])).then_some(machine.cpus),
@@ -259,9 +261,14 @@ impl Chain {
         match &self.initrd {
             Initrd::Without => Ok(None),
             Initrd::File(file) => Ok(Some(file.clone())),
-            Initrd::Report => {
+            Initrd::Report | Initrd::ReportWithCato => {
                 let file = folder.join("main-initrd");
-                guests::report_initrd(self.arch(), &self.nonce, &[], &file)?;
+                let cato = match self.initrd {
+                    Initrd::ReportWithCato => Some(fs::read(guests::cato(self.arch())?)?),
+                    _ => None,
+                };
+                let programs: Vec<(&str, &[u8])> = cato.iter().map(|bytes| ("/bin/cato", bytes.as_slice())).collect();
+                guests::report_initrd(self.arch(), &self.nonce, &programs, &file)?;
                 Ok(Some(file))
             }
         }

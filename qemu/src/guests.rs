@@ -38,16 +38,21 @@ pub fn entry(arch: Arch) -> Result<PathBuf> {
     .context("can't build the guest kernel")
 }
 
-/// Writes an initrd whose PID 1 is the report program and which holds `nonce` and `files` (path and content).
+/// `cato` as it is in the service initramfs.
+pub fn cato(arch: Arch) -> Result<PathBuf> {
+    cross::stage(&workspace::root(), arch).context("can't build cato")
+}
+
+/// Writes an initrd whose PID 1 is the report program and which holds `nonce` and `programs` (path and content).
 /// It is not compressed: what is measured is Cato.
-pub fn report_initrd(arch: Arch, nonce: &str, files: &[(&str, &[u8])], file: &Path) -> Result<()> {
+pub fn report_initrd(arch: Arch, nonce: &str, programs: &[(&str, &[u8])], file: &Path) -> Result<()> {
     let entries = [
         Entry::program("/init", fs::read(report(arch)?)?),
         Entry::file("/nonce", nonce),
         Entry::dir("/dev"),
         Entry::char("/dev/console", 5, 1),
     ];
-    let files = files.iter().map(|(path, bytes)| Entry::file(path, *bytes));
-    let bytes = mkinitramfs::archive(entries.into_iter().chain(files))?;
+    let programs = programs.iter().map(|(path, bytes)| Entry::program(path, *bytes));
+    let bytes = mkinitramfs::archive(entries.into_iter().chain(programs))?;
     fs::write(file, bytes).with_context(|| format!("can't write {}", file.display()))
 }

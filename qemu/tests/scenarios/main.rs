@@ -21,6 +21,7 @@ mod firmware_by_suite;
 mod machines;
 mod packing;
 mod power_cut;
+mod report;
 mod reset;
 mod stuck_disk;
 
@@ -43,6 +44,7 @@ fn all() -> Vec<Scenario> {
         faults::scenarios(),
         stuck_disk::scenarios(),
         debian::scenarios(),
+        report::scenarios(),
         reset::scenarios(),
     ];
     kinds.into_iter().flatten().collect()

@@ -21,6 +21,8 @@
 //! | `taint` | `/proc/sys/kernel/tainted` |
 //! | `kernel-code` | where the kernel runs: `/proc/iomem`'s range |
 //! | `uptime` | seconds since the kernel started |
+//! | `handover` | what `/bin/cato report --json` prints, where the initrd has it |
+//! | `handover-error` | what it says instead |
 //! | `rng`, `kaslr` | the log lines about them |
 //! | `dmesg-errors` | how many log lines match [`ALARMS`] |
 //! | `dmesg-error` | each of the first 16 of them |

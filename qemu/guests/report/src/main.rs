@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -142,9 +143,23 @@ fn report(console: &mut Console, cmdline: &str) {
     if let Some(uptime) = text("/proc/uptime") {
         console.say("uptime", uptime.split_whitespace().next().unwrap_or_default());
     }
+    handover(console);
     match read_log() {
         Ok(log) => kernel_log(console, &log),
         Err(e) => console.say("dmesg-errors", &format!("unknown: /dev/kmsg: {e}")),
+    }
+}
+
+/// What Cato says of its own boot.
+fn handover(console: &mut Console) {
+    const CATO: &str = "/bin/cato";
+    if !Path::new(CATO).exists() {
+        return;
+    }
+    match Command::new(CATO).args(["report", "--json"]).output() {
+        Ok(done) if done.status.success() => console.say("handover", String::from_utf8_lossy(&done.stdout).trim_end()),
+        Ok(done) => console.say("handover-error", String::from_utf8_lossy(&done.stderr).trim_end()),
+        Err(error) => console.say("handover-error", &format!("{CATO}: {error}")),
     }
 }
 
