@@ -24,6 +24,20 @@ pub fn report(arch: Arch) -> Result<PathBuf> {
     .context("can't build the main system's report program")
 }
 
+/// The service Linux's PID 1 of the bench, where that is not Cato itself; see the crate `guest-bench`.
+pub fn bench(arch: Arch) -> Result<PathBuf> {
+    cross::build(
+        &workspace::root(),
+        "guest-bench",
+        "guest-bench",
+        arch,
+        Kind::Musl,
+        "release",
+        &[],
+    )
+    .context("can't build the bench's guest")
+}
+
 /// The kernel that only says how it was entered, as an ELF file; see the crate `guest-entry`.
 pub fn entry(arch: Arch) -> Result<PathBuf> {
     cross::build(

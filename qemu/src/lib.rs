@@ -9,6 +9,7 @@
     reason = "host tool: it talks to people, and its numbers are times and sizes it made itself"
 )]
 
+pub mod bench;
 pub mod board;
 pub mod boot;
 pub mod chain;

@@ -21,6 +21,7 @@ enum Cmd {
     /// of this by themselves.
     Setup,
     Boot(Box<qemu::boot::BootArgs>),
+    Bench(qemu::bench::BenchArgs),
     Test(qemu::test::TestArgs),
 }
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Cmd::Setup => qemu::setup::all().map(|()| true),
         Cmd::Boot(args) => qemu::boot::run(&args),
+        Cmd::Bench(args) => qemu::bench::run(&args).map(|()| true),
         Cmd::Test(args) => qemu::test::run(&args),
     };
     match result {

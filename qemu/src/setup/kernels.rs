@@ -86,7 +86,7 @@ pub fn kernel(arch: Arch, suite: Suite) -> Result<Kernel> {
     if let Some(kernel) = there(&folder, arch, suite) {
         return Ok(kernel);
     }
-    println!("fetching Debian's {arch} kernel of {suite} ...");
+    eprintln!("fetching Debian's {arch} kernel of {suite} ...");
     fetch(&folder, arch, suite)
         .with_context(|| format!("can't fetch {suite}'s {arch} kernel into {}", folder.display()))?;
     there(&folder, arch, suite).with_context(|| format!("{} was just made and is not whole", folder.display()))

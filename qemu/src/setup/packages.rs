@@ -142,7 +142,7 @@ pub fn ensure(need: &Need) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("some packages are missing; run this, then try again:\n\n  sudo {install}\n");
     }
-    println!("installing {}", names.join(" "));
+    eprintln!("installing {}", names.join(" "));
     // Lists may be missing (containers) or name packages that are gone.
     apt_get(&["update"])?;
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];

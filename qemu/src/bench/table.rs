@@ -1,0 +1,244 @@
+//! The result, for people and for programs. Pure.
+
+use std::fmt;
+
+use config::Arch;
+use serde_json::{Value, json};
+
+use super::bars::{self, PEAK_MIB};
+use super::contender::Contender;
+use super::figures::{Figures, Spread};
+use super::long::Long;
+use super::payload::Payload;
+use crate::machine::Machine;
+
+/// What QEMU's times are good for.
+const CAVEAT: &str = "QEMU emulates no caches, and checking and copying cost other shares of the time there than on \
+                      silicon: these times compare the contenders of this run with each other and say nothing else.";
+
+/// A contender and its figures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Entrant {
+    /// Who.
+    pub contender: Contender,
+    /// How.
+    pub figures: Figures,
+}
+
+/// All of them on one architecture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contest {
+    /// The instruction set.
+    pub arch: Arch,
+    /// What was booted.
+    pub payload: Payload,
+    /// How often.
+    pub runs: u32,
+    /// Where.
+    pub machine: Machine,
+    /// Release of the service kernel.
+    pub service: String,
+    /// Release of the main kernel.
+    pub main: String,
+    /// Debian's version of kexec-tools.
+    pub kexec_tools: String,
+    /// Who and how.
+    pub entrants: Vec<Entrant>,
+}
+
+impl Contest {
+    fn figures(&self, contender: Contender) -> Option<Figures> {
+        let found = self.entrants.iter().find(|entrant| entrant.contender == contender)?;
+        Some(found.figures)
+    }
+
+    /// One object: `arch`, `payload_bytes`, `runs`, a key for each contender; with `long` also `sweep` and `layouts`.
+    pub fn json(&self, long: Option<&Long>) -> Value {
+        let mut object = json!({
+            "arch": self.arch.to_string(),
+            "payload_bytes": self.payload.bytes(),
+            "runs": self.runs,
+        });
+        for Entrant { contender, figures } in &self.entrants {
+            insert(
+                &mut object,
+                contender.key(),
+                json!({
+                    "load_s": rounded(figures.load.median),
+                    "dead_s": rounded(figures.dead.median),
+                    "stage_s": rounded(figures.stage.median),
+                    "reserve_s": rounded(figures.reserve.median),
+                    "peak_bytes": figures.peak,
+                    "copied_bytes": figures.copied,
+                }),
+            );
+        }
+        if let Some(long) = long {
+            for (key, value) in long.json() {
+                insert(&mut object, key, value);
+            }
+        }
+        object
+    }
+}
+
+fn insert(object: &mut Value, key: &str, value: Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.insert(key.to_owned(), value);
+    }
+}
+
+/// Seconds as they are known: milliseconds.
+pub(super) fn rounded(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+/// Bytes as millions.
+pub(super) fn millions(bytes: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "sizes of memory, for people")]
+    let bytes = bytes as f64;
+    bytes / 1e6
+}
+
+fn mib(bytes: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "sizes of memory, for people")]
+    let bytes = bytes as f64;
+    bytes / f64::from(1 << 20)
+}
+
+/// `0.300 (0.280..0.310)`.
+pub(super) fn between(spread: &Spread) -> String {
+    format!("{:.3} ({:.3}..{:.3})", spread.median, spread.min, spread.max)
+}
+
+impl fmt::Display for Contest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { arch, payload, .. } = self;
+        writeln!(
+            f,
+            "{arch}: payload {:.1} MB (kernel {:.1}, initrd {:.1}); service Linux {}, main Linux {}; kexec-tools {}; \
+             {} CPUs (the service Linux uses 1), {} MiB; medians of {} (lowest..highest)",
+            millions(payload.bytes()),
+            millions(payload.kernel),
+            millions(payload.initrd),
+            self.service,
+            self.main,
+            self.kexec_tools,
+            self.machine.cpus,
+            self.machine.memory_mib,
+            self.runs
+        )?;
+        writeln!(
+            f,
+            "\n{:<33} {:>22} {:>24} {:>22} {:>9} {:>9} {:>9}",
+            "", "load s", "dead s", "stage s", "reserve s", "peak MiB", "copied MB"
+        )?;
+        for Entrant { contender, figures } in &self.entrants {
+            writeln!(
+                f,
+                "{contender:<33} {:>22} {:>24} {:>22} {:>9.3} {:>9.1} {:>9.1}",
+                between(&figures.load),
+                between(&figures.dead),
+                between(&figures.stage),
+                figures.reserve.median,
+                mib(figures.peak),
+                millions(figures.copied)
+            )?;
+        }
+        writeln!(f, "\n{:<50} {:>7} {:>7} {:>7}", "", "ratio", "bar", "wish")?;
+        for row in bars::rows(*arch) {
+            let Some(value) = row.value(|contender| self.figures(contender)) else {
+                continue;
+            };
+            write!(f, "{:<50} {value:>7.3}", row.name())?;
+            aim(f, row.aim.as_ref(), value)?;
+        }
+        if let Some(figures) = self.figures(Contender::CatoFast) {
+            write!(
+                f,
+                "{:<50} {:>7.1}",
+                "peak memory beyond the payload, cato fast, MiB",
+                mib(figures.peak)
+            )?;
+            aim(f, Some(&PEAK_MIB), mib(figures.peak))?;
+        }
+        writeln!(f, "\n{CAVEAT}")
+    }
+}
+
+/// Ends a line with what its value should be.
+pub(super) fn aim(f: &mut fmt::Formatter<'_>, aim: Option<&bars::Aim>, value: f64) -> fmt::Result {
+    let Some(aim) = aim else { return writeln!(f) };
+    let wish = aim.wish.map_or_else(String::new, |wish| format!("{wish:.3}"));
+    writeln!(f, " {:>7.3} {wish:>7}  {}", aim.bar, aim.verdict(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contest() -> Contest {
+        let figures = |n: u32| {
+            let flat = |seconds| Spread::of([seconds]).unwrap();
+            let (load, dead) = (f64::from(n), 10.0 * f64::from(n));
+            Figures {
+                load: flat(load),
+                dead: flat(dead),
+                load_and_dead: flat(load + dead),
+                stage: flat(load + 0.25),
+                reserve: flat(0.0625),
+                peak: i64::from(n) << 20,
+                copied: 7,
+            }
+        };
+        let entrants = Contender::ALL.into_iter().zip(1..);
+        Contest {
+            arch: Arch::Arm64,
+            payload: Payload {
+                archive: "/a".into(),
+                kernel: 30_000_000,
+                initrd: 64_000_000,
+            },
+            runs: 5,
+            machine: Machine::new(Arch::Arm64),
+            service: "6.1".into(),
+            main: "6.12".into(),
+            kexec_tools: "2.0".into(),
+            entrants: entrants
+                .map(|(contender, n)| Entrant {
+                    contender,
+                    figures: figures(n),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn json_has_a_key_for_each_contender() {
+        let object = contest().json(None);
+        assert_eq!(object["arch"], "arm64");
+        assert_eq!(
+            (&object["payload_bytes"], &object["runs"]),
+            (&json!(94_000_000), &json!(5))
+        );
+        let want = json!({
+            "load_s": 2.0, "dead_s": 20.0, "stage_s": 2.25, "reserve_s": 0.063, "peak_bytes": 2 << 20, "copied_bytes": 7
+        });
+        assert_eq!(object["cato_fast"], want);
+        let keys = object.as_object().unwrap().len();
+        assert_eq!(keys, 3 + Contender::ALL.len());
+    }
+
+    #[test]
+    fn the_first_ratio_is_like_for_like_and_what_qemu_lacks_is_said() {
+        let text = contest().to_string();
+        let ratios = text.lines().skip_while(|line| !line.contains("ratio")).nth(1).unwrap();
+        let words: Vec<_> = ratios.split_whitespace().collect();
+        assert_eq!(
+            words.join(" "),
+            "dead: cato sha256 ÷ kexec-tools 0.200 0.050 0.029 bar missed"
+        );
+        assert!(text.contains("payload 94.0 MB"), "{text}");
+        assert!(text.trim_end().ends_with(CAVEAT));
+    }
+}
