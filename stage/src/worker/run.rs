@@ -101,7 +101,8 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     let config = config::parse_bytes(&text).map_err(|_| WorkerError::BadConfig)?;
     let entry = config.entry(name).ok_or(WorkerError::NoEntry)?;
     let index = modules()?;
-    let machine = probe::machine(Path::new("/"))?;
+    let mut machine = probe::machine(Path::new("/"))?;
+    machine.uart = machine.uart.filter(|_| config.purgatory.console);
     if machine.seed.is_none() {
         say("warning: the service kernel has no entropy yet: the main kernel gets no KASLR and no RNG seed");
     }
