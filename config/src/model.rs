@@ -49,7 +49,7 @@ pub struct Purgatory {
 pub enum Reason {
     /// The physical address of a page that neither kernel uses; a multiple of 4096, not zero.
     Memory(u64),
-    /// The first index of the real-time clock's memory that may be written (x86_64); 0x30 to 0x7f.
+    /// The index of a byte of the real-time clock's memory (x86_64); 0x30 to 0x7f.
     Cmos(u8),
 }
 
