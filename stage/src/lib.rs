@@ -14,6 +14,7 @@ pub mod paths;
 pub mod place;
 pub mod probe;
 pub mod report;
+pub mod reason;
 pub mod select;
 pub mod service;
 pub mod supervisor;

@@ -87,6 +87,7 @@ pub(crate) fn machine(arch: Arch) -> Machine {
         fdt: None,
         psci: None,
         uart: None,
+        reason: None,
         seed: None,
         ticks_per_ms: None,
         cmdline: String::new(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use config::Arch;
+use config::{Arch, Reason};
 
 /// Physical addresses `[start, end)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +38,8 @@ pub struct Machine {
     pub psci: Option<Conduit>,
     /// The service kernel's console, when the purgatory can drive it.
     pub uart: Option<Uart>,
+    /// Where the purgatory leaves why it resets the machine: a page outside of System RAM, or a byte this machine has.
+    pub reason: Option<Reason>,
     /// Fresh random bytes for the main kernel: `kaslr-seed` 8, `rng-seed` up to 128.
     pub seed: Option<Box<[u8; 136]>>,
     /// x86_64: TSC ticks in a millisecond, where they are known.
@@ -141,13 +143,4 @@ pub enum UartKind {
     Mmio16550,
     /// ARM PL011.
     Pl011,
-}
-
-/// Where the purgatory leaves the reason of a reset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// Memory at this address, which survives a reset.
-    Memory(u64),
-    /// The CMOS byte with this number (x86_64).
-    Cmos(u8),
 }

@@ -20,7 +20,7 @@ mod tests;
 pub mod x86_64;
 pub mod zeropage;
 
-use config::{Arch, Check};
+use config::{Arch, Check, Reason};
 use heapless::Vec as Fixed;
 
 use crate::digest;
@@ -29,7 +29,7 @@ use crate::verify::Verified;
 pub use error::PlaceError;
 use hole::{Free, Want};
 pub use layout::{Layout, MAX_SEGMENTS, Segment};
-pub use machine::{Conduit, EfiInfo, Machine, MemoryMap, Note, Reason, Span, Uart, UartKind};
+pub use machine::{Conduit, EfiInfo, Machine, MemoryMap, Note, Span, Uart, UartKind};
 use purgatory::{Job, MapKind, Region};
 use range::{align_down, align_up, covers, intersect, normalise, subtract};
 
@@ -442,7 +442,7 @@ impl Parts {
             clean: rules.clean,
             ticks_per_ms: machine.ticks_per_ms,
             record: None,
-            reason: None,
+            reason: machine.reason,
         };
         let size = purgatory::footprint(&job)?;
         let whole = Span {

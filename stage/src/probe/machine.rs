@@ -78,6 +78,7 @@ fn read(root: &Path, arch: Arch) -> Result<Machine, MachineError> {
         fdt: None,
         psci: None,
         uart: console::uart(&files, &cmdline),
+        reason: None,
         seed: seed(),
         ticks_per_ms: None,
         cmdline,

@@ -50,6 +50,7 @@ impl Children {
         command.arg(worker::FLAG);
         match job {
             Job::Boot(entry) => command.args(["boot", entry]),
+            Job::Reason(place) => command.args(["reason", &place.to_string()]),
             Job::Unload => command.arg("unload"),
             Job::Reboot => command.arg("reboot"),
         };

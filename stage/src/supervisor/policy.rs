@@ -3,7 +3,7 @@
 //!
 //! The order of last resorts: next entry, the prompt's timer, `reboot(2)` in a child, sysrq-b, the watchdog.
 
-use config::Config;
+use config::{Config, Reason};
 
 use crate::select::{Tried, select};
 use crate::worker::message::{Message, Step};
@@ -14,6 +14,8 @@ pub type Millis = u64;
 /// A child process PID 1 runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
+    /// Read from there why the purgatory reset the machine: it may fault, and may never come back.
+    Reason(Reason),
     /// Boot this entry.
     Boot(String),
     /// `kexec_load` with nothing: drop what a dead worker may have loaded, before its pages are used again.
@@ -79,6 +81,8 @@ pub enum Action {
 pub mod limit {
     use super::{Millis, Step};
 
+    /// For reading a page or a byte.
+    pub const REASON: Millis = 2_000;
     /// Between `SIGKILL` and giving up on a child.
     pub const KILL: Millis = 2_000;
     /// For dropping a loaded image.
@@ -107,6 +111,8 @@ pub mod limit {
 enum Phase {
     /// Nothing has happened yet.
     New,
+    /// A child reads what the last jump came to. A key pressed in the meantime counts as one in the countdown.
+    Asking { until: Millis, key: bool },
     /// A key press leads to the prompt.
     Countdown { until: Millis },
     /// A worker boots an entry.
@@ -157,7 +163,8 @@ impl Policy {
     pub fn wake(&self) -> Option<Millis> {
         match self.phase {
             Phase::New => Some(0),
-            Phase::Countdown { until }
+            Phase::Asking { until, .. }
+            | Phase::Countdown { until }
             | Phase::Stopping { until, .. }
             | Phase::Unloading { until }
             | Phase::Rebooting { until } => Some(until),
@@ -170,7 +177,8 @@ impl Policy {
     /// The next state, and what to do.
     pub fn on(&mut self, now: Millis, event: Event) -> Vec<Action> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::New => self.start(now),
+            Phase::New => self.ask(now),
+            Phase::Asking { until, key } => self.asking(now, event, until, key),
             Phase::Countdown { until } => match event {
                 Event::Key(_) => self.prompt(now, "stopped by a key press"),
                 _ if now >= until => self.boot_next(now),
@@ -213,6 +221,48 @@ impl Policy {
             Action::Log("last-resort", format!("{why}; resetting the machine")),
             Action::Reset,
         ]
+    }
+
+    fn ask(&mut self, now: Millis) -> Vec<Action> {
+        let Some(place) = self.config.as_ref().and_then(|c| c.purgatory.reason) else {
+            return self.start(now);
+        };
+        self.phase = Phase::Asking {
+            until: now.saturating_add(limit::REASON),
+            key: false,
+        };
+        vec![Action::Spawn(Job::Reason(place))]
+    }
+
+    /// Whatever comes of it, the boot goes on.
+    fn asking(&mut self, now: Millis, event: Event, until: Millis, key: bool) -> Vec<Action> {
+        let advice = "change or leave out `reason` in boot.toml";
+        let (mut actions, problem) = match event {
+            Event::Said(Message::Say(text)) => {
+                self.phase = Phase::Asking { until, key };
+                return vec![Action::Log("purgatory", text)];
+            }
+            Event::Said(Message::Fail(text)) => {
+                self.phase = Phase::Asking { until, key };
+                return vec![Action::Log("warning", format!("[purgatory] reason: {text}"))];
+            }
+            // It has said what there is to say.
+            Event::Gone(Exit::Code(_)) => (Vec::new(), None),
+            Event::Gone(exit) => (Vec::new(), Some(format!("can't be read there ({exit}); {advice}"))),
+            Event::NotStarted(why) => (Vec::new(), Some(format!("no child to read it: {why}"))),
+            _ if now >= until => {
+                let text = format!("reading it did not end within {} s; {advice}", limit::REASON / 1000);
+                (vec![Action::Kill, Action::Abandon], Some(text))
+            }
+            Event::Key(_) => return self.stay(Phase::Asking { until, key: true }),
+            _ => return self.stay(Phase::Asking { until, key }),
+        };
+        actions.extend(problem.map(|text| Action::Log("warning", format!("[purgatory] reason: {text}"))));
+        actions.extend(self.start(now));
+        if key && matches!(self.phase, Phase::Countdown { .. }) {
+            actions.extend(self.prompt(now, "stopped by a key press"));
+        }
+        actions
     }
 
     fn start(&mut self, now: Millis) -> Vec<Action> {

@@ -179,6 +179,60 @@ fn without_a_config_the_machine_is_reset_in_the_end() {
     assert_eq!(policy.on(60_000, Event::Tick).last(), Some(&Action::Reset));
 }
 
+/// Started, with the child that reads the reason running.
+fn asking(countdown: u64) -> Policy {
+    let mut config = config(&["a"]);
+    config.console.countdown = std::time::Duration::from_secs(countdown);
+    config.purgatory.reason = Some(Reason::Memory(0x1000));
+    let mut policy = Policy::new(Some(config));
+    let first = policy.on(0, Event::Tick);
+    assert_eq!(first, [Action::Spawn(Job::Reason(Reason::Memory(0x1000)))]);
+    policy
+}
+
+#[test]
+fn the_reason_of_the_last_reset_comes_first() {
+    let mut policy = asking(0);
+    let text = "last jump: segment \"initrd\" ...".to_owned();
+    let said = policy.on(1, Event::Said(Message::Say(text.clone())));
+    assert_eq!(said, [Action::Log("purgatory", text)]);
+    let actions = policy.on(2, Event::Gone(Exit::Code(0)));
+    assert_eq!(actions.last(), Some(&Action::Spawn(Job::Boot("a".to_owned()))));
+}
+
+#[test]
+fn a_reason_that_can_not_be_read_is_said_and_stops_nothing() {
+    let boot = Action::Spawn(Job::Boot("a".to_owned()));
+    for (event, says) in [
+        (Event::Gone(Exit::Signal(7)), "can't be read there (signal 7)"),
+        (Event::NotStarted("EAGAIN".to_owned()), "EAGAIN"),
+    ] {
+        let actions = asking(0).on(1, event);
+        assert!(log(&actions).contains(says), "{actions:?}");
+        assert_eq!(actions.last(), Some(&boot));
+    }
+    let mut policy = asking(0);
+    let warning = policy.on(1, Event::Said(Message::Fail("no /dev/mem".to_owned())));
+    assert_eq!(log(&warning), "[purgatory] reason: no /dev/mem");
+    assert_eq!(policy.on(1, Event::Gone(Exit::Code(1))).last(), Some(&boot));
+    let mut policy = asking(0);
+    assert_eq!(policy.wake(), Some(limit::REASON));
+    let actions = policy.on(limit::REASON, Event::Tick);
+    assert_eq!(actions[..2], [Action::Kill, Action::Abandon]);
+    assert_eq!(actions.last(), Some(&boot));
+}
+
+#[test]
+fn a_key_while_the_reason_is_read_stops_the_countdown() {
+    let mut policy = asking(3);
+    assert!(policy.on(1, Event::Key(b' ')).is_empty());
+    assert!(log(&policy.on(2, Event::Gone(Exit::Code(0)))).contains("stopped by a key press"));
+    let mut policy = asking(0);
+    policy.on(1, Event::Key(b' '));
+    let actions = policy.on(2, Event::Gone(Exit::Code(0)));
+    assert_eq!(actions.last(), Some(&Action::Spawn(Job::Boot("a".to_owned()))));
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let steps = [
         Step::Start,
@@ -193,6 +247,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         any::<u8>().prop_map(Event::Key),
         prop::sample::select(steps.to_vec()).prop_map(|s| Event::Said(Message::Step(s))),
         Just(Event::Said(Message::Progress(1))),
+        Just(Event::Said(Message::Say("x".to_owned()))),
         Just(Event::Said(Message::Fail("x".to_owned()))),
         (0i32..20).prop_map(|c| Event::Gone(Exit::Code(c))),
         Just(Event::Gone(Exit::Signal(9))),
@@ -203,8 +258,10 @@ fn any_event() -> impl Strategy<Value = Event> {
 proptest! {
     /// After any events, either the reset was given or a tick within ten minutes and a bit moves things on.
     #[test]
-    fn nothing_waits_for_ever(events in prop::collection::vec((0u64..20_000, any_event()), 0..60), known: bool) {
-        let mut policy = Policy::new(known.then(|| config(&["a", "b"])));
+    fn nothing_waits_for_ever(events in prop::collection::vec((0u64..20_000, any_event()), 0..60), known: bool, reason: bool) {
+        let mut config = config(&["a", "b"]);
+        config.purgatory.reason = reason.then_some(Reason::Cmos(0x30));
+        let mut policy = Policy::new(known.then_some(config));
         let (mut now, mut reset) = (0, false);
         for (later, event) in events {
             now = u64::saturating_add(now, later);

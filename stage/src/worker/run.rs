@@ -18,6 +18,7 @@ use crate::load::{self, LoadError};
 use crate::paths;
 use crate::place::{self, PlaceError};
 use crate::probe::{self, MachineError, ProbeError};
+use crate::reason;
 use crate::supervisor::policy::{UNLOAD_BUSY, limit};
 use crate::sys::{hugepages, kexec};
 use crate::verify::{self, VerifyError};
@@ -77,6 +78,18 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        ["reason", place] => match reason::take(place) {
+            Ok(said) => {
+                if let Some(text) = said {
+                    tell(&Message::Say(text));
+                }
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                tell(&Message::Fail(error.to_string()));
+                ExitCode::FAILURE
+            }
+        },
         ["unload"] => match kexec::unload() {
             // No kexec in the service kernel: nothing is loaded either.
             Ok(()) | Err(Errno::ENOSYS) => ExitCode::SUCCESS,
@@ -103,6 +116,8 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
     let index = modules()?;
     let mut machine = probe::machine(Path::new("/"))?;
     machine.uart = machine.uart.filter(|_| config.purgatory.console);
+    machine.reason =
+        (config.purgatory.reason).filter(|place| reason::can_be_left(*place, machine.arch, &machine.memory.ram));
     if machine.seed.is_none() {
         say("warning: the service kernel has no entropy yet: the main kernel gets no KASLR and no RNG seed");
     }

@@ -82,6 +82,7 @@ fn machine(arch: Arch) -> Machine {
                 reg_shift: 0,
             }
         }),
+        reason: None,
         seed: Some(Box::new([7; 136])),
         ticks_per_ms: x86.then_some(2_000_000),
         cmdline: String::new(),
