@@ -194,3 +194,19 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
 pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
 }
+
+/// An EFI zboot image with a program of 16 KiB before the payload and 4 KiB behind it.
+pub(crate) fn zboot(comp_type: &str, payload: &[u8]) -> Vec<u8> {
+    let mut file = noise(0x5000);
+    put(&mut file, 0, &[0; 0x400]);
+    put_pe(&mut file, 0x40, 0xaa64, &[(0x1000, 0x1000)]);
+    put(&mut file, 4, b"zimg");
+    put(&mut file, 8, &0x4000_u32.to_le_bytes());
+    put(&mut file, 12, &u32::try_from(payload.len()).unwrap().to_le_bytes());
+    put(&mut file, 24, comp_type.as_bytes());
+    put(&mut file, 56, &0x8182_23cd_u32.to_le_bytes());
+    let behind = file.split_off(0x4000);
+    // The length of what was packed, which is in gzip anyway.
+    let len: &[u8] = if comp_type == "gzip" { &[] } else { &[1, 2, 3, 4] };
+    [&file[..], payload, len, &behind].concat()
+}

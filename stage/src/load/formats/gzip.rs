@@ -6,22 +6,19 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
-use super::{Format, Kind, Wrapper, another_stream, peek};
+use super::{Format, Kind, Stream, another_stream, peek};
 
 pub(super) const FORMAT: Format = Format {
-    name: NAME,
+    name: "gzip",
     // Two bytes of magic, and the only method there is.
     is: |bytes| bytes.starts_with(&[0x1f, 0x8b, 8]),
-    kind: Kind::Wrapper(Wrapper {
-        name: NAME,
+    kind: Kind::Stream(Stream {
         open: |stored| Box::new(Gzip::Member(GzDecoder::new(stored))),
         peek: |head| peek(GzDecoder::new(head)),
         // The window is 32 KiB.
         memory: |_| 1 << 16,
     }),
 };
-
-const NAME: &str = "gzip";
 
 /// Members one after another. The decoder owns the file while a member lasts.
 enum Gzip<R> {

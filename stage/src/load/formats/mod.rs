@@ -8,15 +8,18 @@ mod error;
 mod gzip;
 mod image;
 mod object;
+mod part;
 mod refused;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests;
+mod zboot;
 mod zstd;
 
 use std::io::{BufRead, BufReader, Read};
 
 pub use error::{First, FormatError};
+use part::Part;
 
 use super::arena::Slot;
 use super::payload::{BzImage, Image, Kernel};
@@ -26,6 +29,7 @@ use crate::place::{Ask, Machine, arm64, cmdline, x86_64};
 static FORMATS: &[Format] = &[
     image::FORMAT,
     bzimage::FORMAT,
+    zboot::FORMAT,
     gzip::FORMAT,
     zstd::FORMAT,
     refused::FORMAT,
@@ -50,17 +54,31 @@ struct Format {
 enum Kind {
     /// A kernel that can be booted: checks its header.
     Kernel(fn(&Head<'_>) -> Result<Plan, FormatError>),
-    /// Something around another file.
-    Wrapper(Wrapper),
+    /// Another file, compressed.
+    Stream(Stream),
+    /// Another file, as it is, with something around it: checks the header.
+    Part(fn(&Head<'_>) -> Result<Part, FormatError>),
     /// Something that is known and not taken: says so.
     Refused(fn(&Head<'_>) -> FormatError),
 }
 
-/// A compressed file.
+/// What is around a kernel.
 #[derive(Clone, Copy)]
 pub(super) struct Wrapper {
     /// As in messages.
     pub(super) name: &'static str,
+    content: Content,
+}
+
+#[derive(Clone, Copy)]
+enum Content {
+    Stream(Stream),
+    Part(Part),
+}
+
+/// A compressed file.
+#[derive(Clone, Copy)]
+struct Stream {
     /// Starts unpacking from the first byte.
     open: for<'a> fn(Box<dyn BufRead + 'a>) -> Box<dyn Read + 'a>,
     /// Unpacks as much as the first bytes give, at most [`PEEK`].
@@ -267,21 +285,42 @@ pub(super) fn sniff(head: &[u8], len: u64, machine: &Machine) -> Result<Sniffed,
                 });
             }
             Kind::Refused(why) => return Err(inside(&wrappers, why(&head))),
-            Kind::Wrapper(_) if wrappers.len() >= DEPTH => return Err(FormatError::TooDeep { most: DEPTH }),
-            Kind::Wrapper(wrapper) => {
-                memory = memory.saturating_add((wrapper.memory)(head.bytes));
-                peeked = (wrapper.peek)(head.bytes);
+            Kind::Stream(_) | Kind::Part(_) if wrappers.len() >= DEPTH => {
+                return Err(FormatError::TooDeep { most: DEPTH });
+            }
+            Kind::Stream(stream) => {
+                memory = memory.saturating_add((stream.memory)(head.bytes));
+                peeked = (stream.peek)(head.bytes);
                 if peeked.is_empty() {
-                    return Err(inside(&wrappers, FormatError::Nothing { wrapper: wrapper.name }));
+                    return Err(inside(&wrappers, FormatError::Nothing { wrapper: format.name }));
                 }
-                wrappers.push(*wrapper);
-                head = Head {
-                    bytes: &peeked,
-                    len: None,
-                    machine,
-                };
+                wrappers.push(Wrapper {
+                    name: format.name,
+                    content: Content::Stream(*stream),
+                });
+            }
+            Kind::Part(find) => {
+                let part = find(&head).map_err(|e| inside(&wrappers, e))?;
+                let bytes = part.of(head.bytes);
+                if bytes.is_empty() {
+                    let truncated = FormatError::Truncated {
+                        have: head.have(),
+                        need: part.at.saturating_add(part.len),
+                    };
+                    return Err(inside(&wrappers, truncated));
+                }
+                peeked = bytes.to_vec();
+                wrappers.push(Wrapper {
+                    name: format.name,
+                    content: Content::Part(part),
+                });
             }
         }
+        head = Head {
+            bytes: &peeked,
+            len: None,
+            machine,
+        };
     }
 }
 
@@ -295,12 +334,27 @@ fn inside(wrappers: &[Wrapper], error: FormatError) -> FormatError {
 
 /// The unpacked file, given the stored one.
 pub(super) fn unpack<'a>(wrappers: &[Wrapper], stored: Box<dyn BufRead + 'a>) -> Box<dyn Read + 'a> {
-    let Some((outermost, inner)) = wrappers.split_first() else {
-        return Box::new(stored);
-    };
-    inner.iter().fold((outermost.open)(stored), |outer, wrapper| {
-        (wrapper.open)(Box::new(BufReader::with_capacity(PEEK, outer)))
-    })
+    let mut from = Opened::Buffered(stored);
+    for wrapper in wrappers {
+        let buffered = match from {
+            Opened::Buffered(from) => from,
+            Opened::Plain(from) => Box::new(BufReader::with_capacity(PEEK, from)),
+        };
+        from = match &wrapper.content {
+            Content::Stream(stream) => Opened::Plain((stream.open)(buffered)),
+            Content::Part(part) => Opened::Buffered(Box::new(part.open(buffered))),
+        };
+    }
+    match from {
+        Opened::Buffered(from) => Box::new(from),
+        Opened::Plain(from) => from,
+    }
+}
+
+/// A file on its way through its wrappers. What has a buffer of its own gets no second one.
+enum Opened<'a> {
+    Buffered(Box<dyn BufRead + 'a>),
+    Plain(Box<dyn Read + 'a>),
 }
 
 /// As many bytes as `from` gives before it ends or fails, at most [`PEEK`].

@@ -22,8 +22,6 @@ static SIGHTS: &[Sight] = &[
     (0, b"BZh", "a bzip2 stream", REPACK),
     (0, b"\x5d\0\0", "an lzma stream", REPACK),
     (0, b"\x89LZO\0", "an lzop stream", REPACK),
-    // drivers/firmware/efi/libstub/zboot-header.S
-    (4, b"zimg", "an EFI zboot image", "use the Image of the same build"),
     (0, b"\x27\x05\x19\x56", "a U-Boot uImage", INNER),
     (0, b"\xd0\x0d\xfe\xed", "a FIT image or a device tree", INNER),
     (0, b"ANDROID!", "an Android boot image", INNER),

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::fakes::{bzimage, gzip, image, machine, noise, put, zstd};
+use super::super::fakes::{bzimage, gzip, image, machine, noise, put, zboot, zstd};
 use super::*;
 use config::Arch::{self, Arm64, X86_64};
 
@@ -191,9 +191,6 @@ fn truncation_is_seen_at_every_length() {
 
 #[test]
 fn what_is_known_and_not_taken_is_named() {
-    let mut zboot = vec![0; 512];
-    put(&mut zboot, 0, b"MZ\0\0zimg");
-    put(&mut zboot, 56, &0x8182_23cd_u32.to_le_bytes());
     let mut uki = bzimage(0x8000);
     put(&mut uki, 0x202, &[0; 4]);
     let program = uki.clone();
@@ -205,11 +202,10 @@ fn what_is_known_and_not_taken_is_named() {
     for (file, text) in [
         (
             b"\xfd7zXZ\0\0\x04".to_vec(),
-            "is an xz stream, Cato takes Image, bzImage, gzip, zstd; unpack it",
+            "is an xz stream, Cato takes Image, bzImage, EFI zboot, gzip, zstd; unpack it",
         ),
         (b"\x02\x21\x4c\x18".to_vec(), "is an lz4 stream (legacy format)"),
         (b"\x04\x22\x4d\x18".to_vec(), "is an lz4 frame"),
-        (zboot, "is an EFI zboot image"),
         (uki, "is a unified kernel image (UKI)"),
         (program, "is an EFI program for x86_64"),
         (elf, "is an ELF file for arm64"),
@@ -257,6 +253,92 @@ fn the_header_is_seen_through_wrappers() {
 }
 
 #[test]
+fn a_zboot_image_is_the_image_inside() {
+    let file = image(0x8_0000);
+    for (comp_type, payload, names) in [
+        ("gzip", gzip(&file), vec!["EFI zboot", "gzip"]),
+        ("zstd22", zstd(&file), vec!["EFI zboot", "zstd"]),
+        ("zstd", zstd(&file), vec!["EFI zboot", "zstd"]),
+    ] {
+        let zboot = zboot(comp_type, &payload);
+        for (stored, names) in [
+            (zboot.clone(), names.clone()),
+            (gzip(&zboot), [&["gzip"], &names[..]].concat()),
+        ] {
+            let head = &stored[..stored.len().min(256 << 10)];
+            let sniffed = sniff(head, stored.len() as u64, &machine(Arm64)).unwrap();
+            assert_eq!(sniffed.wrappers.iter().map(|w| w.name).collect::<Vec<_>>(), names);
+            assert_eq!((sniffed.plan.least, sniffed.plan.most), (0x8_0000, 0x9_0000));
+            let mut out = Vec::new();
+            let reader = BufReader::with_capacity(61, &stored[..]);
+            unpack(&sniffed.wrappers, Box::new(reader))
+                .read_to_end(&mut out)
+                .unwrap();
+            assert!(out == file);
+        }
+    }
+}
+
+#[test]
+fn a_zboot_image_with_numbers_that_cannot_be_is_refused() {
+    let good = zboot("gzip", &gzip(&image(0x8_0000)));
+    let len = u32::try_from(good.len()).unwrap();
+    let rest = len - 0x4000;
+    for (at, value, text) in [
+        (
+            8,
+            0_u32,
+            "has payload_offset = 0x0 in its header, which should be behind the headers",
+        ),
+        (
+            8,
+            0x107,
+            "has payload_offset = 0x107 in its header, which should be behind the headers",
+        ),
+        (8, len - 1, "is truncated: "),
+        (8, u32::MAX, "is truncated: "),
+        (
+            12,
+            0,
+            "has payload_size = 0x0 in its header, which should be the size of the kernel",
+        ),
+        (12, rest + 1, "is truncated: "),
+        (12, u32::MAX, "is truncated: "),
+        (
+            12,
+            4,
+            "in EFI zboot: is a gzip stream that is truncated, damaged or empty; copy it again",
+        ),
+        (8, 0x4001, "in EFI zboot: is no kernel (begins with "),
+    ] {
+        let mut file = good.clone();
+        if (at, value) == (8, 0x4001) {
+            put(&mut file, 12, &1_u32.to_le_bytes());
+        }
+        put(&mut file, at, &value.to_le_bytes());
+        let said = refused(&file, Arm64);
+        assert!(said.starts_with(text), "{said} / {text}");
+    }
+    let mut far = good.clone();
+    put(&mut far, 8, &0x4_0000_u32.to_le_bytes());
+    put(&mut far, 12, &1_u32.to_le_bytes());
+    let said = sniff(&far, 1 << 30, &machine(Arm64)).err().unwrap().to_string();
+    assert!(said.contains("which should be in the first 256 KiB"), "{said}");
+    for (comp_type, text) in [
+        ("xzkern", "is an EFI zboot image with an xz payload"),
+        ("lzma", "is an EFI zboot image with an lzma payload"),
+        ("lzo", "is an EFI zboot image with an lzo payload"),
+        ("lz4", "is an EFI zboot image with an lz4 payload"),
+        ("new", "is an EFI zboot image with a payload of an unknown kind"),
+    ] {
+        let said = refused(&zboot(comp_type, b"payload"), Arm64);
+        assert!(said.starts_with(text) && said.contains("CONFIG_KERNEL_ZSTD"), "{said}");
+    }
+    assert!(refused(&good[..32], Arm64).starts_with("is truncated: 32 bytes"));
+    assert!(refused(&good, X86_64).starts_with("in EFI zboot: in gzip: is an arm64 Image"));
+}
+
+#[test]
 fn an_empty_or_broken_stream_is_refused() {
     for file in [
         gzip(b""),
@@ -267,6 +349,16 @@ fn an_empty_or_broken_stream_is_refused() {
     ] {
         let said = refused(&file, Arm64);
         assert!(said.contains("is truncated, damaged or empty"), "{said}");
+    }
+}
+
+fn wrapper(format: &Format) -> Wrapper {
+    let Kind::Stream(stream) = format.kind else {
+        panic!("no stream")
+    };
+    Wrapper {
+        name: format.name,
+        content: Content::Stream(stream),
     }
 }
 
@@ -285,13 +377,7 @@ fn unpacking_gives_back_what_was_packed() {
         ),
         (vec![&zstd::FORMAT, &gzip::FORMAT], zstd(&gzip(&file))),
     ] {
-        let wrappers: Vec<Wrapper> = wrappers
-            .into_iter()
-            .map(|format| match format.kind {
-                Kind::Wrapper(wrapper) => wrapper,
-                _ => panic!("no wrapper"),
-            })
-            .collect();
+        let wrappers: Vec<Wrapper> = wrappers.into_iter().map(wrapper).collect();
         let run = |stored: &[u8]| {
             let mut out = Vec::new();
             // Small buffers, so that every boundary is met somewhere.
@@ -320,7 +406,7 @@ proptest! {
 
     #[test]
     fn no_bytes_behind_a_magic_panic(
-        which in 0..8_usize,
+        which in 0..9_usize,
         bytes in proptest::collection::vec(any::<u8>(), 0x300..0x600),
         len: u64,
     ) {
@@ -334,8 +420,13 @@ proptest! {
             (0, b"\x7fELF"),
             (0, b"\x7fELF\x02\x01\x01"),
             (0, b"MZ"),
+            (0, b"MZ\0\0zimg"),
         ][which];
         put(&mut file, at, magic);
+        if which == 8 {
+            put(&mut file, 10, &[0; 2]);
+            put(&mut file, 24, b"gzip\0");
+        }
         if which == 7 {
             put(&mut file, 0x3c, &0x40_u32.to_le_bytes());
             put(&mut file, 0x40, b"PE\0\0");
@@ -384,9 +475,8 @@ proptest! {
             let at = at % stored.len();
             stored[at] = byte;
         }
-        let Kind::Wrapper(wrapper) = format.kind else { panic!("no wrapper") };
-        let mut out = Vec::new();
-        let _ = unpack(&[wrapper], Box::new(&stored[..])).take(1 << 20).read_to_end(&mut out);
+ let mut out = Vec::new();
+        let _ = unpack(&[wrapper(format)], Box::new(&stored[..])).take(1 << 20).read_to_end(&mut out);
         let _ = sniff(&stored, stored.len() as u64, &machine(Arm64));
     }
 }

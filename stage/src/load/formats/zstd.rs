@@ -7,20 +7,18 @@ use std::io::{self, BufRead, Read};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use super::{Format, Kind, PEEK, Wrapper, another_stream, peek};
+use super::{Format, Kind, PEEK, Stream, another_stream, peek};
 
 pub(super) const FORMAT: Format = Format {
-    name: NAME,
+    name: "zstd",
     is: |bytes| bytes.starts_with(&MAGIC),
-    kind: Kind::Wrapper(Wrapper {
-        name: NAME,
+    kind: Kind::Stream(Stream {
         open: |stored| Box::new(Zstd::new(stored)),
         peek: |head| shortened(head).map_or_else(Vec::new, |frame| peek(Zstd::new(&*frame))),
         memory: |head| Frame::parse(head).map_or(0, |frame| frame.memory()),
     }),
 };
 
-const NAME: &str = "zstd";
 const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// A frame, or one of the sixteen kinds of skippable frame.
 const FIRST_BYTES: [u8; 17] = [
