@@ -13,37 +13,37 @@ pub(super) const FORMAT: Format = Format {
     // Two bytes of magic, and the only method there is.
     is: |bytes| bytes.starts_with(&[0x1f, 0x8b, 8]),
     kind: Kind::Stream(Stream {
-        open: |stored| Box::new(Gzip::Member(GzDecoder::new(stored))),
+        open: |stored| {
+            Box::new(Gzip {
+                member: Some(GzDecoder::new(stored)),
+            })
+        },
         peek: |head| peek(GzDecoder::new(head)),
         // The window is 32 KiB.
         memory: |_| 1 << 16,
     }),
 };
 
-/// Members one after another. The decoder owns the file while a member lasts.
-enum Gzip<R> {
-    Member(GzDecoder<R>),
-    End,
+/// Members one after another. The decoder owns the file while a member lasts; after the last one there is none.
+struct Gzip<R> {
+    member: Option<GzDecoder<R>>,
 }
 
 impl<R: BufRead> Read for Gzip<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let Self::Member(member) = self else {
-                return Ok(0);
-            };
+        while let Some(member) = &mut self.member {
             let n = member.read(buf)?;
             if n > 0 || buf.is_empty() {
                 return Ok(n);
             }
             // The member's CRC and length have been checked.
-            let Self::Member(member) = std::mem::replace(self, Self::End) else {
-                return Ok(0);
+            let Some(mut stored) = self.member.take().map(GzDecoder::into_inner) else {
+                break;
             };
-            let mut stored = member.into_inner();
             if another_stream(&mut stored, &[0x1f])? {
-                *self = Self::Member(GzDecoder::new(stored));
+                self.member = Some(GzDecoder::new(stored));
             }
         }
+        Ok(0)
     }
 }
