@@ -24,7 +24,7 @@ use config::{Arch, Check, Reason};
 use heapless::Vec as Fixed;
 
 use crate::digest;
-use crate::load::{BzImage, Image, Kernel, Payload, Slot};
+use crate::load::{BzImage, Image, Kaslr, Kernel, Payload, Slot};
 use crate::verify::Verified;
 pub use error::PlaceError;
 use hole::{Free, Want};
@@ -298,6 +298,7 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest, machine: &Machine, blob: &[u8]
         running: machine.boot_params.as_deref(),
         rsdp: machine.rsdp,
         efi,
+        kaslr: kernel.unpacked == Some(Kaslr::Virtual),
         seed: machine.seed.as_deref().map(|s| &s[..]),
         handover: None,
     };
@@ -336,7 +337,11 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest, machine: &Machine, blob: &[u8]
         "kernel",
         places.kernel.start,
         kernel.bytes,
-        "bzImage, protected-mode part",
+        match kernel.unpacked {
+            None => "bzImage, protected-mode part",
+            Some(Kaslr::Virtual) => "vmlinux, at a random virtual address",
+            Some(Kaslr::None) => "vmlinux, without KASLR",
+        },
     )?;
     if let (Some(initrd), Some(place)) = (rest.initrd, places.initrd) {
         parts.add("initrd", place.start, initrd, "initramfs")?;
@@ -350,8 +355,9 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest, machine: &Machine, blob: &[u8]
     let entry = parts.purgatory(
         &Rules {
             arch: Arch::X86_64,
-            // boot.rst, "64-bit Boot Protocol": the entry is 0x200 bytes after the load address; RSI has the zero page.
-            entry: places.kernel.start.saturating_add(0x200),
+            // boot.rst, "64-bit Boot Protocol": RSI has the zero page. An unpacked kernel is entered with it just so
+            // (arch/x86/kernel/head_64.S, startup_64).
+            entry: places.kernel.start.saturating_add(kernel.entry),
             argument: places.info.start,
             map: &map,
             clean: &[],

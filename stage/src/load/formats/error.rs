@@ -96,6 +96,14 @@ pub enum FormatError {
         /// Its format.
         wrapper: &'static str,
     },
+    /// The kernel inside a bzImage, compressed in a way that is not taken.
+    #[error(
+        "has a payload that is {what}; unpack = true takes gzip and zstd: set unpack = false, its own decompressor takes it"
+    )]
+    Payload {
+        /// What it is.
+        what: &'static str,
+    },
     /// Wrapped too often.
     #[error("is compressed more than {most} times over; unpack it")]
     TooDeep {

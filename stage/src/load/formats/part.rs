@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 /// Where it is, bytes from the start of the file around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part {
+pub(in crate::load) struct Part {
     pub(super) at: u64,
     pub(super) len: u64,
 }
@@ -99,15 +99,12 @@ mod tests {
             let mut got = Vec::new();
             let result = part.open(BufReader::with_capacity(buffer, &file[..])).read_to_end(&mut got);
             let (start, len) = (usize::try_from(at).unwrap(), usize::try_from(len).unwrap());
-            match file.get(start..).and_then(|rest| rest.get(..len)) {
-                Some(want) => {
-                    prop_assert!(result.is_ok() && got == want);
-                    prop_assert_eq!(part.of(&file), want);
-                }
-                None => {
-                    prop_assert_eq!(result.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-                    prop_assert_eq!(part.of(&file), &got[..]);
-                }
+            if let Some(want) = file.get(start..).and_then(|rest| rest.get(..len)) {
+                prop_assert!(result.is_ok() && got == want);
+                prop_assert_eq!(part.of(&file), want);
+            } else {
+                prop_assert_eq!(result.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+                prop_assert_eq!(part.of(&file), &got[..]);
             }
         }
     }

@@ -109,6 +109,8 @@ fn kernel(arch: Arch) -> Kernel {
             above_4g: true,
             efi_kexec: true,
             initrd_addr_max: 0x7fff_ffff,
+            entry: 0x200,
+            unpacked: None,
         }),
     }
 }
