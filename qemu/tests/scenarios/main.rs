@@ -18,6 +18,7 @@ mod debian;
 mod disks;
 mod faults;
 mod firmware_by_suite;
+mod format;
 mod machines;
 mod packing;
 mod power_cut;
@@ -38,6 +39,7 @@ fn all() -> Vec<Scenario> {
         corruption::scenarios(),
         firmware_by_suite::scenarios(),
         machines::scenarios(),
+        format::scenarios(),
         disks::scenarios(),
         power_cut::scenarios(),
         bad_input::scenarios(),

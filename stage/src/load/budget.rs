@@ -118,15 +118,13 @@ pub fn budget(
     Ok(budget)
 }
 
-/// Until entries have it: `entry.unpack`.
-const UNPACK: bool = false;
-
 fn open_kernel(entry: &Entry, tree: &dyn Tree, machine: &Machine) -> Result<KernelFile, LoadError> {
     let stored = Stored::open(tree, Role::Kernel, &entry.kernel, entry.sha256.kernel)?;
-    let sniffed = formats::sniff(stored.head(), stored.size, machine, UNPACK).map_err(|source| LoadError::Format {
-        path: entry.kernel.clone(),
-        source,
-    })?;
+    let sniffed =
+        formats::sniff(stored.head(), stored.size, machine, entry.unpack).map_err(|source| LoadError::Format {
+            path: entry.kernel.clone(),
+            source,
+        })?;
     Ok(KernelFile { stored, sniffed })
 }
 
