@@ -144,6 +144,14 @@ pub fn is_loaded() -> bool {
 }
 
 impl Loaded {
+    /// Brings the hand-over record up to date, where that is still possible: in place.
+    pub fn rewrite_record(&mut self, bytes: &[u8]) {
+        for segment in &mut self.resident {
+            // A segment without a record takes none.
+            let _ = segment.rewrite_record(bytes);
+        }
+    }
+
     /// Leaves for the main kernel. No `sync(2)`: it hangs with any stuck disk, and nothing of ours is dirty.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod cli;
+mod decimal;
 pub mod digest;
 pub mod handoff;
 pub mod handover;
@@ -13,8 +14,8 @@ pub mod load;
 pub mod paths;
 pub mod place;
 pub mod probe;
-pub mod report;
 pub mod reason;
+pub mod report;
 pub mod select;
 pub mod service;
 pub mod supervisor;

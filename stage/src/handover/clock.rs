@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 use super::{Anchor, Phase, float};
+use crate::decimal::{self, whole};
 use crate::sys::counter;
 
 /// Environment of a worker: when PID 1 started.
@@ -70,16 +71,6 @@ impl Sample {
     }
 }
 
-/// The nearest whole number.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float becomes the nearest number there is, and a frequency is none of those at the ends"
-)]
-fn whole(value: f64) -> u64 {
-    value.round() as u64
-}
-
 /// Watches the counter from its creation on.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
@@ -138,7 +129,7 @@ pub struct Phases(Vec<Phase>);
 impl Phases {
     /// Of a worker: the service kernel, then PID 1 from when it says it started.
     pub fn of_worker() -> Self {
-        Self::since(env::var(PID1_VARIABLE).ok().and_then(|text| text.parse().ok()))
+        Self::since(env::var(PID1_VARIABLE).ok().and_then(|text| decimal::parse(&text)))
     }
 
     /// The service kernel from the start of its clock, PID 1 from `pid1` on.

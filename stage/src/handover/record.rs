@@ -1,12 +1,14 @@
-//! The record's text: TOML, written by hand (the serializer would be larger than all of this) and read with serde.
+//! The record's text: TOML, written by hand and read through the values that the config is read through, too. Deriving both
+//! would be larger than all the rest of the record's code.
 //!
 //! Its length is fixed before its content is: the text ends at the first NUL.
 
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
 
 use super::stamps::{STAMPS_SIZE, Stamps};
+use crate::decimal::{self, Decimal};
 
 /// Text that is not known yet when the length is: the clocks, and the phases still to come.
 const TO_COME: usize = 640;
@@ -25,8 +27,7 @@ pub enum RecordError {
 }
 
 /// What the stage says of its boot. Times are milliseconds of the service kernel's `CLOCK_BOOTTIME`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Handover {
     /// The version of Cato that wrote it.
     pub cato: String,
@@ -47,18 +48,15 @@ pub struct Handover {
     /// Bytes read from the source.
     pub read: u64,
     /// Ties the counter to the clock.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub counter: Option<Anchor>,
     /// What was before the service kernel's clock began, where the counter starts at power-on.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub firmware_ms: Option<f64>,
     /// When each phase began.
     pub phases: Vec<Phase>,
 }
 
 /// Sizes in bytes, as handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Payload {
     /// The kernel.
     pub kernel: u64,
@@ -76,7 +74,7 @@ impl Payload {
 }
 
 /// One instant on both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Anchor {
     /// The counter.
     pub at: u64,
@@ -85,7 +83,7 @@ pub struct Anchor {
 }
 
 /// The start of a phase.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Phase {
     /// Its name; those of the worker's steps, and `service` and `start`.
     pub name: String,
@@ -153,16 +151,21 @@ impl Handover {
             most(self.read)
         );
         if let Some(anchor) = self.counter.filter(|a| most(a.at) == a.at && a.ms.is_finite()) {
-            let _ = writeln!(out, "counter = {{ at = {}, ms = {:.6} }}", anchor.at, anchor.ms);
+            let _ = writeln!(
+                out,
+                "counter = {{ at = {}, ms = {} }}",
+                anchor.at,
+                Decimal(anchor.ms, 6)
+            );
         }
         if let Some(ms) = self.firmware_ms.filter(|ms| ms.is_finite()) {
-            let _ = writeln!(out, "firmware_ms = {ms:.3}");
+            let _ = writeln!(out, "firmware_ms = {}", Decimal(ms, 3));
         }
         out.push_str("phases = [\n");
         for phase in self.phases.iter().filter(|p| p.ms.is_finite()) {
             out.push_str("  { name = ");
             quote(&mut out, &phase.name);
-            let _ = writeln!(out, ", ms = {:.3} }},", phase.ms);
+            let _ = writeln!(out, ", ms = {} }},", Decimal(phase.ms, 3));
         }
         out.push_str("]\n");
         out
@@ -194,8 +197,81 @@ pub fn parse(bytes: &[u8]) -> Result<(Stamps, Handover), RecordError> {
     let text = text.split(|b| *b == 0).next().unwrap_or_default();
     let text = std::str::from_utf8(text).map_err(|error| RecordError::Text(error.to_string()))?;
     // The message alone: the place would be in a text that nobody has.
-    let handover = toml::from_str(text).map_err(|error| RecordError::Text(error.message().to_owned()))?;
+    let table = DeTable::parse(text).map_err(|error| RecordError::Text(error.message().to_owned()))?;
+    let handover =
+        read(table.get_ref()).map_err(|key| RecordError::Text(format!("`{key}` is not what it should be")))?;
     Ok((stamps, handover))
+}
+
+/// Keys that are not there are empty, those of a newer Cato are passed over; else the key that is wrong.
+fn read(table: &DeTable<'_>) -> Result<Handover, &'static str> {
+    let mut payload = Payload::default();
+    if let Some(sizes) = item(table, "payload", DeValue::as_table)? {
+        payload = Payload {
+            kernel: size(sizes, "kernel")?,
+            initrd: size(sizes, "initrd")?,
+            dtb: size(sizes, "dtb")?,
+        };
+    }
+    let mut counter = None;
+    if let Some(anchor) = item(table, "counter", DeValue::as_table)? {
+        counter = Some(Anchor {
+            at: size(anchor, "at")?,
+            ms: item(anchor, "ms", number)?.ok_or("ms")?,
+        });
+    }
+    let mut phases = Vec::new();
+    for phase in item(table, "phases", DeValue::as_array)?.into_iter().flatten() {
+        let phase = phase.get_ref().as_table().ok_or("phases")?;
+        phases.push(Phase {
+            name: text(phase, "name")?,
+            ms: item(phase, "ms", number)?.ok_or("ms")?,
+        });
+    }
+    Ok(Handover {
+        cato: text(table, "cato")?,
+        entry: text(table, "entry")?,
+        title: text(table, "title")?,
+        why: text(table, "why")?,
+        arena: text(table, "arena")?,
+        check: text(table, "check")?,
+        payload,
+        copied: size(table, "copied")?,
+        read: size(table, "read")?,
+        counter,
+        firmware_ms: item(table, "firmware_ms", number)?,
+        phases,
+    })
+}
+
+/// The value at `key`, if there is one, as what it must be.
+fn item<'a, 't, T>(
+    table: &'a DeTable<'t>,
+    key: &'static str,
+    as_wanted: impl Fn(&'a DeValue<'t>) -> Option<T>,
+) -> Result<Option<T>, &'static str> {
+    table
+        .get(key)
+        .map(|value| as_wanted(value.get_ref()).ok_or(key))
+        .transpose()
+}
+
+fn text(table: &DeTable<'_>, key: &'static str) -> Result<String, &'static str> {
+    Ok(item(table, key, DeValue::as_str)?.unwrap_or_default().to_owned())
+}
+
+fn size(table: &DeTable<'_>, key: &'static str) -> Result<u64, &'static str> {
+    let number = |value: &DeValue<'_>| value.as_integer()?.as_str().parse().ok();
+    Ok(item(table, key, number)?.unwrap_or(0))
+}
+
+/// A time may be written with or without a point.
+fn number(value: &DeValue<'_>) -> Option<f64> {
+    match value {
+        DeValue::Integer(number) => decimal::parse(number.as_str()),
+        DeValue::Float(number) => decimal::parse(number.as_str()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -317,13 +393,19 @@ pub(super) mod tests {
                 .unwrap_err()
                 .to_string()
         };
-        assert!(
-            with(b"entry = 1").contains("expected a string"),
-            "{}",
-            with(b"entry = 1")
-        );
+        assert!(with(b"entry = 1").contains("`entry`"), "{}", with(b"entry = 1"));
         assert!(with(b"entry = \xff").contains("utf-8"), "{}", with(b"entry = \xff"));
-        assert!(!with(b"copied = -1").is_empty());
+        for (text, key) in [
+            ("copied = -1", "copied"),
+            ("payload = 1", "payload"),
+            ("phases = [1]", "phases"),
+            ("phases = [{ name = \"x\" }]", "ms"),
+            ("counter = { at = 1.5, ms = 1 }", "at"),
+            ("firmware_ms = nan", "firmware_ms"),
+        ] {
+            let said = with(text.as_bytes());
+            assert!(said.contains(&format!("`{key}`")), "{text}: {said}");
+        }
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 //! axis by the counter that goes through all of it, and for leaving out, with a word, what is not known or can't be.
 
 use super::{Anchor, Handover, Phase, Stamps, float};
+use crate::decimal::Decimal;
 
 /// Whose time it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -225,7 +226,7 @@ impl Chain {
         }
         let rate = stamps
             .check_rate()
-            .map(|rate| format!("{}, {rate:.0} MB/s", megabytes(stamps.bytes)));
+            .map(|rate| format!("{}, {} MB/s", megabytes(stamps.bytes), Decimal(rate, 0)));
         self.mark(axis.at(entered), "check", Owner::Purgatory, rate.unwrap_or_default());
         self.mark(axis.at(checked), "exit", Owner::Purgatory, "");
         self.mark(axis.at(left), "early", Owner::Main, "");
@@ -240,8 +241,8 @@ impl Chain {
         let axis = Axis::of(stamps, handover)?;
         if main.error_ms > MOST_ERROR {
             self.lacks(format!(
-                "main Linux: it has been up for too long to tell when its clock began ({:.0} ms by this counter); ask sooner after the boot",
-                main.error_ms
+                "main Linux: it has been up for too long to tell when its clock began ({} ms by this counter); ask sooner after the boot",
+                Decimal(main.error_ms, 0)
             ));
             return None;
         }
@@ -361,11 +362,10 @@ fn label(name: &str) -> Option<&'static str> {
 
 /// `101.7 MB`, in powers of ten as all rates here.
 pub(crate) fn megabytes(count: u64) -> String {
-    let count = float(count);
     match count {
-        c if c >= 1e6 => format!("{:.1} MB", c / 1e6),
-        c if c >= 1e3 => format!("{:.1} kB", c / 1e3),
-        c => format!("{c} bytes"),
+        1_000_000.. => format!("{} MB", Decimal(float(count) / 1e6, 1)),
+        1_000.. => format!("{} kB", Decimal(float(count) / 1e3, 1)),
+        _ => format!("{count} bytes"),
     }
 }
 

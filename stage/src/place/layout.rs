@@ -1,6 +1,7 @@
 //! The end of the flow: what goes where, and where the CPU goes.
 
 use std::fmt;
+use std::ops::Range;
 
 use config::Arch;
 use heapless::Vec as Fixed;
@@ -19,6 +20,8 @@ pub struct Layout {
     pub(super) segments: Fixed<Segment, MAX_SEGMENTS>,
     pub(super) kernel: Span,
     pub(super) cmdline: String,
+    /// In the purgatory's segment.
+    pub(super) digests: Span,
 }
 
 /// Bytes and where they go.
@@ -32,6 +35,16 @@ pub struct Segment {
     pub bytes: Slot,
     /// What it is there for, for people.
     pub purpose: &'static str,
+    /// The hand-over record in it, which the purgatory completes: bytes that are not checked. Empty where there is none.
+    pub record: Range<usize>,
+}
+
+impl Segment {
+    /// Puts other bytes in the place of the record; says `false` and changes nothing where they do not fill it.
+    #[must_use]
+    pub fn rewrite_record(&mut self, bytes: &[u8]) -> bool {
+        bytes.len() == self.record.len() && self.bytes.patch(self.record.start, bytes)
+    }
 }
 
 impl Layout {
@@ -96,6 +109,14 @@ impl fmt::Display for Layout {
                 s.purpose
             )?;
         }
+        writeln!(
+            f,
+            "{:<10} {:>#18x} {:>#18x} {:>12}  what the purgatory compares with",
+            "digests",
+            self.digests.start,
+            self.digests.end,
+            self.digests.len()
+        )?;
         write!(
             f,
             "{} kernel runs in {:#x}..{:#x}; entry {:#x}; {} bytes to copy",

@@ -23,6 +23,8 @@ pub mod zeropage;
 use config::{Arch, Check, Reason};
 use heapless::Vec as Fixed;
 
+use std::ops::Range;
+
 use crate::digest;
 use crate::load::{BzImage, Image, Kaslr, Kernel, Payload, Slot};
 use crate::verify::Verified;
@@ -108,21 +110,27 @@ pub fn usable(machine: &Machine, dtb: Option<&[u8]>) -> Result<Vec<Span>, PlaceE
 /// Finds a place for everything, writes the tables and the purgatory, and so turns a payload into what `kexec_load` takes.
 /// The payload's own bytes are moved, not copied.
 ///
-/// `blob` is the purgatory's ELF file.
+/// `blob` is the purgatory's ELF file, `record` the hand-over record; an empty one is left out.
 ///
 /// # Errors
 /// [`PlaceError`]: what was asked for, what there is, what to do.
-pub fn lay_out(payload: Verified<Payload>, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
-    place(payload.into_inner(), machine, blob)
+pub fn lay_out(
+    payload: Verified<Payload>,
+    machine: &Machine,
+    blob: &[u8],
+    record: &[u8],
+) -> Result<Layout, PlaceError> {
+    place(payload.into_inner(), machine, blob, record)
 }
 
-fn place(payload: Payload, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
+fn place(payload: Payload, machine: &Machine, blob: &[u8], record: &[u8]) -> Result<Layout, PlaceError> {
     let rest = Rest {
         initrd: payload.initrd.filter(|i| !i.is_empty()),
         dtb: payload.dtb,
         cmdline: payload.cmdline,
         check: payload.check,
         resident: payload.resident,
+        record,
     };
     match (payload.kernel, machine.arch) {
         (Kernel::Image(kernel), Arch::Arm64) => arm64_layout(kernel, rest, machine, blob),
@@ -139,15 +147,16 @@ fn place(payload: Payload, machine: &Machine, blob: &[u8]) -> Result<Layout, Pla
 }
 
 /// A payload less its kernel.
-struct Rest {
+struct Rest<'a> {
     initrd: Option<Slot>,
     dtb: Option<Slot>,
     cmdline: String,
     check: Check,
     resident: Option<(Places, Slot)>,
+    record: &'a [u8],
 }
 
-impl Rest {
+impl Rest<'_> {
     /// The places that were found before the payload was read, or else places for it now; what is left; and the memory for
     /// what tells the kernel about the machine, where that stays in place, too.
     fn places(&mut self, ask: &Ask, usable: &[Span]) -> Result<(Places, Free, Slot), PlaceError> {
@@ -163,6 +172,14 @@ impl Rest {
                 Ok((places, free, Slot::from(Vec::new())))
             }
         }
+    }
+}
+
+/// Where the record is, given where it starts.
+fn record_at(start: Option<usize>, record: &[u8]) -> Range<usize> {
+    match start {
+        Some(start) if !record.is_empty() => start..start.saturating_add(record.len()),
+        _ => 0..0,
     }
 }
 
@@ -198,7 +215,7 @@ fn x86_64_usable(machine: &Machine) -> Result<Vec<Span>, PlaceError> {
     Ok(subtract(&usable, &[LOW_MEMORY]))
 }
 
-fn arm64_layout(kernel: Image, mut rest: Rest, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
+fn arm64_layout(kernel: Image, mut rest: Rest<'_>, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
     if machine.live_lpis {
         return Err(PlaceError::LiveLpis);
     }
@@ -219,8 +236,12 @@ fn arm64_layout(kernel: Image, mut rest: Rest, machine: &Machine, blob: &[u8]) -
         initrd: places.initrd,
         seed: machine.seed.as_deref(),
     });
+    if !rest.record.is_empty() {
+        tree.set_handover(rest.record);
+    }
     let which = which_dtb(rest.dtb.is_some());
     let tree = tree.to_dtb().map_err(|error| PlaceError::Dtb { which, error })?;
+    let record = record_at(dtb::handover_at(&tree), rest.record);
     let tree = in_slot(tree, info, "dtb", places.info)?;
 
     let image = sized(places.kernel.start, &kernel.bytes);
@@ -231,6 +252,7 @@ fn arm64_layout(kernel: Image, mut rest: Rest, machine: &Machine, blob: &[u8]) -
         parts.add("initrd", place.start, initrd, "initramfs")?;
     }
     parts.add("dtb", dtb.start, tree, "device tree")?;
+    parts.has_record(record);
     let entry = parts.purgatory(
         &Rules {
             arch: Arch::Arm64,
@@ -280,7 +302,7 @@ fn which_dtb(named: bool) -> &'static str {
     if named { "dtb" } else { "/sys/firmware/fdt" }
 }
 
-fn x86_64_layout(kernel: BzImage, mut rest: Rest, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
+fn x86_64_layout(kernel: BzImage, mut rest: Rest<'_>, machine: &Machine, blob: &[u8]) -> Result<Layout, PlaceError> {
     // boot.rst, "cmdline_size": the longest command line without its NUL.
     cmdline::check(&rest.cmdline, kernel.cmdline_size)?;
     let usable = x86_64_usable(machine)?;
@@ -300,7 +322,7 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest, machine: &Machine, blob: &[u8]
         efi,
         kaslr: kernel.unpacked == Some(Kaslr::Virtual),
         seed: machine.seed.as_deref().map(|s| &s[..]),
-        handover: None,
+        handover: Some(rest.record).filter(|r| !r.is_empty()),
     };
     let ask = Ask::X86_64(x86_64::Ask {
         kernel: length(&kernel.bytes),
@@ -315,8 +337,9 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest, machine: &Machine, blob: &[u8]
     });
     let (places, mut free, info) = rest.places(&ask, &usable)?;
     data.initrd = places.initrd;
-    let boot_data = zeropage::build(&data, places.info.start).bytes;
-    let boot_data = in_slot(boot_data, info, "boot-data", places.info)?;
+    let built = zeropage::build(&data, places.info.start);
+    let record = record_at(built.handover, rest.record);
+    let boot_data = in_slot(built.bytes, info, "boot-data", places.info)?;
 
     // boot.rst, "64-bit Boot Protocol": kernel, zero page and command line are identity-mapped. Besides them the kernel reads the
     // BIOS data area, may put a trampoline below 1 MiB, and looks for a confidential-computing blob in EFI's tables.
@@ -352,6 +375,7 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest, machine: &Machine, blob: &[u8]
         boot_data,
         "zero page, command line, setup_data",
     )?;
+    parts.has_record(record);
     let entry = parts.purgatory(
         &Rules {
             arch: Arch::X86_64,
@@ -408,31 +432,37 @@ impl Parts {
                 mem,
                 bytes,
                 purpose,
+                record: 0..0,
             })
             .map_err(|_| PlaceError::TooManySegments)
     }
 
-    /// The last segment: it knows all the others, and gets what is left. Answers with its entry point.
+    /// The segment that was added last holds the hand-over record.
+    fn has_record(&mut self, record: Range<usize>) {
+        if let Some(last) = self.segments.last_mut() {
+            last.record = record;
+        }
+    }
+
+    /// The last segment: it knows all the others, and gets what is left. Answers with its entry point and
+    /// with where the digest table is.
     fn purgatory(
         &mut self,
         rules: &Rules<'_>,
         machine: &Machine,
         free: &mut Free,
         blob: &[u8],
-    ) -> Result<u64, PlaceError> {
-        let digests: Vec<Vec<u8>> = self
-            .segments
+    ) -> Result<(u64, Span), PlaceError> {
+        let mut checked = Vec::new();
+        for segment in &mut self.segments {
+            segment.checked(rules.check, &mut checked);
+        }
+        let regions: Vec<Region<'_>> = checked
             .iter()
-            .map(|s| digest::of(rules.check, &s.bytes))
-            .collect();
-        let regions: Vec<Region<'_>> = self
-            .segments
-            .iter()
-            .zip(&digests)
-            .map(|(s, digests)| Region {
-                name: s.name,
-                span: s.mem,
-                len: length(&s.bytes),
+            .map(|(name, span, len, digests)| Region {
+                name,
+                span: *span,
+                len: *len,
                 digests,
             })
             .collect();
@@ -447,7 +477,7 @@ impl Parts {
             map: rules.map,
             clean: rules.clean,
             ticks_per_ms: machine.ticks_per_ms,
-            record: None,
+            record: self.segments.iter().find_map(Segment::record_address),
             reason: machine.reason,
         };
         let size = purgatory::footprint(&job)?;
@@ -458,14 +488,14 @@ impl Parts {
         let place = part(free, "purgatory", size, self.page, whole)?;
         let image = purgatory::build(&job, place.start, blob)?;
         self.add("purgatory", place.start, image.bytes.into(), "check, then jump")?;
-        Ok(image.entry)
+        Ok((image.entry, image.digests))
     }
 
     /// The last look, which trusts nothing above it.
     fn finish(
         mut self,
         arch: Arch,
-        entry: u64,
+        (entry, digests): (u64, Span),
         kernel: Span,
         cmdline: String,
         machine: &Machine,
@@ -499,6 +529,7 @@ impl Parts {
             segments: self.segments,
             kernel,
             cmdline,
+            digests,
         };
         let there = machine.memory.kexec_most();
         if layout.bytes() > there {
@@ -508,6 +539,40 @@ impl Parts {
             });
         }
         Ok(layout)
+    }
+}
+
+/// A name, the memory from its first byte on, how many bytes are checked, and their digests.
+type Checked = (&'static str, Span, u64, Vec<u8>);
+
+impl Segment {
+    /// What of it the purgatory checks: all but the record.
+    fn checked(&mut self, check: Check, to: &mut Vec<Checked>) {
+        if self.record.is_empty() {
+            let digests = self.bytes.digests(check);
+            to.push((self.name, self.mem, length(&self.bytes), digests));
+            return;
+        }
+        let Range { start, end } = self.record.clone();
+        for (at, bytes) in [(0, self.bytes.get(..start)), (end, self.bytes.get(end..))] {
+            let bytes = bytes.unwrap_or_default();
+            let behind = u64::try_from(at).unwrap_or(u64::MAX);
+            let span = Span {
+                start: self.mem.start.saturating_add(behind),
+                end: self.mem.end,
+            };
+            if !bytes.is_empty() {
+                to.push((self.name, span, length(bytes), digest::of(check, bytes)));
+            }
+        }
+    }
+
+    /// Physical address of the record.
+    fn record_address(&self) -> Option<u64> {
+        let behind = u64::try_from(self.record.start)
+            .ok()
+            .filter(|_| !self.record.is_empty())?;
+        self.mem.start.checked_add(behind)
     }
 }
 

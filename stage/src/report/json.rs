@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Report;
+use crate::decimal::Decimal;
 use crate::handover::{Anchor, Payload};
 
 /// Everything in the record, the spans, and what is missing of them.
@@ -126,7 +127,9 @@ impl Object {
 
     fn number(&mut self, key: &str, value: Option<f64>) {
         // JSON has neither infinity nor NaN.
-        let value = value.filter(|v| v.is_finite()).map_or_else(null, |v| format!("{v:.3}"));
+        let value = value
+            .filter(|v| v.is_finite())
+            .map_or_else(null, |v| Decimal(v, 3).to_string());
         self.raw(key, &value);
     }
 

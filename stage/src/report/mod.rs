@@ -17,7 +17,8 @@ pub use now::running;
 pub use svg::svg;
 pub use text::text;
 
-use crate::handover::{FindError, Handover, Main, RecordError, Stamps, Timeline, find, parse};
+use crate::decimal::Decimal;
+use crate::handover::{FindError, Handover, Main, RecordError, Stamps, Timeline, find, megabytes, parse};
 
 /// What is reported.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,13 +67,14 @@ pub fn report(root: &Path, main: impl FnOnce() -> Main) -> Result<Report, Report
 
 /// Milliseconds to three digits or whole: `0.215 ms`, `35.2 ms`, `312 ms`, `1.523 s`.
 fn duration(ms: f64) -> String {
-    match ms {
-        ms if ms < 0.9995 => format!("{ms:.3} ms"),
-        ms if ms < 9.995 => format!("{ms:.2} ms"),
-        ms if ms < 99.95 => format!("{ms:.1} ms"),
-        ms if ms < 999.5 => format!("{ms:.0} ms"),
-        ms => format!("{:.3} s", ms / 1000.0),
-    }
+    let (value, digits, unit) = match ms {
+        ms if ms < 0.9995 => (ms, 3, "ms"),
+        ms if ms < 9.995 => (ms, 2, "ms"),
+        ms if ms < 99.95 => (ms, 1, "ms"),
+        ms if ms < 999.5 => (ms, 0, "ms"),
+        ms => (ms / 1000.0, 3, "s"),
+    };
+    format!("{} {unit}", Decimal(value, digits))
 }
 
 /// The check in words: what, over how much, how quickly.
@@ -80,9 +82,10 @@ fn check(report: &Report) -> String {
     let kind = &report.handover.check;
     match (report.stamps.check_ms(), report.stamps.check_rate()) {
         (Some(ms), Some(rate)) => format!(
-            "{kind}: {} in {} ({rate:.0} MB/s)",
-            crate::handover::megabytes(report.stamps.bytes),
-            duration(ms)
+            "{kind}: {} in {} ({} MB/s)",
+            megabytes(report.stamps.bytes),
+            duration(ms),
+            Decimal(rate, 0)
         ),
         (Some(_), None) => format!("{kind}: nothing was checked"),
         (None, _) => format!("{kind}: its time is not known"),

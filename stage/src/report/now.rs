@@ -1,7 +1,7 @@
 //! What the running kernel says of itself: since when it runs, by its clock and by the counter.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -9,15 +9,18 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::handover::{Main, Pid1, Sample, process_started};
+use crate::handover::{Main, Pid1, Sample, float, process_started};
 use crate::sys::counter;
 
 /// How long the counter is watched where the CPU does not say its frequency.
 const WATCH: Duration = Duration::from_millis(100);
+/// A line for the kernel's log, at the level of debugging, which no console shows by default.
+const MARK: &str = "cato: report";
 /// Of the kernel's log, which has no end while something writes to it.
 const MOST_LOG: usize = 16 << 20;
 
-/// Reads it; `root` is the folder with `proc` and `dev` in it. Takes a tenth of a second on x86_64.
+/// Reads it; `root` is the folder with `proc` and `dev` in it. Takes a tenth of a second on x86_64, and leaves a line in the
+/// kernel's log, whose clock is known only by what it says of a line.
 pub fn running(root: &Path) -> Main {
     let first = Sample::take();
     let (now, hz, error) = if counter::frequency().is_some() {
@@ -30,13 +33,16 @@ pub fn running(root: &Path) -> Main {
             .measure(&last)
             .map_or((last, None, 1.0), |(hz, error)| (last, Some(hz), error))
     };
-    // The raw clock is not slewed, and stands still in a suspend.
+    // The log's clock goes by the counter nearly from the start, and PID 1's time is by it. CLOCK_BOOTTIME loses the ticks that
+    // an early kernel misses: under emulation a second and more.
+    let (at, clock_ms) = log_clock(&root.join("dev/kmsg")).unwrap_or((now.counter, now.raw_ms));
+    // Both are not slewed, and stand still in a suspend.
     let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     let suspended = (now.boottime_ms - monotonic.as_secs_f64() * 1000.0).max(0.0);
     let suspended = if suspended < 1.0 { 0.0 } else { suspended };
-    let uptime_ms = now.raw_ms + suspended;
+    let uptime_ms = clock_ms + suspended;
     Main {
-        counter: now.counter,
+        counter: at,
         hz,
         uptime_ms,
         error_ms: uptime_ms * error,
@@ -59,14 +65,44 @@ fn pid1(root: &Path) -> Option<Pid1> {
     })
 }
 
-/// The time of a record (`prio,seq,µs,flags;text`) that says that PID 1's program runs.
+/// The counter and the log's clock, milliseconds, at one instant: of a line that is written for it.
+fn log_clock(path: &Path) -> Option<(u64, f64)> {
+    let mut log = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .ok()?;
+    // From here on, and not the same line of an earlier report.
+    log.seek(SeekFrom::End(0)).ok()?;
+    let before = counter::now();
+    log.write_all(format!("<7>{MARK}\n").as_bytes()).ok()?;
+    let took = counter::now().checked_sub(before)?;
+    let mut record = [0; 8192];
+    for _ in 0..100 {
+        let Ok(n) = log.read(&mut record) else { return None };
+        let record = String::from_utf8_lossy(record.get(..n)?);
+        let (head, text) = record.split_once(';')?;
+        if text.lines().next() == Some(MARK) {
+            return Some((before.checked_add(took.div_euclid(2))?, time(head)?));
+        }
+    }
+    None
+}
+
+/// Milliseconds of a record's head, `prio,seq,µs,flags`.
+fn time(head: &str) -> Option<f64> {
+    let us: u64 = head.split(',').nth(2)?.parse().ok()?;
+    Some(float(us) / 1000.0)
+}
+
+/// The time of a record (`head;text`) that says that PID 1's program runs.
 fn run_init(record: &str) -> Option<f64> {
     let (head, text) = record.split_once(';')?;
     if !(text.starts_with("Run ") && text.ends_with(" as init process")) {
         return None;
     }
-    let us: u32 = head.split(',').nth(2)?.parse().ok()?;
-    Some(f64::from(us) / 1000.0)
+    time(head)
 }
 
 fn log(path: &Path) -> std::io::Result<String> {
@@ -118,7 +154,9 @@ mod tests {
 
     #[test]
     fn this_kernel_has_a_clock() {
-        let main = running(Path::new("/"));
+        // Without a log to write to.
+        let root = tempfile::tempdir().unwrap();
+        let main = running(root.path());
         assert!(
             main.counter != 0 && main.uptime_ms > 0.0 && main.error_ms.is_finite(),
             "{main:?}"

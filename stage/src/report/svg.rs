@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use super::{Report, check, duration, entry, total};
+use crate::decimal::Decimal;
 use crate::handover::{Owner, Span, megabytes};
 
 const WIDTH: f64 = 1000.0;
@@ -238,9 +239,16 @@ fn row(page: &mut Page, span: &Span, axis: &Axis, y: f64) {
 fn enlarged(page: &mut Page, spans: &[Span], whole: &Axis, part: &Axis, top: f64) -> f64 {
     let head = top + 44.0;
     let (a, b) = (whole.x(part.from), whole.x(part.to).max(whole.x(part.from) + LEAST));
-    page.path(&format!(
-        "M{a:.1} {top:.1} L{b:.1} {top:.1} L{RIGHT:.1} {head:.1} L{LEFT:.1} {head:.1} Z"
-    ));
+    let corner = |letter: char, x: f64, y: f64| format!("{letter}{} {}", one(x), one(y));
+    page.path(
+        &[
+            corner('M', a, top),
+            corner('L', b, top),
+            corner('L', RIGHT, head),
+            corner('L', LEFT, head),
+        ]
+        .concat(),
+    );
     let rows: f64 = spans.iter().map(|_| ROW).sum();
     page.rect([LEFT, head, RIGHT - LEFT, rows + 30.0], 0.0, "#faf3f3");
     let title = Style {
@@ -275,13 +283,17 @@ fn foot(page: &mut Page, report: &Report, top: f64) -> String {
         &Style { anchor: "end", ..soft },
         &fit(&version, 200.0, soft.size),
     );
-    let height = y + 16.0;
+    let (width, height) = (Decimal(WIDTH, 0), Decimal(y + 16.0, 0));
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" width=\"{WIDTH}\" height=\"{height:.0}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
          font-family=\"'DejaVu Sans','Noto Sans','Helvetica Neue',Arial,sans-serif\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{}</svg>\n",
         page.out
     )
+}
+
+fn one(value: f64) -> Decimal {
+    Decimal(value, 1)
 }
 
 /// Milliseconds across the page.
@@ -324,10 +336,10 @@ impl Axis {
             .take_while(|ms| *ms <= self.length() * 1.0001)
             .map(|ms| {
                 let label = match ms {
-                    ms if in_seconds && step >= 1000.0 => format!("{:.0} s", ms / 1000.0),
-                    ms if in_seconds => format!("{:.1} s", ms / 1000.0),
-                    ms if step >= 1.0 => format!("{ms:.0} ms"),
-                    ms => format!("{ms:.3} ms"),
+                    ms if in_seconds && step >= 1000.0 => format!("{} s", Decimal(ms / 1000.0, 0)),
+                    ms if in_seconds => format!("{} s", Decimal(ms / 1000.0, 1)),
+                    ms if step >= 1.0 => format!("{} ms", Decimal(ms, 0)),
+                    ms => format!("{} ms", Decimal(ms, 3)),
                 };
                 (self.from + ms, label)
             })
@@ -403,30 +415,30 @@ impl Page {
             return;
         }
         let Style {
-            size,
-            fill,
-            weight,
-            anchor,
+            fill, weight, anchor, ..
         } = style;
+        let (x, y, size) = (one(x), one(y), one(style.size));
         let _ = writeln!(
             self.out,
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" font-weight=\"{weight}\" text-anchor=\"{anchor}\" \
+            "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\" font-weight=\"{weight}\" text-anchor=\"{anchor}\" \
              fill=\"{fill}\">{}</text>",
             escape(text)
         );
     }
 
     fn rect(&mut self, [x, y, w, h]: [f64; 4], round: f64, fill: &str) {
+        let (x, y, w, h, round) = (one(x), one(y), one(w), one(h), one(round));
         let _ = writeln!(
             self.out,
-            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" rx=\"{round}\" fill=\"{fill}\"/>"
+            "<rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"{round}\" fill=\"{fill}\"/>"
         );
     }
 
     fn line(&mut self, [x1, y1, x2, y2]: [f64; 4], stroke: &str) {
+        let (x1, y1, x2, y2) = (one(x1), one(y1), one(x2), one(y2));
         let _ = writeln!(
             self.out,
-            "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{stroke}\"/>"
+            "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" stroke=\"{stroke}\"/>"
         );
     }
 

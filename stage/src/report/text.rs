@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Report, check, entry, total};
+use crate::decimal::Decimal;
 use crate::handover::megabytes;
 
 /// A few lines of what was booted, then the table of spans, then what is not in it.
@@ -35,11 +36,11 @@ pub fn text(report: &Report) -> String {
     );
     for span in &report.timeline.spans {
         let line = format!(
-            "{:<34} {:<14} {:>11.3} {:>11.3}  {}",
+            "{:<34} {:<14} {:>11} {:>11}  {}",
             clean(&span.label),
             span.owner.name(),
-            span.start_ms,
-            span.took_ms(),
+            Decimal(span.start_ms, 3),
+            Decimal(span.took_ms(), 3),
             clean(&span.note)
         );
         let _ = writeln!(out, "{}", line.trim_end());

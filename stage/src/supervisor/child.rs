@@ -12,6 +12,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::policy::{Event, Exit, Job};
+use crate::decimal::Decimal;
 use crate::handover::PID1_VARIABLE;
 use crate::worker;
 use crate::worker::message::{Lines, Message};
@@ -49,14 +50,14 @@ impl Children {
         let mut command = Command::new("/proc/self/exe");
         command.arg(worker::FLAG);
         match job {
-            Job::Boot(entry) => command.args(["boot", entry]),
+            Job::Boot(entry, why) => command.args(["boot", entry, &why.to_string()]),
             Job::Reason(place) => command.args(["reason", &place.to_string()]),
             Job::Unload => command.arg("unload"),
             Job::Reboot => command.arg("reboot"),
         };
         command
             .env_clear()
-            .env(PID1_VARIABLE, format!("{:.3}", self.began_ms))
+            .env(PID1_VARIABLE, Decimal(self.began_ms, 3).to_string())
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,7 +5,7 @@
 
 use config::{Config, Reason};
 
-use crate::select::{Tried, select};
+use crate::select::{Tried, Why, select};
 use crate::worker::message::{Message, Step};
 
 /// Milliseconds since boot.
@@ -16,8 +16,8 @@ pub type Millis = u64;
 pub enum Job {
     /// Read from there why the purgatory reset the machine: it may fault, and may never come back.
     Reason(Reason),
-    /// Boot this entry.
-    Boot(String),
+    /// Boot this entry, which was taken for this reason.
+    Boot(String, Why),
     /// `kexec_load` with nothing: drop what a dead worker may have loaded, before its pages are used again.
     Unload,
     /// `reboot(RB_AUTOBOOT)`.
@@ -284,6 +284,7 @@ impl Policy {
         let Some(choice) = self.config.as_ref().and_then(|c| select(c, &self.tried)) else {
             return self.prompt(now, "no entry left");
         };
+        let why = choice.why;
         let entry = choice.entry.name.clone();
         let text = format!("entry {:?} ({}), {}", entry, choice.entry.title, choice.why);
         self.phase = Phase::Booting {
@@ -292,7 +293,7 @@ impl Policy {
             until: now.saturating_add(limit::step(Step::Start)),
             latest: now.saturating_add(limit::ENTRY),
         };
-        vec![Action::Log("select", text), Action::Spawn(Job::Boot(entry))]
+        vec![Action::Log("select", text), Action::Spawn(Job::Boot(entry, why))]
     }
 
     fn booting(

@@ -1,5 +1,6 @@
 //! The five ways a worker can fail, the prompt, and that no sequence of events ends in a wait without a deadline.
 
+use crate::select::Why;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,7 +12,10 @@ fn booting(names: &[&str]) -> Policy {
     config.console.countdown = std::time::Duration::ZERO;
     let mut policy = Policy::new(Some(config));
     let actions = policy.on(0, Event::Tick);
-    assert_eq!(actions.last(), Some(&Action::Spawn(Job::Boot(names[0].to_owned()))));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Spawn(Job::Boot(names[0].to_owned(), Why::First)))
+    );
     policy
 }
 
@@ -49,7 +53,7 @@ fn a_refused_entry_names_the_cause_and_the_next() {
     // It never came to kexec_load: there is nothing to drop, and no call that a locked-down kernel would refuse.
     assert_eq!(
         policy.on(6, Event::Gone(Exit::Code(1))).last(),
-        Some(&Action::Spawn(Job::Boot("b".to_owned())))
+        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::First)))
     );
 }
 
@@ -64,7 +68,10 @@ fn hung_before_load_is_killed_and_the_next_entry_tried() {
     // It is stuck in the kernel: no exit follows.
     let actions = policy.on(late + limit::KILL, Event::Tick);
     assert_eq!(actions[1], Action::Abandon);
-    assert_eq!(actions.last(), Some(&Action::Spawn(Job::Boot("b".to_owned()))));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::First)))
+    );
 }
 
 #[test]
@@ -152,7 +159,7 @@ fn with_no_entry_left_the_prompt_tries_again_by_itself() {
     );
     assert_eq!(
         policy.on(60_002, Event::Tick).last(),
-        Some(&Action::Spawn(Job::Boot("a".to_owned())))
+        Some(&Action::Spawn(Job::Boot("a".to_owned(), Why::First)))
     );
 }
 
@@ -164,7 +171,7 @@ fn the_prompt_takes_its_keys() {
     assert!(log(&policy.on(2, Event::Key(b'9'))).contains("no such entry"));
     assert_eq!(
         policy.on(3, Event::Key(b'2')).last(),
-        Some(&Action::Spawn(Job::Boot("b".to_owned())))
+        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::First)))
     );
     // The picked one fails: back to the prompt, not on to "a".
     assert!(log(&policy.on(5, Event::Gone(Exit::Code(1)))).contains("no entry left"));
@@ -197,12 +204,15 @@ fn the_reason_of_the_last_reset_comes_first() {
     let said = policy.on(1, Event::Said(Message::Say(text.clone())));
     assert_eq!(said, [Action::Log("purgatory", text)]);
     let actions = policy.on(2, Event::Gone(Exit::Code(0)));
-    assert_eq!(actions.last(), Some(&Action::Spawn(Job::Boot("a".to_owned()))));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Spawn(Job::Boot("a".to_owned(), Why::First)))
+    );
 }
 
 #[test]
 fn a_reason_that_can_not_be_read_is_said_and_stops_nothing() {
-    let boot = Action::Spawn(Job::Boot("a".to_owned()));
+    let boot = Action::Spawn(Job::Boot("a".to_owned(), Why::First));
     for (event, says) in [
         (Event::Gone(Exit::Signal(7)), "can't be read there (signal 7)"),
         (Event::NotStarted("EAGAIN".to_owned()), "EAGAIN"),
@@ -230,7 +240,10 @@ fn a_key_while_the_reason_is_read_stops_the_countdown() {
     let mut policy = asking(0);
     policy.on(1, Event::Key(b' '));
     let actions = policy.on(2, Event::Gone(Exit::Code(0)));
-    assert_eq!(actions.last(), Some(&Action::Spawn(Job::Boot("a".to_owned()))));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Spawn(Job::Boot("a".to_owned(), Why::First)))
+    );
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -2,9 +2,9 @@
 
 pub mod block;
 pub mod child;
-pub mod hugepages;
 pub mod counter;
 pub mod devmem;
+pub mod hugepages;
 pub mod kexec;
 pub mod module;
 pub mod mount;

@@ -13,14 +13,16 @@ use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 
 use super::message::{Message, Step};
+use super::record::Record;
 use crate::handoff::{self, HandOffError};
+use crate::handover::{Clock, Phases};
 use crate::load::{self, LoadError};
 use crate::paths;
 use crate::place::{self, PlaceError};
 use crate::probe::{self, MachineError, ProbeError};
 use crate::reason;
 use crate::supervisor::policy::{UNLOAD_BUSY, limit};
-use crate::sys::{hugepages, kexec};
+use crate::sys::{counter, hugepages, kexec};
 use crate::verify::{self, VerifyError};
 
 /// First argument of a worker.
@@ -72,7 +74,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     std::panic::set_hook(Box::new(|info| tell(&Message::Fail(format!("internal error: {info}")))));
     let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["boot", entry] => match boot(entry) {
+        ["boot", entry, why] => match boot(entry, why) {
             Err(error) => {
                 tell(&Message::Fail(error.to_string()));
                 ExitCode::FAILURE
@@ -106,23 +108,25 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 /// The flow: probe ▸ budget ▸ reserve ▸ load ▸ verify ▸ lay out ▸ hand off.
-fn boot(name: &str) -> Result<Infallible, WorkerError> {
+fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     let mut say = |text: &str| tell(&Message::Say(text.to_owned()));
+    let clock = Clock::start();
+    let phases = &mut Phases::of_worker();
 
-    enter(Step::Start)?;
+    enter(Step::Start, phases)?;
     let text = fs::read(paths::CONFIG).map_err(WorkerError::Config)?;
     let config = config::parse_bytes(&text).map_err(|_| WorkerError::BadConfig)?;
     let entry = config.entry(name).ok_or(WorkerError::NoEntry)?;
     let index = modules()?;
     let mut machine = probe::machine(Path::new("/"))?;
-    machine.uart = machine.uart.filter(|_| config.purgatory.console);
-    machine.reason =
-        (config.purgatory.reason).filter(|place| reason::can_be_left(*place, machine.arch, &machine.memory.ram));
     if machine.seed.is_none() {
         say("warning: the service kernel has no entropy yet: the main kernel gets no KASLR and no RNG seed");
     }
+    machine.uart = machine.uart.filter(|_| config.purgatory.console);
+    machine.reason =
+        (config.purgatory.reason).filter(|place| reason::can_be_left(*place, machine.arch, &machine.memory.ram));
 
-    enter(Step::Probe)?;
+    enter(Step::Probe, phases)?;
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
     let source = probe::open_source(&entry.source, &index, deadline, &mut say)?;
     say(&source.describe);
@@ -130,7 +134,7 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
         say(&device.to_string());
     }
 
-    enter(Step::Budget)?;
+    enter(Step::Budget, phases)?;
     let running = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let cmdline = place::cmdline::complete(&entry.cmdline, &running, entry.cmdline_extra);
     if !cmdline.added.is_empty() {
@@ -144,38 +148,41 @@ fn boot(name: &str) -> Result<Infallible, WorkerError> {
         say(&note.to_string());
     }
 
-    enter(Step::Reserve)?;
+    enter(Step::Reserve, phases)?;
     let arena = budget.reserve(&machine, &mut hugepages::sources(machine.page_size))?;
     say(&format!("arena: {}", arena.kind()));
 
-    enter(Step::Load)?;
+    enter(Step::Load, phases)?;
     let begin = Instant::now();
     say("reading the payload");
     let payload = arena.load(&mut |done| tell(&Message::Progress(done.read)))?;
     drop(source.tree);
 
-    enter(Step::Verify)?;
+    enter(Step::Verify, phases)?;
     let payload = verify::verify(payload)?;
 
-    enter(Step::Place)?;
+    enter(Step::Place, phases)?;
     machine.notes().for_each(|note| say(&note.to_string()));
-    let layout = place::lay_out(payload, &machine, PURGATORY)?;
+    let mut record = Record::new(entry, why, &payload, clock, &machine);
+    let layout = place::lay_out(payload, &machine, PURGATORY, &record.bytes(phases, 0))?;
+    record.laid_out(&layout);
     for line in layout.to_string().lines() {
         say(line);
     }
 
-    enter(Step::Kexec)?;
-    let loaded = handoff::load(layout)?;
+    enter(Step::Kexec, phases)?;
+    let mut loaded = handoff::load(layout)?;
     say(&format!("loaded in {} ms", begin.elapsed().as_millis()));
 
-    enter(Step::Loaded)?;
+    enter(Step::Loaded, phases)?;
     wait_for_word()?;
     // The last words before the kernel does not leave, if it does not: they have to name the cause.
     for device in source.unfinished.iter().filter(|d| d.is_running()) {
         say(&device.to_string());
     }
 
-    enter(Step::Jump)?;
+    enter(Step::Jump, phases)?;
+    loaded.rewrite_record(&record.bytes(phases, counter::now()));
     Ok(loaded.jump()?)
 }
 
@@ -189,7 +196,8 @@ fn modules() -> Result<Index, WorkerError> {
 }
 
 /// Announces a step; a fault asked for on the service command line (`cato.fault=STEP:crash|hang|fail`) happens here.
-fn enter(step: Step) -> Result<(), WorkerError> {
+fn enter(step: Step, phases: &mut Phases) -> Result<(), WorkerError> {
+    phases.enter(if step == Step::Start { "config" } else { step.name() });
     tell(&Message::Step(step));
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     match fault(&cmdline, step) {

@@ -88,6 +88,8 @@ pub struct PurgatoryImage {
     pub bytes: Vec<u8>,
     /// Physical address of its first instruction.
     pub entry: u64,
+    /// The digest table in it.
+    pub digests: Span,
 }
 
 /// Upper bound of the segment's size for `job`, bytes, whole pages, wherever it goes.
@@ -176,7 +178,11 @@ pub fn build(job: &Job<'_>, base: u64, blob_elf: &[u8]) -> Result<PurgatoryImage
     let entry = base
         .checked_add(blob.entry)
         .ok_or(BlobError::TooHigh { end: u64::MAX })?;
-    Ok(PurgatoryImage { bytes, entry })
+    Ok(PurgatoryImage {
+        bytes,
+        entry,
+        digests: placed.digests,
+    })
 }
 
 /// What follows the blob.

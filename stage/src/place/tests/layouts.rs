@@ -1,6 +1,6 @@
 //! Whole layouts: what `kexec_load` would get, byte for byte.
 
-use crate::load::{Artefact, BzImage, Image, Kernel, Payload};
+use crate::load::{Artefact, BzImage, Image, Kaslr, Kernel, Payload};
 use crate::place::*;
 
 const K: u64 = 1 << 10;
@@ -129,7 +129,7 @@ fn payload(arch: Arch) -> Payload {
 }
 
 fn laid(arch: Arch) -> Layout {
-    place(payload(arch), &machine(arch), &blob(arch)).unwrap()
+    place(payload(arch), &machine(arch), &blob(arch), &[]).unwrap()
 }
 
 fn part<'a>(layout: &'a Layout, name: &str) -> &'a Segment {
@@ -225,7 +225,7 @@ fn an_old_image_is_at_the_start_of_memory() {
         panic!()
     };
     (image.anywhere, image.text_offset) = (false, 0x8_0000);
-    let layout = place(payload, &machine(Arch::Arm64), &blob(Arch::Arm64)).unwrap();
+    let layout = place(payload, &machine(Arch::Arm64), &blob(Arch::Arm64), &[]).unwrap();
     assert_eq!(layout.kernel().start, 0x4008_0000);
 }
 
@@ -233,7 +233,7 @@ fn an_old_image_is_at_the_start_of_memory() {
 fn a_named_tree_decides_what_is_usable() {
     let mut payload = payload(Arch::Arm64);
     payload.dtb = Some(include_bytes!("../dtb/samples/named.dtb").to_vec().into());
-    let layout = place(payload, &machine(Arch::Arm64), &blob(Arch::Arm64)).unwrap();
+    let layout = place(payload, &machine(Arch::Arm64), &blob(Arch::Arm64), &[]).unwrap();
     let ramoops = span(0x5f00_0000, 0x5f10_0000);
     assert!(layout.segments().iter().all(|s| !s.mem.overlaps(&ramoops)));
     let fdt = ::fdt::Fdt::new(&part(&layout, "dtb").bytes).unwrap();
@@ -248,19 +248,19 @@ fn a_named_tree_decides_what_is_usable() {
 fn above_4_gib_only_where_the_kernel_allows_it() {
     let mut m = machine(Arch::X86_64);
     m.memory.usable.push(span(4 * G, 8 * G));
-    let unknown = place(payload(Arch::X86_64), &m, &blob(Arch::X86_64)).unwrap();
+    let unknown = place(payload(Arch::X86_64), &m, &blob(Arch::X86_64), &[]).unwrap();
     assert!(
         unknown.segments().iter().all(|s| s.mem.end <= 4 * G),
         "the main kernel is not told of it"
     );
     m.memory.firmware.push((span(4 * G, 9 * G), 1));
     m.memory.firmware.push((span(8 * G, 9 * G), 2));
-    let high = place(payload(Arch::X86_64), &m, &blob(Arch::X86_64)).unwrap();
+    let high = place(payload(Arch::X86_64), &m, &blob(Arch::X86_64), &[]).unwrap();
     assert!(high.kernel().start >= 4 * G && part(&high, "initrd").mem.start >= 4 * G);
     let mut low = payload(Arch::X86_64);
     let Kernel::BzImage(bz) = &mut low.kernel else { panic!() };
     (bz.above_4g, bz.initrd_addr_max) = (false, 0x37ff_ffff);
-    let low = place(low, &m, &blob(Arch::X86_64)).unwrap();
+    let low = place(low, &m, &blob(Arch::X86_64), &[]).unwrap();
     assert!(low.kernel().end <= 4 * G && part(&low, "boot-data").mem.end <= 4 * G);
     assert!(part(&low, "initrd").mem.end <= 0x3800_0000);
 }
@@ -275,19 +275,42 @@ fn efi_goes_on_only_with_a_kernel_that_can() {
         systab: 0x3f00_2000,
         runtime: vec![[5, 0, 0, 1, 0]],
     });
-    let with = place(payload(Arch::X86_64), &m, &blob(Arch::X86_64)).unwrap();
+    let with = place(payload(Arch::X86_64), &m, &blob(Arch::X86_64), &[]).unwrap();
     assert_eq!(&part(&with, "boot-data").bytes[0x1c0..0x1c4], b"EL64");
     let mut p = payload(Arch::X86_64);
     let Kernel::BzImage(bz) = &mut p.kernel else { panic!() };
     bz.efi_kexec = false;
-    let without = place(p, &m, &blob(Arch::X86_64)).unwrap();
+    let without = place(p, &m, &blob(Arch::X86_64), &[]).unwrap();
     assert_eq!(part(&without, "boot-data").bytes[0x1c0..0x1e0], [0; 32]);
+}
+
+#[test]
+fn an_unpacked_kernel_is_entered_where_it_says_and_told_of_kaslr() {
+    for (kaslr, flags, purpose) in [
+        (Kaslr::Virtual, 3, "vmlinux, at a random virtual address"),
+        (Kaslr::None, 1, "vmlinux, without KASLR"),
+    ] {
+        let mut p = payload(Arch::X86_64);
+        let Kernel::BzImage(bz) = &mut p.kernel else { panic!() };
+        // A file that claims KASLR of itself is not believed.
+        bz.setup_header[0x211 - 0x1f1] = 0xff;
+        (bz.entry, bz.unpacked) = (0x123, Some(kaslr));
+        // Longer than the header says the kernel needs.
+        bz.bytes = vec![0xa5; 0x80_1234].into();
+        let layout = place(p, &machine(Arch::X86_64), &blob(Arch::X86_64), &[]).unwrap();
+        let kernel = part(&layout, "kernel");
+        assert_eq!(params(&layout).entry, kernel.mem.start + 0x123);
+        assert_eq!(kernel.purpose, purpose);
+        assert_eq!(layout.kernel().len(), 0x80_2000);
+        assert!(kernel.mem.start.is_multiple_of(2 * M));
+        assert_eq!(part(&layout, "boot-data").bytes[0x211], flags);
+    }
 }
 
 fn refused(change: impl FnOnce(&mut Payload, &mut Machine), arch: Arch) -> PlaceError {
     let (mut p, mut m) = (payload(arch), machine(arch));
     change(&mut p, &mut m);
-    place(p, &m, &blob(arch)).unwrap_err()
+    place(p, &m, &blob(arch), &[]).unwrap_err()
 }
 
 fn says(error: &PlaceError, words: &[&str]) {
@@ -318,7 +341,8 @@ fn refusals_say_what_was_asked_what_there_is_and_what_to_do() {
                 ..payload(Arch::Arm64)
             },
             &machine(Arch::Arm64),
-            &blob(Arch::Arm64)
+            &blob(Arch::Arm64),
+            &[],
         )
         .is_ok()
     );
@@ -347,7 +371,7 @@ fn refusals_say_what_was_asked_what_there_is_and_what_to_do() {
     says(&x86(|p, _| p.kernel = kernel(Arch::Arm64)), &["arm64", "x86_64"]);
     says(&arm(|p, _| p.kernel = kernel(Arch::X86_64)), &["arm64", "x86_64"]);
     assert_eq!(
-        place(payload(Arch::Arm64), &machine(Arch::Arm64), b"").unwrap_err(),
+        place(payload(Arch::Arm64), &machine(Arch::Arm64), b"", &[]).unwrap_err(),
         PlaceError::Purgatory(purgatory::BlobError::NoBlob)
     );
 }
@@ -393,7 +417,7 @@ fn a_payload_without_initrd_or_with_an_empty_one_has_none() {
                 initrd: initrd.as_ref().map(|_: &Slot| Vec::new().into()),
                 ..payload(arch)
             };
-            let layout = place(p, &machine(arch), &blob(arch)).unwrap();
+            let layout = place(p, &machine(arch), &blob(arch), &[]).unwrap();
             assert!(layout.segments().iter().all(|s| s.name != "initrd"));
         }
     }
@@ -403,7 +427,7 @@ fn a_payload_without_initrd_or_with_an_empty_one_has_none() {
 fn pages_of_64_kib_are_kept_to() {
     let mut m = machine(Arch::Arm64);
     m.page_size = 64 * K;
-    let layout = place(payload(Arch::Arm64), &m, &blob(Arch::Arm64)).unwrap();
+    let layout = place(payload(Arch::Arm64), &m, &blob(Arch::Arm64), &[]).unwrap();
     for s in layout.segments() {
         assert!(
             s.mem.start.is_multiple_of(64 * K) && s.mem.end.is_multiple_of(64 * K),

@@ -1,0 +1,76 @@
+//! The hand-over record of this boot, as it grows.
+
+use config::Entry;
+
+use crate::handover::{self, Clock, Handover, Payload, Phases, STAMPS_SIZE, Stamps};
+use crate::load;
+use crate::place::{Layout, Machine};
+
+/// What is known so far, for bytes of a fixed length: their place is in what the main kernel is told, and is found before
+/// all is known.
+#[derive(Debug)]
+pub(super) struct Record {
+    handover: Handover,
+    clock: Clock,
+    /// Ticks of the counter in a second by another source, where there is one.
+    about: Option<u64>,
+    kexeced: bool,
+    len: usize,
+}
+
+impl Record {
+    /// For `entry`, taken because of `why`, whose files have been read.
+    pub(super) fn new(entry: &Entry, why: &str, payload: &load::Payload, clock: Clock, machine: &Machine) -> Self {
+        let bytes = |slot: Option<&[u8]>| slot.map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        let handover = Handover {
+            cato: env!("CARGO_PKG_VERSION").to_owned(),
+            entry: entry.name.clone(),
+            title: entry.title.clone(),
+            why: why.to_owned(),
+            arena: payload.arena.to_string(),
+            check: entry.check.to_string(),
+            payload: Payload {
+                kernel: bytes(Some(payload.kernel.bytes())),
+                initrd: bytes(payload.initrd.as_deref()),
+                dtb: bytes(payload.dtb.as_deref()),
+            },
+            read: payload
+                .artefacts
+                .iter()
+                .fold(0, |sum, file| sum.saturating_add(file.read)),
+            ..Handover::default()
+        };
+        Self {
+            len: handover.room(),
+            handover,
+            clock,
+            about: machine.ticks_per_ms.and_then(|ticks| ticks.checked_mul(1000)),
+            kexeced: matches!(handover::find(std::path::Path::new("/")), Ok(Some(_))),
+        }
+    }
+
+    /// What is known once everything has its place.
+    pub(super) fn laid_out(&mut self, layout: &Layout) {
+        self.handover.copied = layout.bytes();
+        let dtb = layout.segments().iter().find(|segment| segment.name == "dtb");
+        self.handover.payload.dtb = dtb.map_or(0, |segment| u64::try_from(segment.bytes.len()).unwrap_or(u64::MAX));
+    }
+
+    /// The record with the phases so far; `jump` is the counter when the kernel is told to leave, 0 when that is still to come.
+    pub(super) fn bytes(&mut self, phases: &Phases, jump: u64) -> Vec<u8> {
+        let reading = self.clock.read(self.about, self.kexeced);
+        self.handover.counter = reading.counter;
+        self.handover.firmware_ms = reading.firmware_ms;
+        self.handover.phases = phases.list().to_vec();
+        let mut bytes = self.handover.to_bytes(self.len);
+        let stamps = Stamps {
+            jump,
+            hz: reading.hz,
+            ..Stamps::default()
+        };
+        if let Some(first) = bytes.first_chunk_mut::<STAMPS_SIZE>() {
+            *first = stamps.to_bytes();
+        }
+        bytes
+    }
+}
