@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use config::Arch;
+use config::{Arch, Arena};
 use mkinitramfs::{Added, Compress, Recipe};
 
 use crate::board::board;
@@ -19,7 +19,7 @@ use crate::guests;
 use crate::machine::{Bus, DirectKernel, Drive, Firmware, Machine};
 use crate::service;
 use crate::setup::Kernel;
-use crate::verdict::Wanted;
+use crate::verdict::{ArenaUsed, Wanted};
 use crate::workspace;
 
 /// The service Linux.
@@ -75,6 +75,13 @@ pub struct Chain {
     pub bus: Bus,
     /// The running device tree carries a mark the main system must see.
     pub mark_device_tree: bool,
+    /// Memory that neither kernel may use, by address and length. Device tree (arm64) or service command line (x86_64) say
+    /// so.
+    pub reserved: Vec<(u64, u64)>,
+    /// What [`Chain::usual_config`] asks for in each entry.
+    pub arena: Arena,
+    /// On this machine the payload can't be read in place, so Cato has to use segments by itself.
+    pub falls_back: bool,
     /// Told apart from every other boot.
     pub nonce: String,
 }
@@ -119,6 +126,9 @@ impl Chain {
             disk: None,
             bus: Bus::Virtio,
             mark_device_tree: true,
+            reserved: Vec::new(),
+            arena: Arena::Auto,
+            falls_back: false,
             nonce,
         }
     }
@@ -153,12 +163,16 @@ impl Chain {
             "initrd = [\"initrd\"]\n"
         };
         let cmdline = toml_string(&self.cmdline);
+        let arena = match self.arena {
+            Arena::Auto => "",
+            Arena::Segments => "arena = \"segments\"\n",
+        };
         let mut text = "version = 1\norder = [\"a\", \"b\"]\n\n[console]\ncountdown = 0\nretry = 60\n".to_owned();
         for slot in ["a", "b"] {
             // A String takes every write.
             let _ = write!(
                 text,
-                "\n[entry.{slot}]\nsource = \"PARTLABEL=boot-{slot}\"\nkernel = \"kernel\"\n{initrd}cmdline = {cmdline}\n"
+                "\n[entry.{slot}]\nsource = \"PARTLABEL=boot-{slot}\"\nkernel = \"kernel\"\n{initrd}cmdline = {cmdline}\n{arena}"
             );
         }
         text
@@ -169,6 +183,13 @@ impl Chain {
         fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
         let mut machine = self.machine.clone();
         let arch = machine.arch;
+        let mut service_cmdline = self.service.cmdline.clone();
+        if arch == Arch::X86_64 {
+            for (start, length) in &self.reserved {
+                // A String takes every write.
+                let _ = write!(service_cmdline, " memmap={length:#x}${start:#x}");
+            }
+        }
 
         let config = self.config.clone().unwrap_or_else(|| self.usual_config());
         let initramfs = folder.join("initramfs");
@@ -192,7 +213,7 @@ impl Chain {
                 machine.kernel = Some(DirectKernel {
                     kernel: self.service.image.clone(),
                     initrd: Some(initramfs),
-                    cmdline: self.service.cmdline.clone(),
+                    cmdline: service_cmdline,
                 });
             }
             Firmware::UBoot => {
@@ -202,7 +223,7 @@ impl Chain {
                     );
                 }
                 let image = unpacked(&self.service.image, folder)?;
-                partitions.push(service_partition(&image, &initramfs, &self.service.cmdline));
+                partitions.push(service_partition(&image, &initramfs, &service_cmdline));
             }
         }
         if self.disk.is_none() {
@@ -235,7 +256,7 @@ impl Chain {
         let mut dtb_nonce = None;
         if self.mark_device_tree && arch == Arch::Arm64 && machine.firmware != Firmware::Uefi && machine.dtb.is_none() {
             let dtb = folder.join("machine.dtb");
-            device_tree::write_marked(&machine, &self.nonce, &dtb)?;
+            device_tree::write(&machine, &self.nonce, &self.reserved, &dtb)?;
             machine.dtb = Some(dtb);
             dtb_nonce = Some(self.nonce.clone());
         }
@@ -247,6 +268,10 @@ impl Chain {
             release: self.release.clone(),
             cpus: (!given(&["-smp"])).then_some(machine.cpus),
             memory_mib: (!given(&["-m"])).then_some(machine.memory_mib),
+            arena: match (self.arena, self.falls_back) {
+                (Arena::Auto, false) => ArenaUsed::InPlace,
+                (Arena::Auto, true) | (Arena::Segments, _) => ArenaUsed::Segments,
+            },
         };
         Ok(Ready {
             machine,
@@ -360,6 +385,10 @@ mod tests {
         assert_eq!(entry.cmdline, chain.cmdline);
         assert_eq!(entry.source.to_string(), "PARTLABEL=boot-b");
         assert_eq!(entry.initrd, ["initrd"]);
+        assert_eq!(entry.arena, Arena::Auto);
+        chain.arena = Arena::Segments;
+        let segments = config::parse_bytes(chain.usual_config().as_bytes()).unwrap();
+        assert!(segments.entries.iter().all(|entry| entry.arena == Arena::Segments));
         chain.initrd = Initrd::Without;
         assert!(
             config::parse_bytes(chain.usual_config().as_bytes())

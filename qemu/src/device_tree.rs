@@ -1,4 +1,5 @@
-//! QEMU's own device tree with a mark in it, so that the tree the main system sees can be told from any other.
+//! QEMU's own device tree with a mark in it, so that the tree the main system sees can be told from any other, and with
+//! memory that no kernel may use.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use dtoolkit::fdt::Fdt;
-use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
 use crate::board::board;
 use crate::machine::Machine;
@@ -14,8 +15,9 @@ use crate::machine::Machine;
 /// The property the report program looks for in `/`.
 const MARK: &str = "cato-test,nonce";
 
-/// Has QEMU write the device tree of `machine` to `file`, with `nonce` in it.
-pub fn write_marked(machine: &Machine, nonce: &str, file: &Path) -> Result<()> {
+/// Has QEMU write the device tree of `machine` to `file`, with `nonce` in it, and `reserved` (address, length) kept out of
+/// every kernel's hands.
+pub fn write(machine: &Machine, nonce: &str, reserved: &[(u64, u64)], file: &Path) -> Result<()> {
     let dump = Machine {
         kernel: None,
         dtb: None,
@@ -35,16 +37,67 @@ pub fn write_marked(machine: &Machine, nonce: &str, file: &Path) -> Result<()> {
         "QEMU wrote no device tree: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let marked = mark(&fs::read(file)?, nonce)?;
+    let marked = mark(&fs::read(file)?, nonce, reserved)?;
     fs::write(file, marked).with_context(|| format!("can't write {}", file.display()))
 }
 
-/// The same tree with the mark.
-pub fn mark(dtb: &[u8], nonce: &str) -> Result<Vec<u8>> {
+/// The same tree with the mark and the reserved memory.
+pub fn mark(dtb: &[u8], nonce: &str, reserved: &[(u64, u64)]) -> Result<Vec<u8>> {
     let fdt = Fdt::new(dtb).map_err(|error| anyhow!("not a device tree: {error}"))?;
     let mut tree = DeviceTree::from_fdt(&fdt);
     tree.root.remove_property(MARK);
     let mark = DeviceTreeProperty::new(MARK, nonce).map_err(|error| anyhow!("no property {MARK}: {error}"))?;
     tree.root.add_property(mark);
+    if !reserved.is_empty() {
+        tree.root.add_child(reserved_memory(reserved)?);
+    }
     Ok(tree.to_dtb())
+}
+
+/// `/reserved-memory` with one node for all of it: a page for a reason, or holes that leave memory in pieces
+/// (Devicetree Specification 0.4, 3.5).
+fn reserved_memory(reserved: &[(u64, u64)]) -> Result<DeviceTreeNode> {
+    let property = |name: &str, value: &[u8]| {
+        DeviceTreeProperty::new(name, value).map_err(|error| anyhow!("no property {name}: {error}"))
+    };
+    let node = |name: &str| DeviceTreeNode::new(name).map_err(|error| anyhow!("no node {name}: {error}"));
+    let two = 2_u32.to_be_bytes();
+    let cells: Vec<u8> = (reserved.iter())
+        .flat_map(|(start, length)| [start.to_be_bytes(), length.to_be_bytes()])
+        .flatten()
+        .collect();
+    let mut memory = node("cato-test")?;
+    memory.add_property(property("reg", &cells)?);
+    memory.add_property(property("no-map", &[])?);
+    let mut parent = node("reserved-memory")?;
+    parent.add_property(property("#address-cells", &two)?);
+    parent.add_property(property("#size-cells", &two)?);
+    parent.add_property(property("ranges", &[])?);
+    parent.add_child(memory);
+    Ok(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use dtoolkit::{Node as _, Property as _};
+
+    use super::*;
+
+    #[test]
+    fn a_tree_has_the_mark_and_the_reserved_memory() {
+        let plain = DeviceTree::new().to_dtb();
+        let marked = mark(&plain, "n1", &[(0x6000_0000, 4096), (0x7000_0000, 8192)]).unwrap();
+        let fdt = Fdt::new(&marked).unwrap();
+        let root = fdt.root();
+        assert_eq!(root.property(MARK).unwrap().value(), b"n1\0");
+        let memory = fdt.find_node("/reserved-memory/cato-test").unwrap();
+        let reg = memory.property("reg").unwrap();
+        let wanted = [0x6000_0000_u64, 4096, 0x7000_0000, 8192]
+            .map(u64::to_be_bytes)
+            .concat();
+        assert_eq!(reg.value(), wanted);
+        assert!(memory.property("no-map").is_some());
+        let without = mark(&plain, "n1", &[]).unwrap();
+        assert!(Fdt::new(&without).unwrap().find_node("/reserved-memory").is_none());
+    }
 }

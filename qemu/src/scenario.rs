@@ -7,12 +7,13 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use config::Arch;
+use config::{Arch, Arena};
 use guest_report::Report;
 
 use crate::chain::{Chain, Ready};
@@ -27,7 +28,7 @@ pub const START: &str = "--start-machines";
 /// A machine's deadline where a scenario names none. An idle machine needs a tenth of it.
 pub const LIMIT: Duration = Duration::from_mins(3);
 
-type Body = Box<dyn Fn(&Context) -> Result<()> + Send + Sync>;
+type Body = Arc<dyn Fn(&Context) -> Result<()> + Send + Sync>;
 
 /// One scenario.
 pub struct Scenario {
@@ -37,6 +38,8 @@ pub struct Scenario {
     pub long: bool,
     /// The deadline of each of its machines.
     pub limit: Duration,
+    /// What its chains ask Cato for.
+    pub arena: Arena,
     body: Body,
 }
 
@@ -56,7 +59,8 @@ impl Scenario {
             name: name.into(),
             long: false,
             limit: LIMIT,
-            body: Box::new(body),
+            arena: Arena::Auto,
+            body: Arc::new(body),
         }
     }
 
@@ -71,6 +75,25 @@ impl Scenario {
     pub fn limit(self, limit: Duration) -> Self {
         Self { limit, ..self }
     }
+
+    /// The same with the payload in segments that the kernel copies, for `--long`.
+    #[must_use]
+    pub fn in_segments(&self) -> Self {
+        Self {
+            name: format!("{}/segments", self.name),
+            long: true,
+            limit: self.limit,
+            arena: Arena::Segments,
+            body: Arc::clone(&self.body),
+        }
+    }
+}
+
+/// All of `scenarios`, and each of them in segments.
+pub fn also_in_segments(mut scenarios: Vec<Scenario>) -> Vec<Scenario> {
+    let again: Vec<Scenario> = scenarios.iter().map(Scenario::in_segments).collect();
+    scenarios.extend(again);
+    scenarios
 }
 
 /// What a scenario works with.
@@ -78,6 +101,7 @@ impl Scenario {
 pub struct Context {
     /// Its own, and empty at the start.
     pub folder: PathBuf,
+    arena: Arena,
     limit: Duration,
     started: AtomicUsize,
 }
@@ -90,7 +114,10 @@ impl Context {
 
     /// The usual boot from one suite's kernel to another's.
     pub fn chain(&self, arch: Arch, service: Suite, main: Suite) -> Result<Chain> {
-        Ok(Chain::new(&self.kernel(arch, service)?, &self.kernel(arch, main)?))
+        Ok(Chain {
+            arena: self.arena,
+            ..Chain::new(&self.kernel(arch, service)?, &self.kernel(arch, main)?)
+        })
     }
 
     /// Makes everything a boot needs.
@@ -125,9 +152,11 @@ impl Context {
     /// Waits for the report of a machine that was started, and checks it.
     pub fn reports(&self, ready: &Ready, vm: &mut Vm) -> Result<Report> {
         vm.wait_for("report: done", self.limit)?;
-        let text: Vec<String> = vm.lines().into_iter().map(|line| line.text).collect();
+        let lines = vm.lines();
+        let text: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
         let report = Report::parse(&text.join("\n"));
-        let problems = ready.wanted.problems(&report);
+        let mut problems = ready.wanted.problems(&report);
+        problems.extend(ready.wanted.arena_problem(&lines));
         if !problems.is_empty() {
             bail!(vm.failure(&problems.join("\n")));
         }
@@ -302,6 +331,7 @@ fn one(scenario: &Scenario) -> (Duration, Result<()>) {
     let result = fresh(&folder).and_then(|()| {
         let context = Context {
             folder: folder.clone(),
+            arena: scenario.arena,
             limit: scenario.limit,
             started: AtomicUsize::new(0),
         };
@@ -354,6 +384,19 @@ mod tests {
             ..RunArgs::default()
         };
         assert!(!wanted(&short, &some) && wanted(&long, &some));
+    }
+
+    #[test]
+    fn the_matrix_in_segments_is_for_long_runs() {
+        let both = also_in_segments(vec![named("size/arm64/512M", false)]);
+        let shown: Vec<_> = both.iter().map(|s| (s.name.as_str(), s.long, s.arena)).collect();
+        assert_eq!(
+            shown,
+            [
+                ("size/arm64/512M", false, Arena::Auto),
+                ("size/arm64/512M/segments", true, Arena::Segments)
+            ]
+        );
     }
 
     #[test]

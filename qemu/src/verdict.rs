@@ -2,6 +2,30 @@
 
 use guest_report::Report;
 
+use crate::console::Line;
+use crate::timeline::cato_line;
+
+/// Where the payload waited for the jump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ArenaUsed {
+    /// At its final addresses.
+    #[default]
+    InPlace,
+    /// In segments that the kernel copied.
+    Segments,
+}
+
+impl ArenaUsed {
+    /// What Cato said last of its arena on a console, `reserve: arena: in place` or `reserve: arena: segments`.
+    pub fn said(lines: &[Line]) -> Option<Self> {
+        lines.iter().rev().find_map(|line| match cato_line(&line.text)? {
+            ("reserve", text) if text.starts_with("arena: in place") => Some(Self::InPlace),
+            ("reserve", text) if text.starts_with("arena: segments") => Some(Self::Segments),
+            _ => None,
+        })
+    }
+}
+
 /// What the main system's report must say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -17,9 +41,17 @@ pub struct Wanted {
     pub cpus: Option<u32>,
     /// Memory of the machine in MiB. The kernel keeps some for itself.
     pub memory_mib: Option<u32>,
+    /// Where the payload must have waited.
+    pub arena: ArenaUsed,
 }
 
 impl Wanted {
+    /// Whether it waited there, by what Cato said; the problem if not.
+    pub fn arena_problem(&self, lines: &[Line]) -> Option<String> {
+        let used = ArenaUsed::said(lines);
+        (used != Some(self.arena)).then(|| format!("arena: wanted {:?}, Cato used {used:?}", self.arena))
+    }
+
     /// What is not as it should be, one line each; none when all is well.
     pub fn problems(&self, report: &Report) -> Vec<String> {
         let mut problems = Vec::new();
@@ -95,6 +127,7 @@ mod tests {
             release: Some("6.12".into()),
             cpus: Some(2),
             memory_mib: Some(1024),
+            arena: ArenaUsed::InPlace,
         }
     }
 
@@ -125,6 +158,34 @@ mod tests {
             assert!(
                 problems.len() == 1 && problems[0].contains(named),
                 "{from} -> {to}: {problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_arena_is_the_one_of_the_last_entry_tried() {
+        let console = |texts: &[&str]| -> Vec<Line> {
+            let line = |(ms, text): (u64, &&str)| Line {
+                ms,
+                text: format!("[    1.2] cato[   3.123] {text}"),
+            };
+            (0..).zip(texts).map(line).collect()
+        };
+        let place = "reserve: arena: in place, 53 pages of 2 MiB";
+        let segments = "reserve: arena: segments, as boot.toml asks for";
+        for (texts, used) in [
+            (
+                &[place, segments, "load: arena: in place"][..],
+                Some(ArenaUsed::Segments),
+            ),
+            (&[segments, place], Some(ArenaUsed::InPlace)),
+            (&["reserve: other"], None),
+        ] {
+            let lines = console(texts);
+            assert_eq!(ArenaUsed::said(&lines), used);
+            assert_eq!(
+                wanted().arena_problem(&lines).is_none(),
+                used == Some(ArenaUsed::InPlace)
             );
         }
     }
