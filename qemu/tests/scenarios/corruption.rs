@@ -2,82 +2,51 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use config::Arch;
-use qemu::gdb::Gdb;
 use qemu::machine::Firmware::Direct;
-use qemu::scenario::{Context, Scenario};
+use qemu::scenario::{Context, Scenario, also_in_segments};
 use qemu::setup::Suite::{Bookworm, Trixie};
-use qemu::vm::Vm;
 
-/// From the main kernel's last chance to be started to the reset.
+use crate::between::{At, Opened, Part, address_behind};
+
+/// From the line that names the part to the reset.
 const RESET: Duration = Duration::from_secs(2);
+/// What a mismatch names (`purgatory::params::CHUNK`).
+const CHUNK: u64 = 256 << 10;
 
-#[derive(Debug, Clone, Copy)]
-enum At {
-    First,
-    Last,
-}
-
+/// The first and the last byte of each part, each in place and in segments.
 pub(crate) fn scenarios() -> Vec<Scenario> {
+    let every_day = [
+        (Part::Initrd, At::Last),
+        (Part::Info, At::First),
+        (Part::Digests, At::Last),
+    ];
     let mut all = Vec::new();
     for arch in Arch::ALL {
-        let small = if arch == Arch::Arm64 { "dtb" } else { "boot-data" };
-        for (segment, at, long) in [
-            ("kernel", At::First, false),
-            ("kernel", At::Last, true),
-            ("initrd", At::First, true),
-            ("initrd", At::Last, false),
-            (small, At::First, false),
-            (small, At::Last, true),
-        ] {
-            let name = format!("corruption/{arch}/{segment}-{}", format!("{at:?}").to_lowercase());
-            all.push(Scenario::new(name, move |context| is_named(context, arch, segment, at)).long_if(long));
+        for part in Part::ALL {
+            for at in [At::First, At::Last] {
+                let where_in_it = format!("{at:?}").to_lowercase();
+                let name = format!("corruption/{arch}/{}-{where_in_it}", part.row(arch));
+                let scenario = Scenario::new(name, move |context| is_named(context, arch, part, at));
+                all.push(scenario.long_if(!every_day.contains(&(part, at))));
+            }
         }
     }
-    all
+    also_in_segments(all)
 }
 
-fn is_named(context: &Context, arch: Arch, segment: &str, at: At) -> Result<()> {
+fn is_named(context: &Context, arch: Arch, part: Part, at: At) -> Result<()> {
     let mut chain = context.chain(arch, Bookworm, Trixie)?;
     chain.machine.firmware = Direct;
-    // A socket's path is short, whatever the checkout's is.
-    let folder = tempfile::tempdir()?;
-    chain.machine.gdb = Some(folder.path().join("gdb"));
     let ready = context.prepare(&chain)?;
-    let mut vm = context.start(&ready.machine)?;
-    vm.forbid("Kernel panic - not syncing|report: ")?;
-    let mut gdb = Gdb::connect(&folder.path().join("gdb"), Duration::from_secs(10))?;
-    gdb.go()?;
+    let mut opened = Opened::start(context, &ready)?;
+    opened.vm.forbid("Kernel panic - not syncing|report: ")?;
+    let changed = opened.change(part, at)?;
+    let vm = &mut opened.vm;
 
-    let wait = Duration::from_mins(2);
-    let row = vm.wait_for(&format!(r"place: {segment} +0x[0-9a-f]+ +0x[0-9a-f]+ +[0-9]+ "), wait)?;
-    let (start, bytes) = numbers(&row.text).with_context(|| format!("no segment in {:?}", row.text))?;
-    let entry = vm.wait_for("place: .*entry 0x[0-9a-f]+;", wait)?;
-    gdb.interrupt()?;
-    let entry = address_behind(&entry.text, "entry ").with_context(|| format!("no entry in {:?}", entry.text))?;
-    gdb.break_at(entry)?;
-    gdb.go()?;
-    gdb.wait_stop(wait).map_err(|error| vm.failure(&format!("{error:#}")))?;
-    gdb.clear(entry)?;
-    gdb.flip(
-        if matches!(at, At::First) {
-            start
-        } else {
-            start + bytes - 1
-        },
-        0x10,
-    )?;
-    gdb.go()?;
-    ended_by_a_reset(&mut vm, segment)
-}
-
-fn ended_by_a_reset(vm: &mut Vm, segment: &str) -> Result<()> {
     let began = Instant::now();
-    vm.wait_for(
-        &format!(r#"purgatory: segment "{segment}.*mismatch.*resetting"#),
-        Duration::from_mins(1),
-    )?;
+    let line = vm.wait_for(&part.named(arch), Duration::from_mins(1))?;
     let named = Instant::now();
     vm.wait_end(Duration::from_secs(30))?;
     let took = named.elapsed();
@@ -85,20 +54,15 @@ fn ended_by_a_reset(vm: &mut Vm, segment: &str) -> Result<()> {
         took < RESET,
         vm.failure(&format!("the reset took {took:?}, {:?} in all", began.elapsed()))
     );
+    if part != Part::Digests {
+        let chunk = address_behind(&line.text, " at ").with_context(|| format!("no address in {:?}", line.text))?;
+        ensure!(
+            (chunk..chunk + CHUNK).contains(&changed),
+            vm.failure(&format!("byte {changed:#x} changed, chunk {chunk:#x} was named"))
+        );
+    }
+    if let Some(problem) = ready.wanted.arena_problem(&vm.lines()) {
+        bail!(vm.failure(&problem));
+    }
     Ok(())
-}
-
-/// Start and number of bytes of a row of the layout.
-fn numbers(row: &str) -> Option<(u64, u64)> {
-    let mut words = row.split_whitespace().skip_while(|word| !word.starts_with("0x"));
-    let start = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
-    let bytes = words.nth(1)?.parse().ok()?;
-    Some((start, bytes))
-}
-
-fn address_behind(text: &str, word: &str) -> Option<u64> {
-    let (_, rest) = text.split_once(word)?;
-    let digits = rest.strip_prefix("0x")?;
-    let end = digits.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(digits.len());
-    u64::from_str_radix(digits.get(..end)?, 16).ok()
 }

@@ -37,7 +37,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 /// The usual config without its second entry.
-fn one_entry(chain: &Chain) -> String {
+pub(crate) fn one_entry(chain: &Chain) -> String {
     let text = chain
         .usual_config()
         .replace(r#"order = ["a", "b"]"#, r#"order = ["a"]"#);

@@ -9,9 +9,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use qemu::scenario::{self, RunArgs, Scenario};
+use qemu::scenario::{self, RunArgs, Scenario, also_in_segments};
 
+mod arena;
 mod bad_input;
+mod between;
 mod contract;
 mod corruption;
 mod debian;
@@ -22,6 +24,8 @@ mod format;
 mod machines;
 mod packing;
 mod power_cut;
+mod reason;
+mod repeat;
 mod report;
 mod reset;
 mod stuck_disk;
@@ -33,10 +37,9 @@ struct Cli {
 }
 
 fn all() -> Vec<Scenario> {
-    let kinds = [
-        packing::scenarios(),
+    // What leads up to a boot from a disk is tried with the payload in place and, in the long run, with segments.
+    let booting = [
         contract::scenarios(),
-        corruption::scenarios(),
         firmware_by_suite::scenarios(),
         machines::scenarios(),
         format::scenarios(),
@@ -46,10 +49,18 @@ fn all() -> Vec<Scenario> {
         faults::scenarios(),
         stuck_disk::scenarios(),
         debian::scenarios(),
-        report::scenarios(),
         reset::scenarios(),
     ];
-    kinds.into_iter().flatten().collect()
+    let others = [
+        packing::scenarios(),
+        corruption::scenarios(),
+        reason::scenarios(),
+        arena::scenarios(),
+        repeat::scenarios(),
+        report::scenarios(),
+    ];
+    let booting = booting.into_iter().flat_map(also_in_segments);
+    others.into_iter().flatten().chain(booting).collect()
 }
 
 fn main() -> ExitCode {

@@ -53,7 +53,7 @@ fn a_refused_entry_names_the_cause_and_the_next() {
     // It never came to kexec_load: there is nothing to drop, and no call that a locked-down kernel would refuse.
     assert_eq!(
         policy.on(6, Event::Gone(Exit::Code(1))).last(),
-        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::First)))
+        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::Next)))
     );
 }
 
@@ -70,7 +70,7 @@ fn hung_before_load_is_killed_and_the_next_entry_tried() {
     assert_eq!(actions[1], Action::Abandon);
     assert_eq!(
         actions.last(),
-        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::First)))
+        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::Next)))
     );
 }
 
@@ -171,7 +171,7 @@ fn the_prompt_takes_its_keys() {
     assert!(log(&policy.on(2, Event::Key(b'9'))).contains("no such entry"));
     assert_eq!(
         policy.on(3, Event::Key(b'2')).last(),
-        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::First)))
+        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::Picked)))
     );
     // The picked one fails: back to the prompt, not on to "a".
     assert!(log(&policy.on(5, Event::Gone(Exit::Code(1)))).contains("no entry left"));
