@@ -3,6 +3,14 @@
 
 #[cfg(any(target_os = "none", test))]
 mod arch;
+#[cfg(test)]
+mod differential;
+#[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails, as it should"
+)]
+mod exhaustive;
 #[cfg(target_os = "none")]
 mod run;
 

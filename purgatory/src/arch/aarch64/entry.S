@@ -26,8 +26,8 @@ params:
 .p2align 4
 	.skip	1024
 exception_stack:		// grows down from here
-	.skip	6*1024
-stack:				// and so does this
+	.skip	3*1024
+stack:				// and so does this; what it does not have it takes from the exception's
 
 // 16 vectors of 128 bytes; which one it is tells ESR. First of all code, where their alignment costs nothing.
 .section .text.vectors, "ax", %progbits

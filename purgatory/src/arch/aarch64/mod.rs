@@ -3,8 +3,8 @@
 #[cfg(target_os = "none")]
 mod hardware;
 mod sha;
+mod xxh;
 
 #[cfg(target_os = "none")]
 pub(crate) use hardware::*;
-#[cfg(target_os = "none")]
 pub(crate) use sha::Cpu;

@@ -16,8 +16,8 @@ params:
 .p2align 4
 	.skip	1024
 exception_stack:		# grows down from here
-	.skip	6*1024
-stack:				# and so does this
+	.skip	2*1024 + 496
+stack:				# and so does this; what it does not have it takes from the exception's
 idt:	.skip	32*16
 faulted: .skip	4
 left:	.skip	4
