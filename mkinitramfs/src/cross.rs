@@ -260,6 +260,8 @@ fn rustflags(workspace: &Path, toolchain: &Toolchain, arch: Arch, kind: Kind) ->
     if kind == Kind::Musl {
         push("-Crelocation-model=static");
         push("-Ctarget-feature=+crt-static");
+        // Nothing unwinds (panic = "abort"), and nobody reads a backtrace on a board: an eighth of the program.
+        push("-Cforce-unwind-tables=no");
     }
     match (toolchain, kind) {
         (Toolchain::Installed, Kind::Musl) => {
