@@ -47,7 +47,7 @@ purgatory_xxh3_sse2:
 1:	mov	rax, rcx
 	mov	r8d, 16
 .p2align 4
-2:	prefetcht0	[rsi + 512]
+2:	prefetcht0	[rsi + 4096]	# 512 bytes ahead the same memory was read a quarter slower
 	XXH_LANES	0, xmm0
 	XXH_LANES	16, xmm1
 	XXH_LANES	32, xmm2
