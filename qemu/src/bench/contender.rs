@@ -115,8 +115,8 @@ const Q35_SPLIT_MIB: u64 = 2816;
 /// The placement with the shortest load, and the shortest load and dead time together. kexec-tools' own one lies where
 /// the kernel's allocator hands out pages from, so that most pages it gets are destinations: each is looked for in a
 /// list of those before, which takes long, and then needs no copy, which takes something off the dead time. Away from
-/// there is the top of RAM on arm64, whose own placement is the low end, and below the top on x86_64, whose own is the
-/// top.
+/// there is the middle of RAM: the allocator begins with what the initramfs left near the low end and goes on from the
+/// top. (The very top is as fast for 100 MB in 2 GiB, and six times as slow for 300 MB in 4 GiB.)
 fn fastest_placement(told: &Told<'_>) -> String {
     const MIB: u64 = 1 << 20;
     let memory = u64::from(told.memory_mib);
@@ -124,8 +124,8 @@ fn fastest_placement(told: &Told<'_>) -> String {
         Arch::Arm64 => {
             // What the kernel needs behind its image, alignment, and what is reserved at the end of RAM.
             let room = told.payload + 160 * MIB;
-            let start = VIRT_RAM + (memory * MIB).saturating_sub(room);
-            format!("--mem-min={:#x}", start / MIB * MIB)
+            let offset = (memory * MIB / 2).min((memory * MIB).saturating_sub(room));
+            format!("--mem-min={:#x}", VIRT_RAM + offset / MIB * MIB)
         }
         Arch::X86_64 => {
             let low = if memory >= Q35_SPLIT_MIB { Q35_LOW_MIB } else { memory };
@@ -205,9 +205,10 @@ mod tests {
             };
             fastest_placement(&told)
         };
-        // 2 GiB from 1 GiB on, less 160 MiB and 95.4.
-        assert_eq!(placed(Arch::Arm64, 2048), "--mem-min=0xb0000000");
-        assert_eq!(placed(Arch::Arm64, 4096), "--mem-min=0x130000000");
+        assert_eq!(placed(Arch::Arm64, 2048), "--mem-min=0x80000000");
+        assert_eq!(placed(Arch::Arm64, 4096), "--mem-min=0xc0000000");
+        // 512 MiB from 1 GiB on, less 160 MiB and 95.4.
+        assert_eq!(placed(Arch::Arm64, 512), "--mem-min=0x50000000");
         assert_eq!(placed(Arch::X86_64, 2048), "--mem-max=0x60000000");
         assert_eq!(placed(Arch::X86_64, 4096), "--mem-max=0x60000000");
         assert_eq!(placed(Arch::X86_64, 1024), "--mem-max=0x30000000");
