@@ -13,13 +13,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use config::{Arch, Check};
+use config::{Arch, Check, Reason};
 use goblin::elf::Elf;
 use mkinitramfs::cross;
 use purgatory::Params;
 use purgatory::params::CHUNK;
 use stage::place::purgatory::{Job, Region, build};
-use stage::place::{Reason, Span, Uart, UartKind};
+use stage::place::{Span, Uart, UartKind};
 use zerocopy::FromBytes as _;
 
 /// The builds share a folder, and one of them is meant to fail.

@@ -161,17 +161,13 @@ impl Rest<'_> {
     /// what tells the kernel about the machine, where that stays in place, too.
     fn places(&mut self, ask: &Ask, usable: &[Span]) -> Result<(Places, Free, Slot), PlaceError> {
         let free = Free::new(usable.to_vec());
-        match self.resident.take() {
-            Some((places, info)) => {
-                let spans = [Some(places.kernel), places.initrd, Some(places.info)];
-                let taken: Vec<Span> = spans.into_iter().flatten().collect();
-                Ok((places, free.without(&taken), info))
-            }
-            None => {
-                let (places, free) = arrange(ask, free)?;
-                Ok((places, free, Slot::from(Vec::new())))
-            }
-        }
+        let Some((places, info)) = self.resident.take() else {
+            let (places, free) = arrange(ask, free)?;
+            return Ok((places, free, Slot::from(Vec::new())));
+        };
+        let spans = [Some(places.kernel), places.initrd, Some(places.info)];
+        let taken: Vec<Span> = spans.into_iter().flatten().collect();
+        Ok((places, free.without(&taken), info))
     }
 }
 

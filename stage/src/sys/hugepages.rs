@@ -92,7 +92,7 @@ impl HugePages {
     /// The flags of the page frame at an address; none where there is no memory.
     fn frame(&self, address: u64) -> u64 {
         let mut flags = [0; 8];
-        let at = (address / self.page).wrapping_mul(8);
+        let at = address.checked_div(self.page).unwrap_or(0).wrapping_mul(8);
         match self.flags.read_exact_at(&mut flags, at) {
             Ok(()) => u64::from_le_bytes(flags),
             Err(_) => 0,
