@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::bars::{GROWTH, LAYOUTS};
-use super::contender::Contender::{CatoFast, KexecTools, KexecToolsNoChecks};
+use super::contender::Contender::{CatoFast, KexecTools, KexecToolsNoChecksPlaced};
 use super::figures::{Spread, growth, ratio};
 use super::once::Bench;
 use super::payload;
@@ -153,7 +153,7 @@ impl Long {
                     "initrd_mb": size.mb,
                     "payload_bytes": size.payload,
                     CatoFast.key(): seconds(&size.cato),
-                    KexecToolsNoChecks.key(): seconds(&size.no_checks),
+                    KexecToolsNoChecksPlaced.key(): seconds(&size.no_checks),
                     KexecTools.key(): verified,
                 })
             })
@@ -184,7 +184,7 @@ fn size(bench: &mut Bench, mb: u32, runs: u32) -> Result<Size> {
     let payload = payload::make(&bench.main, mb)?;
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..runs {
-        for (times, contender) in times.iter_mut().zip([CatoFast, KexecToolsNoChecks]) {
+        for (times, contender) in times.iter_mut().zip([CatoFast, KexecToolsNoChecksPlaced]) {
             let got = bench
                 .times(contender, &payload)
                 .with_context(|| format!("initrd of {mb} MB"))?;
