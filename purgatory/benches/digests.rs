@@ -10,15 +10,11 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use purgatory::cpu::Cpu;
 use purgatory::params::CHUNK;
 use purgatory::sha256::{Scalar, sha256, sha256_pair};
 use purgatory::xxh3::xxh3;
 use sha2::Digest as _;
-
-#[path = "../src/arch/mod.rs"]
-mod arch;
-
-use arch::Cpu;
 
 /// Far more than any cache has.
 const BYTES: usize = 256 << 20;

@@ -3,11 +3,12 @@
 use core::panic::PanicInfo;
 
 use purgatory::check::{Outcome, check};
+use purgatory::cpu::Cpu;
 use purgatory::reason::{Code, Kind};
 use purgatory::uart::Console;
 use purgatory::{Params, message, reason};
 
-use crate::arch::{self, Cpu, Hardware, Ram};
+use crate::arch::{self, Hardware, Ram};
 
 /// What the blob must not have: addresses in its data. Only a test builds it (`tests/links.rs`).
 #[cfg(relocation_probe)]

@@ -1,38 +1,20 @@
-//! Bytes → the digests the purgatory will want of them, chunk by chunk, while they stream by.
-
-use std::fmt;
+//! Bytes → the digests the purgatory will want of them, chunk by chunk, as they come: by the purgatory's own code, while they are
+//! in the cache.
 
 use config::Check;
+use purgatory::cpu::Cpu;
 use purgatory::params::CHUNK;
-use sha2::Digest as _;
-use xxhash_rust::xxh3::Xxh3;
+use purgatory::sha256::{sha256, sha256_pair};
+use purgatory::xxh3::xxh3;
 
-use crate::place::purgatory::kind;
-
-/// Digests of a region whose bytes come in order. The crates find the CPU's instructions.
+/// Digests of a region that fills from its start.
 #[derive(Debug, Clone)]
 pub struct Chunks {
-    state: State,
-    /// Bytes the chunk at work still takes.
-    room: usize,
+    check: Check,
+    cpu: Cpu,
+    /// Bytes whose digests are made: whole chunks.
+    done: usize,
     digests: Vec<u8>,
-}
-
-#[derive(Clone)]
-enum State {
-    Off,
-    Fast(Box<Xxh3>),
-    Sha256(sha2::Sha256),
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Off => "Off",
-            Self::Fast(_) => "Fast",
-            Self::Sha256(_) => "Sha256",
-        })
-    }
 }
 
 /// [`CHUNK`].
@@ -41,78 +23,68 @@ fn full() -> usize {
 }
 
 impl Chunks {
-    /// For a region that starts with the next byte.
+    /// For a region that is empty so far.
     pub fn new(check: Check) -> Self {
-        let state = match check {
-            Check::Off => State::Off,
-            Check::Fast => State::Fast(Box::new(Xxh3::new())),
-            Check::Sha256 => State::Sha256(sha2::Sha256::new()),
-        };
         Self {
-            state,
-            room: full(),
+            check,
+            cpu: Cpu::detect(),
+            done: 0,
             digests: Vec::new(),
         }
     }
 
-    /// The next bytes.
-    pub fn update(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let (now, rest) = bytes.split_at(bytes.len().min(self.room));
-            match &mut self.state {
-                State::Off => return,
-                State::Fast(hasher) => hasher.update(now),
-                State::Sha256(hasher) => hasher.update(now),
-            }
-            self.room = self.room.saturating_sub(now.len());
-            if self.room == 0 {
-                self.end_of_chunk();
-            }
-            bytes = rest;
+    /// Makes the digests of the chunks that are whole by now; `region` is all of it so far.
+    pub fn catch_up(&mut self, region: &[u8]) {
+        // SHA-256 takes two chunks at a time.
+        let step = match self.check {
+            Check::Off => return,
+            Check::Fast => full(),
+            Check::Sha256 => full().saturating_mul(2),
+        };
+        while let Some(chunks) = region.get(self.done..self.done.saturating_add(step)) {
+            self.add(chunks);
+            self.done = self.done.saturating_add(step);
         }
     }
 
-    /// The digests of all chunks, one behind the other.
+    /// The digests of all chunks of `region`, one behind the other.
     #[must_use]
-    pub fn finish(mut self) -> Vec<u8> {
-        if self.room != full() {
-            self.end_of_chunk();
+    pub fn finish(mut self, region: &[u8]) -> Vec<u8> {
+        self.catch_up(region);
+        let rest = region.get(self.done..).unwrap_or_default();
+        for chunk in rest.chunks(full()) {
+            self.add(chunk);
         }
         self.digests
     }
 
-    fn end_of_chunk(&mut self) {
-        match &mut self.state {
-            State::Off => {}
-            State::Fast(hasher) => {
-                self.digests.extend_from_slice(&hasher.digest().to_le_bytes());
-                hasher.reset();
+    /// One chunk, or two whole ones.
+    fn add(&mut self, chunks: &[u8]) {
+        match (self.check, chunks.split_at_checked(full())) {
+            (Check::Off, _) => {}
+            (Check::Fast, _) => self.digests.extend(xxh3(&self.cpu, chunks).to_le_bytes()),
+            (Check::Sha256, Some((first, second))) if !second.is_empty() => {
+                self.digests
+                    .extend(sha256_pair(&self.cpu, [first, second]).as_flattened());
             }
-            State::Sha256(hasher) => self.digests.extend_from_slice(&hasher.finalize_reset()),
+            (Check::Sha256, _) => self.digests.extend(sha256(&self.cpu, chunks)),
         }
-        self.room = full();
     }
 }
 
 /// The digests of a region that is all there.
 #[must_use]
-pub fn of(check: Check, bytes: &[u8]) -> Vec<u8> {
-    let one = kind(check).digest_len();
-    let mut digests = Vec::with_capacity(bytes.len().div_ceil(full()).saturating_mul(one));
-    for chunk in bytes.chunks(full()) {
-        match check {
-            Check::Off => {}
-            Check::Fast => digests.extend_from_slice(&xxhash_rust::xxh3::xxh3_64(chunk).to_le_bytes()),
-            Check::Sha256 => digests.extend_from_slice(&sha2::Sha256::digest(chunk)),
-        }
-    }
-    digests
+pub fn of(check: Check, region: &[u8]) -> Vec<u8> {
+    Chunks::new(check).finish(region)
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests {
     use super::*;
+    use crate::place::purgatory::kind;
     use proptest::prelude::*;
+    use sha2::Digest as _;
 
     const CHECKS: [Check; 3] = [Check::Off, Check::Fast, Check::Sha256];
 
@@ -131,34 +103,44 @@ mod tests {
     }
 
     #[test]
-    fn lengths_around_a_chunk() {
-        for check in CHECKS {
-            let one = kind(check).digest_len();
-            for len in [0, 1, full() - 1, full(), full() + 1, 2 * full(), 2 * full() + 1] {
-                let bytes = data(len);
-                let whole = of(check, &bytes);
-                assert_eq!(whole.len(), len.div_ceil(full()) * one);
-                let mut chunks = Chunks::new(check);
-                chunks.update(&bytes);
-                assert_eq!(chunks.finish(), whole, "{check:?} {len}");
-            }
+    fn lengths_around_a_chunk_are_the_crate_s_chunk_by_chunk() {
+        for len in [
+            0,
+            1,
+            full() - 1,
+            full(),
+            full() + 1,
+            2 * full(),
+            2 * full() + 1,
+            3 * full(),
+            5 * full() + 7,
+        ] {
+            let bytes = data(len);
+            let want: Vec<u8> = bytes.chunks(full()).flat_map(sha2::Sha256::digest).collect();
+            assert_eq!(of(Check::Sha256, &bytes), want, "{len}");
+            assert_eq!(
+                of(Check::Fast, &bytes).len(),
+                len.div_ceil(full()) * kind(Check::Fast).digest_len()
+            );
+            assert!(of(Check::Off, &bytes).is_empty());
         }
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn it_does_not_matter_how_they_come(pieces in prop::collection::vec(0_usize..300_000, 0..8)) {
-            let bytes = data(pieces.iter().sum());
+        fn a_region_that_fills_step_by_step_has_the_same(
+            len in 0_usize..1_600_000, steps in proptest::collection::vec(1_usize..400_000, 1..20),
+        ) {
+            let bytes = data(len);
             for check in CHECKS {
                 let mut chunks = Chunks::new(check);
-                let mut rest = &bytes[..];
-                for piece in &pieces {
-                    let (now, later) = rest.split_at(*piece);
-                    chunks.update(now);
-                    rest = later;
+                let mut filled = 0;
+                for step in &steps {
+                    filled = (filled + step).min(len);
+                    chunks.catch_up(&bytes[..filled]);
                 }
-                prop_assert_eq!(chunks.finish(), of(check, &bytes));
+                prop_assert_eq!(chunks.finish(&bytes), of(check, &bytes));
             }
         }
     }

@@ -183,11 +183,12 @@ impl Pages for HugePages {
         self.size
     }
 
-    fn grow(&mut self, count: u64) -> io::Result<()> {
-        if self.size > MADE_UP_TO || self.number("nr_hugepages").is_some_and(|now| now >= count) {
-            return Ok(());
+    fn grow(&mut self, count: u64) -> io::Result<u64> {
+        let there = || self.number("nr_hugepages").unwrap_or(0);
+        if self.size <= MADE_UP_TO && there() < count {
+            self.set_pool(count)?;
         }
-        self.set_pool(count)
+        Ok(there())
     }
 
     fn at_hand(&mut self, memory: &[Span]) -> io::Result<Vec<u64>> {

@@ -33,6 +33,10 @@ const DEVICE_WAIT: Duration = Duration::from_secs(10);
 /// Between two lines of a search goes no more time than this and one device's share, so PID 1 does not give up on it first.
 const _: () = assert!(DEVICE_WAIT.as_secs() * 2000 < limit::step(Step::Probe));
 
+/// Between two signs of life while the payload is read.
+const PROGRESS: Duration = Duration::from_millis(250);
+const _: () = assert!(PROGRESS.as_millis() * 10 < limit::step(Step::Load) as u128);
+
 /// The purgatory, linked for this architecture; empty in a plain host build.
 static PURGATORY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/purgatory.elf"));
 
@@ -155,7 +159,14 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     enter(Step::Load, phases)?;
     let begin = Instant::now();
     say("reading the payload");
-    let payload = arena.load(&mut |done| tell(&Message::Progress(done.read)))?;
+    let mut told = begin;
+    let payload = arena.load(&mut |done| {
+        // A sign of life wakes PID 1: seldom is often enough.
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            tell(&Message::Progress(done.read));
+        }
+    })?;
     drop(source.tree);
 
     enter(Step::Verify, phases)?;

@@ -160,7 +160,8 @@ cached:
 	ubfx	x12, x12, #16, #4	// DminLine: log2 of words
 	mov	x13, #4
 	lsl	x13, x13, x12
-	sub	x14, x13, #1
+	lsl	x14, x13, #2
+	sub	x14, x14, #1		// four lines at a time never leave the page, which is mapped as a whole
 	dsb	sy
 .globl clean
 clean:	cbz	w10, uncache
@@ -169,8 +170,10 @@ clean:	cbz	w10, uncache
 	bic	x15, x15, x14
 1:	cmp	x15, x16
 	b.hs	clean
+.rept 4
 	dc	civac, x15
 	add	x15, x15, x13
+.endr
 	b	1b
 
 .globl uncache

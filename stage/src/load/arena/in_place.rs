@@ -15,18 +15,21 @@ use crate::place::{Ask, PlaceError, Places, Span, arrange};
 /// What is left to the service Linux, bytes: with less, it was seen to panic ("System is deadlocked on memory").
 pub(in crate::load) const RESERVE: u64 = 48 << 20;
 
+/// How many pages more are asked for where those at hand do not do: few, since all of them are missing elsewhere meanwhile.
+const MORE: u64 = 4;
+
 /// Huge pages this process can have.
 pub trait Pages {
     /// Bytes of one.
     fn size(&self) -> u64;
 
-    /// Asks the kernel to have `count` of them at hand, as far as it can.
+    /// Asks the kernel to have `count` of them at hand; says how many there are.
     ///
     /// # Errors
     /// What the system said.
-    fn grow(&mut self, count: u64) -> io::Result<()>;
+    fn grow(&mut self, count: u64) -> io::Result<u64>;
 
-    /// Physical addresses in `memory` of those at hand, in any order.
+    /// Physical addresses of those at hand that begin in `memory`, in any order.
     ///
     /// # Errors
     /// What the system said.
@@ -131,10 +134,9 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
     }
     // Runs were always found among two or three times as many pages.
     let most = most.min(least.saturating_mul(3).saturating_add(8));
-    let step = (least / 4).max(4);
     let mut count = least;
     loop {
-        source.grow(count)?;
+        let had = source.grow(count)?;
         let pages = source.at_hand(usable)?;
         let spans = normalise(pages.iter().filter_map(|at| Span::sized(*at, size)));
         if let Ok((places, _)) = arrange(ask, Free::with_pages(usable.to_vec(), spans.clone())) {
@@ -145,7 +147,6 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
                 pages: (held(&wanted, size), size),
             });
         }
-        let had = u64::try_from(pages.len()).unwrap_or(u64::MAX);
         if count >= most || had < count {
             let runs = intersect(&spans, usable);
             return Err(WhyNot::InPieces {
@@ -153,7 +154,9 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
                 longest: runs.iter().map(Span::len).max().unwrap_or(0),
             });
         }
-        count = count.saturating_add(step).min(most);
+        // Those in memory that is not usable are missing; a few more besides.
+        let of_use = u64::try_from(pages.len()).unwrap_or(u64::MAX);
+        count = count.saturating_add(had.saturating_sub(of_use).max(MORE)).min(most);
     }
 }
 
@@ -213,13 +216,15 @@ pub(crate) mod tests {
         fn size(&self) -> u64 {
             PAGE
         }
-        fn grow(&mut self, count: u64) -> io::Result<()> {
+        fn grow(&mut self, count: u64) -> io::Result<u64> {
             self.count = count.min(self.order.len() as u64);
             self.largest = self.largest.max(self.count);
-            Ok(())
+            Ok(self.count)
         }
-        fn at_hand(&mut self, _: &[Span]) -> io::Result<Vec<u64>> {
-            Ok(self.order[..usize::try_from(self.count).unwrap()].to_vec())
+        fn at_hand(&mut self, memory: &[Span]) -> io::Result<Vec<u64>> {
+            let all = &self.order[..usize::try_from(self.count).unwrap()];
+            let inside = |at: &&u64| memory.iter().any(|s| s.start <= **at && **at < s.end);
+            Ok(all.iter().filter(inside).copied().collect())
         }
         fn take(&mut self, spans: &[Span]) -> io::Result<Vec<Box<dyn Resident>>> {
             self.taken = spans.to_vec();
@@ -289,6 +294,14 @@ pub(crate) mod tests {
             .chain((0..30).map(|n| 0x5800_0000 + n * PAGE))
             .collect();
         assert!(attempt(order, 512 * MIB).0.is_ok());
+    }
+
+    #[test]
+    fn pages_in_memory_of_others_are_made_up_for() {
+        let order = (0..40).map(|n| 0x3fc0_0000 + n * PAGE).collect();
+        let (taken, largest) = attempt(order, 512 * MIB);
+        assert!(taken.is_ok());
+        assert_eq!(largest, 9 + MORE, "two were of no use");
     }
 
     #[test]

@@ -83,14 +83,14 @@ impl Slot {
     /// From now on makes the digests of `check`, chunk by chunk.
     pub fn hash(&mut self, check: Check) {
         let mut chunks = Chunks::new(check);
-        chunks.update(self);
+        chunks.catch_up(self);
         self.hash = Hash::Running(check, chunks);
     }
 
     /// The digests of `check` over the chunks of what was filled; made now where they were not made on the way.
     pub fn digests(&mut self, check: Check) -> Vec<u8> {
         match std::mem::replace(&mut self.hash, Hash::Off) {
-            Hash::Running(made, chunks) if made == check => self.hash = Hash::Done(check, chunks.finish()),
+            Hash::Running(made, chunks) if made == check => self.hash = Hash::Done(check, chunks.finish(self)),
             other => self.hash = other,
         }
         match &self.hash {
@@ -140,11 +140,10 @@ impl Slot {
 
     /// Takes the first `n` bytes of [`spare`](Self::spare) as filled.
     pub fn filled(&mut self, n: usize) {
-        let (old, end) = (self.len, self.len.saturating_add(n).min(self.touched().len()));
-        self.len = end;
+        self.len = self.len.saturating_add(n).min(self.touched().len());
         let mut hash = std::mem::replace(&mut self.hash, Hash::Off);
         if let Hash::Running(_, chunks) = &mut hash {
-            chunks.update(self.touched().get(old..end).unwrap_or_default());
+            chunks.catch_up(self);
         }
         self.hash = hash;
     }

@@ -3,7 +3,7 @@
 
 use core::arch::{asm, global_asm};
 
-use purgatory::xxh3::{Block, SECRET, Stripes};
+use crate::xxh3::{Block, SECRET, Stripes};
 
 use super::Cpu;
 

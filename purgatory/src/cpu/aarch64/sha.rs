@@ -3,13 +3,13 @@
 
 use core::arch::{asm, global_asm};
 
-use purgatory::sha256::{Blocks, K, Scalar};
+use crate::sha256::{Blocks, K, Scalar};
 
 global_asm!(include_str!("sha.S"), options(raw));
 
 /// The quickest way this CPU knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cpu {
+pub enum Cpu {
     /// FEAT_SHA256.
     Sha2,
     /// None.
@@ -18,7 +18,7 @@ pub(crate) enum Cpu {
 
 impl Cpu {
     /// Asks the CPU. On Linux the kernel answers for it (HWCAP_CPUID).
-    pub(crate) fn detect() -> Self {
+    pub fn detect() -> Self {
         let features: u64;
         // SAFETY: reads an identification register.
         unsafe { asm!("mrs {}, id_aa64isar0_el1", out(reg) features, options(nomem, nostack, preserves_flags)) };
@@ -36,7 +36,7 @@ impl Blocks for Cpu {
         match self {
             Self::Scalar => Scalar.compress(state, blocks),
             Self::Sha2 => {
-                // SAFETY: `detect` saw the instructions, and `entry.S` has turned the registers on; the pointers are of
+                // SAFETY: `detect` saw the instructions, and `entry.S` has turned the registers on (a host's kernel too); the pointers are of
                 // whole values, and the assembler reads that many blocks and no more.
                 unsafe {
                     asm!(

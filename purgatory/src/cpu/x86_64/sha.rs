@@ -6,7 +6,7 @@
 use core::arch::x86_64::__cpuid_count;
 use core::arch::{asm, global_asm};
 
-use purgatory::sha256::{Blocks, K, Scalar};
+use crate::sha256::{Blocks, K, Scalar};
 
 global_asm!(include_str!("sha.S"), K = sym K_TABLE);
 
@@ -17,7 +17,7 @@ static K_TABLE: Aligned = Aligned(K);
 
 /// The quickest way this CPU knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cpu {
+pub enum Cpu {
     /// SHA extensions, with SSSE3 and SSE4.1.
     ShaNi,
     /// None.
@@ -26,7 +26,7 @@ pub(crate) enum Cpu {
 
 impl Cpu {
     /// Asks the CPU.
-    pub(crate) fn detect() -> Self {
+    pub fn detect() -> Self {
         let highest = __cpuid_count(0, 0).eax;
         let features = __cpuid_count(1, 0).ecx;
         let extended = if highest >= 7 { __cpuid_count(7, 0).ebx } else { 0 };

@@ -1,13 +1,11 @@
 //! The digests the blob would choose on this CPU, against published vectors, the crates, and plain Rust.
-//!
-//! Not beside the code: the benches include that, and have no tests.
 
 use proptest::prelude::*;
 use purgatory::sha256::{Blocks as _, Scalar, sha256, sha256_pair};
 use purgatory::xxh3::{Stripes as _, xxh3};
 use sha2::Digest as _;
 
-use crate::arch::Cpu;
+use purgatory::cpu::Cpu;
 
 fn data(len: u32) -> Vec<u8> {
     (0..len)

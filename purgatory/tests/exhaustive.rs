@@ -1,6 +1,14 @@
 //! The whole check, with the digests the blob would choose on this CPU, against every damage of a small payload: nothing gets
 //! through, and the right chunk is named.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that overflows fails, as it should"
+)]
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -9,7 +17,7 @@ use purgatory::check::{Memory, Outcome, check};
 use purgatory::{Check, Params};
 use sha2::Digest as _;
 
-use crate::arch::Cpu;
+use purgatory::cpu::Cpu;
 
 const BASE: u64 = 0x4000_0000;
 const PAGE: usize = 4096;

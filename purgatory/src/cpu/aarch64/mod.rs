@@ -1,0 +1,6 @@
+//! arm64.
+
+mod sha;
+mod xxh;
+
+pub use sha::Cpu;

@@ -1,0 +1,6 @@
+//! x86_64.
+
+mod sha;
+mod xxh;
+
+pub use sha::Cpu;
