@@ -112,7 +112,9 @@ pub fn budget(
         kexec_most: machine.memory.kexec_most(),
     };
     budget.needs = match budget.needs_in_place() {
-        needs if budget.in_place && needs.saturating_add(RESERVE) <= available => needs,
+        needs if budget.in_place && needs.saturating_add(RESERVE) <= available.saturating_add(machine.huge_pages) => {
+            needs
+        }
         _ => budget.fit_segments()?,
     };
     Ok(budget)

@@ -91,6 +91,7 @@ pub(crate) fn machine(arch: Arch) -> Machine {
         seed: None,
         ticks_per_ms: None,
         cmdline: String::new(),
+        huge_pages: 0,
         encrypts: None,
         live_lpis: false,
     }

@@ -423,3 +423,82 @@ fn bad_input_is_refused_by_name() {
     good.sha256.kernel = Some(Sha256([0; 32]));
     assert!(said(&good, &tree, Arm64).starts_with("kernel: Image: sha256 mismatch (want 0000.., got "));
 }
+
+/// A machine whose memory is known well enough to lay a payload out in it.
+fn roomy() -> crate::place::Machine {
+    let mut machine = machine(Arm64);
+    let ram = crate::place::Span {
+        start: 0x4000_0000,
+        end: 0x8000_0000,
+    };
+    machine.memory.usable = vec![ram];
+    machine.memory.ram = vec![ram];
+    machine.memory.total = 1 << 30;
+    machine.fdt = Some(include_bytes!("../place/dtb/samples/running.dtb").to_vec());
+    machine
+}
+
+fn in_place(entry: &Entry, tree: &dyn Tree, order: Vec<u64>) -> Payload {
+    let machine = roomy();
+    let pool: Box<dyn Pages> = Box::new(arena::in_place::tests::Pool {
+        order,
+        ..Default::default()
+    });
+    let budget = budget(entry, tree, &machine, 512 * MIB, "ro".into()).unwrap();
+    budget
+        .reserve(&machine, &mut [pool])
+        .unwrap()
+        .load(&mut |_| ())
+        .unwrap()
+}
+
+#[test]
+fn the_same_bytes_are_read_in_place_and_hashed_on_the_way() {
+    let kernel = image(900_000);
+    for stored in [kernel.clone(), gzip(&kernel), zstd(&kernel)] {
+        let mut entry = entry();
+        entry.initrd = vec!["i".into()];
+        let files = Files::new([("k", stored), ("i", noise(3 << 20))]);
+        let mut payload = in_place(&entry, &files, (0..40).map(|n| 0x4800_0000 + n * 2 * MIB).collect());
+        assert_eq!(payload.arena.to_string(), "in place, 4 pages of 2 MiB");
+        let (places, _) = payload.resident.as_ref().unwrap();
+        let places = *places;
+        let Kernel::Image(k) = &mut payload.kernel else {
+            panic!("not an Image");
+        };
+        assert!(*k.bytes == *kernel);
+        assert_eq!(k.bytes.address(), Some(places.kernel.start));
+        assert_eq!(k.bytes.digests(entry.check), crate::digest::of(entry.check, &kernel));
+        let initrd = payload.initrd.as_ref().unwrap();
+        assert!(**initrd == *noise(3 << 20));
+        assert_eq!(initrd.address(), places.initrd.map(|i| i.start));
+        assert!(verify(payload).is_ok());
+    }
+}
+
+#[test]
+fn what_has_no_pages_is_said_and_read_all_the_same() {
+    let files = Files::new([("k", image(900_000))]);
+    let apart: Vec<u64> = (0..5).map(|n| 0x4800_0000 + n * 4 * MIB).collect();
+    let machine = roomy();
+    let budget = |change: fn(&mut crate::place::Machine, &mut Entry), order: Vec<u64>| {
+        let (mut machine, mut entry) = (machine.clone(), entry());
+        change(&mut machine, &mut entry);
+        let pool: Box<dyn Pages> = Box::new(arena::in_place::tests::Pool {
+            order,
+            ..Default::default()
+        });
+        let budget = budget(&entry, &files, &machine, 512 * MIB, "ro".into()).unwrap();
+        let arena = budget.reserve(&machine, &mut [pool]).unwrap();
+        let said = arena.kind().to_string();
+        assert!(arena.load(&mut |_| ()).unwrap().resident.is_none());
+        said
+    };
+    assert_eq!(
+        budget(|_, entry| entry.arena = config::Arena::Segments, vec![]),
+        "segments, as boot.toml asks for"
+    );
+    assert!(budget(|machine, _| machine.encrypts = Some("sme"), vec![]).contains("CPU flag sme"));
+    let said = budget(|_, _| (), apart[..1].to_vec());
+    assert!(said.contains("of 1 huge pages at most 2 MiB are in a row"), "{said}");
+}

@@ -46,6 +46,8 @@ pub struct Machine {
     pub ticks_per_ms: Option<u64>,
     /// `/proc/cmdline`: the service kernel's command line, without its newline.
     pub cmdline: String,
+    /// Bytes of huge pages that the service kernel was started with and that are free: no part of its free memory.
+    pub huge_pages: u64,
     /// The CPU flag that says memory may be encrypted, so that what this process reads is not what lies in memory.
     pub encrypts: Option<&'static str>,
     /// arm64: the interrupt controller may still be writing to LPI tables that nobody can see, so that nothing may be

@@ -82,6 +82,7 @@ fn read(root: &Path, arch: Arch) -> Result<Machine, MachineError> {
         seed: seed(),
         ticks_per_ms: None,
         cmdline,
+        huge_pages: huge_pages(&files),
         encrypts: encrypts(&cpuinfo),
         live_lpis: false,
     };
@@ -236,6 +237,20 @@ fn table(systab: &str, name: &str) -> Option<u64> {
         .and_then(|(_, value)| hex(value))
 }
 
+/// Free huge pages of all sizes, bytes (Documentation/admin-guide/mm/hugetlbpage.rst).
+fn huge_pages(files: &Files<'_>) -> u64 {
+    const FOLDER: &str = "/sys/kernel/mm/hugepages";
+    let of = |kib: u64| {
+        let free = files.text(&format!("{FOLDER}/hugepages-{kib}kB/free_hugepages"))?;
+        kib.checked_mul(1024)?.checked_mul(free.trim().parse().ok()?)
+    };
+    let sizes = files.names(FOLDER);
+    let kibs = sizes
+        .iter()
+        .filter_map(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok());
+    kibs.filter_map(of).fold(0, u64::saturating_add)
+}
+
 /// The flag of `/proc/cpuinfo` that says memory may be encrypted (Documentation/arch/x86/amd-memory-encryption.rst, tdx.rst).
 /// Whether it is, user space is not told.
 fn encrypts(cpuinfo: &str) -> Option<&'static str> {
@@ -318,6 +333,12 @@ impl Files<'_> {
 
     fn text(&self, path: &str) -> Option<String> {
         String::from_utf8(self.bytes(path)?).ok()
+    }
+
+    /// The names in a folder, in no order.
+    fn names(&self, path: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(path)).into_iter().flatten();
+        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect()
     }
 
     /// The numbered folders in a folder, in the order of their numbers.

@@ -100,7 +100,8 @@ impl Console {
             if (self.pending.is_empty() && unsent == 0) || begin.elapsed() >= limit {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(5));
+            // There is no event for the last character: a look a millisecond.
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

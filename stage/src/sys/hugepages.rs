@@ -183,6 +183,10 @@ impl Pages for HugePages {
         self.size
     }
 
+    fn kept(&self) -> u64 {
+        self.number("free_hugepages").unwrap_or(0)
+    }
+
     fn grow(&mut self, count: u64) -> io::Result<u64> {
         let there = || self.number("nr_hugepages").unwrap_or(0);
         if self.size <= MADE_UP_TO && there() < count {

@@ -177,7 +177,10 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     let mut record = Record::new(entry, why, &payload, clock, &machine);
     let layout = place::lay_out(payload, &machine, PURGATORY, &record.bytes(phases, 0))?;
     record.laid_out(&layout);
-    for line in layout.to_string().lines() {
+    // In the field a slow serial line would still be sending the table when it is time to jump.
+    let (table, last) = (layout.to_string(), usize::from(is_quiet(&running)));
+    let rows = table.lines().count();
+    for line in table.lines().skip(rows.saturating_sub(1).saturating_mul(last)) {
         say(line);
     }
 
@@ -195,6 +198,11 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     enter(Step::Jump, phases)?;
     loaded.rewrite_record(&record.bytes(phases, counter::now()));
     Ok(loaded.jump()?)
+}
+
+/// Whether the service kernel is told to be quiet.
+fn is_quiet(cmdline: &str) -> bool {
+    cmdline.split_ascii_whitespace().any(|word| word == "quiet")
 }
 
 /// The index of the packed modules. An initramfs without one has no modules: every driver is in the kernel.

@@ -23,6 +23,9 @@ pub trait Pages {
     /// Bytes of one.
     fn size(&self) -> u64;
 
+    /// How many the kernel keeps for us already, which are not counted as free memory any more.
+    fn kept(&self) -> u64;
+
     /// Asks the kernel to have `count` of them at hand; says how many there are.
     ///
     /// # Errors
@@ -125,11 +128,12 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
         .resident()
         .iter()
         .fold(0_u64, |sum, bytes| sum.saturating_add(bytes.div_ceil(size)));
-    let most = free.saturating_sub(RESERVE).checked_div(size).unwrap_or(0);
+    let free_pages = free.saturating_sub(RESERVE).checked_div(size).unwrap_or(0);
+    let most = free_pages.saturating_add(source.kept());
     if least > most {
         return Err(WhyNot::TooLittle {
             wanted: least.saturating_mul(size),
-            free,
+            free: free.saturating_add(source.kept().saturating_mul(size)),
         });
     }
     // Runs were always found among two or three times as many pages.
@@ -215,6 +219,9 @@ pub(crate) mod tests {
     impl Pages for Pool {
         fn size(&self) -> u64 {
             PAGE
+        }
+        fn kept(&self) -> u64 {
+            self.count
         }
         fn grow(&mut self, count: u64) -> io::Result<u64> {
             self.count = count.min(self.order.len() as u64);
@@ -310,7 +317,14 @@ pub(crate) mod tests {
         let (taken, largest) = attempt(order.clone(), RESERVE + 17 * MIB);
         assert!(matches!(taken, Err(WhyNot::TooLittle { .. })));
         assert_eq!(largest, 0, "nothing was asked for");
-        assert!(attempt(order, RESERVE + 18 * MIB).0.is_ok());
+        assert!(attempt(order.clone(), RESERVE + 18 * MIB).0.is_ok());
+        // What is kept for us already takes nothing from it.
+        let mut pool = Pool {
+            order,
+            count: 9,
+            ..Pool::default()
+        };
+        assert!(take_from(&ask(), &usable(), 0, &mut pool).is_ok());
     }
 
     #[test]

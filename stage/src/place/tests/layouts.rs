@@ -86,6 +86,7 @@ fn machine(arch: Arch) -> Machine {
         seed: Some(Box::new([7; 136])),
         ticks_per_ms: x86.then_some(2_000_000),
         cmdline: String::new(),
+        huge_pages: 0,
         encrypts: None,
         live_lpis: false,
     }
