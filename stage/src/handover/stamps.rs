@@ -1,13 +1,13 @@
 //! The record's first 64 bytes, which the stage begins and the purgatory fills in.
 
+use purgatory::Record;
+use purgatory::params::{RECORD_MAGIC, RECORD_STAMPED};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
 /// Their length.
-pub const STAMPS_SIZE: usize = 64;
+pub const STAMPS_SIZE: usize = Record::SIZE;
 
-const MAGIC: [u8; 8] = *b"CatoStmp";
-/// Of `flags`: the purgatory wrote its stamps.
-const WRITTEN: u64 = 1;
-
-/// Values of the counter (`CNTVCT_EL0`, TSC) and what was between them. Little-endian words behind the magic.
+/// Values of the counter (`CNTVCT_EL0`, TSC) and what was between them: [`Record`] without its magic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamps {
     /// When the stage called `reboot(KEXEC)`; 0 unknown.
@@ -29,42 +29,38 @@ pub struct Stamps {
 impl Stamps {
     /// Reads them; none when the magic is not there.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let words = bytes.get(..STAMPS_SIZE)?.strip_prefix(&MAGIC)?;
-        let (words, _) = words.as_chunks::<8>();
-        let [jump, hz, entered, checked, left, bytes, flags] = *<&[[u8; 8]; 7]>::try_from(words).ok()?;
-        Some(Self {
-            jump: u64::from_le_bytes(jump),
-            hz: u64::from_le_bytes(hz),
-            entered: u64::from_le_bytes(entered),
-            checked: u64::from_le_bytes(checked),
-            left: u64::from_le_bytes(left),
-            bytes: u64::from_le_bytes(bytes),
-            flags: u64::from_le_bytes(flags),
+        let (record, _) = Record::read_from_prefix(bytes).ok()?;
+        (record.magic == RECORD_MAGIC).then_some(Self {
+            jump: record.jump,
+            hz: record.hz,
+            entered: record.entered,
+            checked: record.checked,
+            left: record.left,
+            bytes: record.bytes,
+            flags: record.flags,
         })
     }
 
     /// The bytes.
     pub fn to_bytes(&self) -> [u8; STAMPS_SIZE] {
-        let words = [
-            u64::from_le_bytes(MAGIC),
-            self.jump,
-            self.hz,
-            self.entered,
-            self.checked,
-            self.left,
-            self.bytes,
-            self.flags,
-        ];
+        let record = Record {
+            magic: RECORD_MAGIC,
+            jump: self.jump,
+            hz: self.hz,
+            entered: self.entered,
+            checked: self.checked,
+            left: self.left,
+            bytes: self.bytes,
+            flags: self.flags,
+        };
         let mut out = [0; STAMPS_SIZE];
-        for (to, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *to = word.to_le_bytes();
-        }
+        out.copy_from_slice(record.as_bytes());
         out
     }
 
     /// Whether the purgatory wrote its part.
     pub fn written(&self) -> bool {
-        self.flags & WRITTEN != 0
+        self.flags & RECORD_STAMPED != 0
     }
 
     /// How long the check took, milliseconds; none where it is not known.
