@@ -76,7 +76,7 @@ pub struct Size {
     pub cato: [Spread; 2],
     /// The same of kexec-tools without its check.
     pub no_checks: [Spread; 2],
-    /// One boot of kexec-tools with its check; nothing when that took longer than [`CAP`].
+    /// One boot of kexec-tools with its check; nothing when that took longer than the cap.
     pub verified: Option<Times>,
 }
 

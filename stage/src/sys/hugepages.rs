@@ -127,7 +127,7 @@ impl HugePages {
             let at = n.saturating_mul(self.size);
             let mut window = Window::reserve(self.size, self.size)?;
             window.show(file, at, 0, self.size)?;
-            window.touch();
+            window.touch(self.size);
             let address = address_of(&self.pagemap, window.address(), self.page)?;
             got.push((address, at));
             missing = missing.saturating_sub(usize::from(wanted.contains(&address)));
@@ -169,7 +169,7 @@ impl HugePages {
             page: self.page,
             pagemap: Rc::clone(&self.pagemap),
         };
-        memory.window.touch();
+        memory.window.touch(self.size);
         if memory.is_still_there()? {
             Ok(memory)
         } else {
@@ -332,10 +332,11 @@ impl Window {
         self.start.addr().get() as u64
     }
 
-    /// Has the kernel put memory everywhere. Only for a window in which everything is shown: mmap(2) reserved a huge page
+    /// Has the kernel put memory everywhere, in pages of `page` bytes. Only for a window in which everything is shown: mmap(2) reserved a huge page
     /// for each part of it, so none can be missing now.
-    fn touch(&self) {
-        for at in self.bytes().iter().step_by(4096) {
+    fn touch(&self, page: u64) {
+        let page = usize::try_from(page).unwrap_or(usize::MAX).max(1);
+        for at in self.bytes().iter().step_by(page) {
             std::hint::black_box(*at);
         }
     }
