@@ -17,7 +17,7 @@ use crate::console::Line;
 use crate::machine::{DirectKernel, Machine};
 use crate::service;
 use crate::setup::{Kernel, Suite, kernels};
-use crate::verdict::Wanted;
+use crate::verdict::{ArenaUsed, Wanted};
 use crate::vm::{Vm, Watch};
 
 /// How long one boot may take: several times the slowest contender, which checks 100 MB in half a minute.
@@ -78,7 +78,7 @@ impl Bench {
     pub fn times_within(&mut self, contender: Contender, payload: &Payload, cap: Duration) -> Result<Option<Times>> {
         let name = format!("{}: {contender}", self.arch());
         let vm = self.start(contender, Job::Time, payload).context(name.clone())?;
-        let lines = self.wait(vm, cap).context(name.clone())?;
+        let lines = self.wait(vm, cap, contender).context(name.clone())?;
         let Some(lines) = lines else { return Ok(None) };
         let times = read::times(&lines).map_err(|missing| anyhow!("{name}: {missing}"))?;
         Ok(Some(times))
@@ -89,6 +89,9 @@ impl Bench {
         let name = format!("{}: {contender}, memory", self.arch());
         let vm = self.start(contender, Job::Memory, payload).context(name.clone())?;
         vm.wait_for(LEFT, LIMIT).context(name.clone())?;
+        if let Some(problem) = arena_problem(contender, &vm.lines()) {
+            return Err(vm.failure(&format!("{name}: {problem}")));
+        }
         read::memory(&vm.lines()).map_err(|missing| vm.failure(&format!("{name}: {missing}")))
     }
 
@@ -123,7 +126,7 @@ impl Bench {
     }
 
     /// Waits for the main system, which must be the one that was asked for.
-    fn wait(&self, mut vm: Vm, cap: Duration) -> Result<Option<Vec<Line>>> {
+    fn wait(&self, mut vm: Vm, cap: Duration, contender: Contender) -> Result<Option<Vec<Line>>> {
         vm.wait_for(LEFT, LIMIT)?;
         let left = Instant::now();
         match vm.wait_for("Linux version ", cap) {
@@ -142,7 +145,8 @@ impl Bench {
             cpus: Some(self.machine.cpus),
             ..Wanted::default()
         };
-        let problems = wanted.problems(&Report::parse(&text.join("\n")));
+        let mut problems = wanted.problems(&Report::parse(&text.join("\n")));
+        problems.extend(arena_problem(contender, &lines));
         ensure!(
             problems.is_empty(),
             vm.failure(&format!(
@@ -152,4 +156,18 @@ impl Bench {
         );
         Ok(Some(lines))
     }
+}
+
+/// A contender whose payload waited elsewhere than its name says.
+fn arena_problem(contender: Contender, lines: &[Line]) -> Option<String> {
+    let arena = match contender {
+        Contender::CatoSha256 | Contender::CatoFast | Contender::CatoOff => ArenaUsed::InPlace,
+        Contender::CatoFastSegments => ArenaUsed::Segments,
+        _ => return None,
+    };
+    let wanted = Wanted {
+        arena,
+        ..Wanted::default()
+    };
+    wanted.arena_problem(lines)
 }

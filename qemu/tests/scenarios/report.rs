@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use config::Arch::{self, Arm64, X86_64};
+use config::Arena;
 use qemu::chain::Initrd;
 use qemu::console::Line;
 use qemu::machine::Firmware::{self, Direct, UBoot, Uefi};
@@ -56,7 +57,10 @@ fn said_of_itself(context: &Context, case: Case) -> Result<()> {
     let mut chain = context.chain(case.arch, Bookworm, Trixie)?;
     chain.machine.firmware = case.firmware;
     chain.initrd = Initrd::ReportWithCato;
-    let keys = format!("\ncheck = \"{}\"\narena = \"{}\"\ncmdline = ", case.check, case.arena);
+    if case.arena == "segments" {
+        chain.arena = Arena::Segments;
+    }
+    let keys = format!("\ncheck = \"{}\"\ncmdline = ", case.check);
     chain.config = Some(chain.usual_config().replace("\ncmdline = ", &keys));
     let (report, mut vm) = context.boots(&chain)?;
     // It powers off by itself; one that does not has reported all the same.

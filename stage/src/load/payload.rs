@@ -128,6 +128,11 @@ pub enum Kaslr {
 }
 
 impl Kernel {
+    /// A kernel that was unpacked here and could not be moved: of KASLR nothing is left.
+    pub fn lost_kaslr(&self) -> bool {
+        matches!(self, Self::BzImage(k) if k.unpacked == Some(Kaslr::None))
+    }
+
     /// The bytes that go to memory.
     pub fn bytes(&self) -> &[u8] {
         match self {

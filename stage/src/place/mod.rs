@@ -74,6 +74,14 @@ impl Ask {
         [Some(kernel), initrd, Some(info)].into_iter().flatten().collect()
     }
 
+    /// Bytes the kernel uses behind its own before it knows the memory map.
+    pub(crate) fn room_behind_kernel(&self) -> u64 {
+        match self {
+            Self::Arm64(ask) => ask.image_size.saturating_sub(ask.kernel),
+            Self::X86_64(ask) => ask.init_size.saturating_sub(ask.kernel),
+        }
+    }
+
     /// The same as addresses.
     pub(crate) fn resident_spans(&self, places: &Places) -> Vec<Span> {
         let starts = [Some(places.kernel), places.initrd, Some(places.info)];
@@ -240,10 +248,9 @@ fn arm64_layout(kernel: Image, mut rest: Rest<'_>, machine: &Machine, blob: &[u8
     let record = record_at(dtb::handover_at(&tree), rest.record);
     let tree = in_slot(tree, info, "dtb", places.info)?;
 
-    let image = sized(places.kernel.start, &kernel.bytes);
     let dtb = sized(places.info.start, &tree);
     let mut parts = Parts::new(machine.page_size);
-    parts.add("kernel", image.start, kernel.bytes, "Image")?;
+    parts.add("kernel", places.kernel.start, kernel.bytes, "Image")?;
     if let (Some(initrd), Some(place)) = (rest.initrd, places.initrd) {
         parts.add("initrd", place.start, initrd, "initramfs")?;
     }
@@ -254,11 +261,12 @@ fn arm64_layout(kernel: Image, mut rest: Rest<'_>, machine: &Machine, blob: &[u8
             arch: Arch::Arm64,
             // booting.rst section 4: the boot loader jumps to the Image's first instruction, with the tree's physical
             // address in x0.
-            entry: image.start,
+            entry: places.kernel.start,
             argument: dtb.start,
             map: &[],
-            // booting.rst section 4, "Caches, MMUs": what the kernel reads before its MMU is on is clean to the point of coherency.
-            clean: &[image, dtb],
+            // booting.rst section 4, "Caches, MMUs": what the kernel reads before its MMU is on is clean to the point of
+            // coherency. It also writes then, to the stack behind its file: a dirty line there would come down on it later.
+            clean: &[places.kernel, dtb],
             check: rest.check,
         },
         machine,

@@ -95,8 +95,9 @@ pub mod limit {
     /// For a step; [`Step::Load`]'s and [`Step::Probe`]'s start again at each sign of life.
     pub const fn step(step: Step) -> Millis {
         match step {
-            Step::Start | Step::Reserve | Step::Verify | Step::Jump => 10_000,
-            Step::Probe => 30_000,
+            Step::Start | Step::Verify | Step::Jump => 10_000,
+            // The kernel may have to make room for huge pages, and clears each of them.
+            Step::Probe | Step::Reserve => 30_000,
             Step::Budget | Step::Load => 15_000,
             // Work of the CPU alone: the digests of a large payload on a small core.
             Step::Place => 120_000,

@@ -43,11 +43,19 @@ pub struct HugePages {
     page: u64,
     folder: PathBuf,
     flags: File,
+    users: File,
     pagemap: Rc<File>,
 }
 
+/// Gives back what a worker before this one left: its pages are nobody's now, and are not counted as free memory.
+pub fn give_back_all(page: u64) {
+    for source in &mut sources(page) {
+        source.give_back();
+    }
+}
+
 /// What the service kernel has, the most useful first: pages that can be made at run time, the smallest of at least 2 MiB; then
-/// those it was started with, from large to small. `page` is its ordinary page size, bytes.
+/// those it was started with, from large to small: clearing a whole GiB takes longer than clearing what the payload needs. `page` is its ordinary page size, bytes.
 pub fn sources(page: u64) -> Vec<Box<dyn Pages>> {
     let mut sizes: Vec<u64> = fs::read_dir(FOLDER)
         .into_iter()
@@ -77,6 +85,7 @@ impl HugePages {
             page,
             folder,
             flags: File::open("/proc/kpageflags")?,
+            users: File::open("/proc/kpagecount")?,
             pagemap: Rc::new(File::open("/proc/self/pagemap")?),
         })
     }
@@ -89,22 +98,30 @@ impl HugePages {
         fs::write(self.folder.join("nr_hugepages"), count.to_string())
     }
 
-    /// The flags of the page frame at an address; none where there is no memory.
-    fn frame(&self, address: u64) -> u64 {
-        let mut flags = [0; 8];
-        let at = address.checked_div(self.page).unwrap_or(0).wrapping_mul(8);
-        match self.flags.read_exact_at(&mut flags, at) {
-            Ok(()) => u64::from_le_bytes(flags),
+    /// What one of the two files says of the page frame at an address; 0 where there is no memory.
+    fn frame(&self, of: &File, address: u64) -> u64 {
+        let mut word = [0; 8];
+        let at = address.checked_div(self.page).unwrap_or(0).saturating_mul(8);
+        match of.read_exact_at(&mut word, at) {
+            Ok(()) => u64::from_le_bytes(word),
             Err(_) => 0,
         }
     }
 
-    /// Whether a huge page of our size begins at `address`.
+    /// Whether a huge page of our size begins at `address` that nobody uses. A worker that is stuck in the kernel and can't
+    /// be killed keeps its own.
     fn begins_at(&self, address: u64) -> bool {
-        let ours = self.frame(address) & (HUGE | COMPOUND_HEAD) == HUGE | COMPOUND_HEAD;
+        let flags = |at| self.frame(&self.flags, at);
+        let ours = flags(address) & (HUGE | COMPOUND_HEAD) == HUGE | COMPOUND_HEAD;
         // A larger one looks the same at its start, and goes on behind the end of ours.
         let next = address.saturating_add(self.size);
-        ours && self.frame(next) & (HUGE | COMPOUND_TAIL) != HUGE | COMPOUND_TAIL
+        ours && flags(next) & (HUGE | COMPOUND_TAIL) != HUGE | COMPOUND_TAIL && self.frame(&self.users, address) == 0
+    }
+
+    /// How many of the pool's are used by others.
+    fn used(&self) -> u64 {
+        let all = self.number("nr_hugepages").unwrap_or(0);
+        all.saturating_sub(self.number("free_hugepages").unwrap_or(0))
     }
 
     fn flag(&self) -> MFdFlags {
@@ -116,7 +133,7 @@ impl HugePages {
 
     /// Has the kernel hand out pages, until all of `wanted` are among them: address and offset in `file` of each.
     fn touch(&self, file: &OwnedFd, wanted: &[u64]) -> io::Result<Vec<(u64, u64)>> {
-        let pool = self.number("nr_hugepages").unwrap_or(0);
+        let pool = self.kept();
         ftruncate(file, offset(pool.saturating_mul(self.size))?)?;
         let mut got: Vec<(u64, u64)> = Vec::new();
         let mut missing = wanted.len();
@@ -188,11 +205,10 @@ impl Pages for HugePages {
     }
 
     fn grow(&mut self, count: u64) -> io::Result<u64> {
-        let there = || self.number("nr_hugepages").unwrap_or(0);
-        if self.size <= MADE_UP_TO && there() < count {
-            self.set_pool(count)?;
+        if self.size <= MADE_UP_TO && self.kept() < count {
+            self.set_pool(count.saturating_add(self.used()))?;
         }
-        Ok(there())
+        Ok(self.kept())
     }
 
     fn at_hand(&mut self, memory: &[Span]) -> io::Result<Vec<u64>> {
@@ -213,6 +229,7 @@ impl Pages for HugePages {
         let mut wanted: Vec<u64> = spans.iter().flat_map(|span| self.pages_of(span)).collect();
         wanted.sort_unstable();
         wanted.dedup();
+        let of_others = self.used();
         let file = memfd_create(c"payload", self.flag())?;
         let got = self.touch(&file, &wanted)?;
         let memory = spans.iter().map(|span| self.memory(&file, &got, span));
@@ -224,7 +241,8 @@ impl Pages for HugePages {
             fallocate(&file, punch, offset(*at)?, offset(self.size)?)?;
         }
         if self.size <= MADE_UP_TO {
-            self.set_pool(u64::try_from(wanted.len()).unwrap_or(u64::MAX))?;
+            let ours = u64::try_from(wanted.len()).unwrap_or(u64::MAX);
+            self.set_pool(ours.saturating_add(of_others))?;
         }
         Ok(memory
             .into_iter()

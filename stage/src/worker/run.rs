@@ -126,6 +126,7 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     if machine.seed.is_none() {
         say("warning: the service kernel has no entropy yet: the main kernel gets no KASLR and no RNG seed");
     }
+    hugepages::give_back_all(machine.page_size);
     machine.uart = machine.uart.filter(|_| config.purgatory.console);
     machine.reason =
         (config.purgatory.reason).filter(|place| reason::can_be_left(*place, machine.arch, &machine.memory.ram));
@@ -168,6 +169,9 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
         }
     })?;
     drop(source.tree);
+    if payload.kernel.lost_kaslr() {
+        say("the unpacked kernel's addresses are not random (no KASLR)");
+    }
 
     enter(Step::Verify, phases)?;
     let payload = verify::verify(payload)?;

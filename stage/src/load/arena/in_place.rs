@@ -5,6 +5,7 @@
 //! the service Linux near the end of its memory, and for a reason in words where it does not work.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use super::slot::Resident;
 use crate::load::size::Size;
@@ -17,6 +18,9 @@ pub(in crate::load) const RESERVE: u64 = 48 << 20;
 
 /// How many pages more are asked for where those at hand do not do: few, since all of them are missing elsewhere meanwhile.
 const MORE: u64 = 4;
+
+/// After this it is quicker to let the kernel copy.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Huge pages this process can have.
 pub trait Pages {
@@ -136,8 +140,11 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
             free: free.saturating_add(source.kept().saturating_mul(size)),
         });
     }
-    // Runs were always found among two or three times as many pages.
-    let most = most.min(least.saturating_mul(3).saturating_add(8));
+    // Runs were always found among two or three times as many pages; where the kernel needs room behind its bytes, the pages
+    // in that room are of no use.
+    let behind = ask.room_behind_kernel().div_ceil(size);
+    let most = most.min(least.saturating_mul(3).saturating_add(8).saturating_add(behind));
+    let begin = Instant::now();
     let mut count = least;
     loop {
         let had = source.grow(count)?;
@@ -151,7 +158,7 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
                 pages: (held(&wanted, size), size),
             });
         }
-        if count >= most || had < count {
+        if count >= most || had < count || begin.elapsed() > PATIENCE {
             let runs = intersect(&spans, usable);
             return Err(WhyNot::InPieces {
                 pages: pages.len(),
@@ -295,12 +302,34 @@ pub(crate) mod tests {
         let order = (0..100).map(|n| 0x4400_0000 + 2 * n * PAGE).collect();
         let (taken, largest) = attempt(order, 512 * MIB);
         assert!(matches!(taken, Err(WhyNot::InPieces { .. })));
-        assert_eq!(largest, 9 * 3 + 8);
+        assert_eq!(largest, 9 * 3 + 8 + 1, "one for what the kernel needs behind its bytes");
         let order = (0..6)
             .map(|n| 0x4800_0000 + 2 * n * PAGE)
             .chain((0..30).map(|n| 0x5800_0000 + n * PAGE))
             .collect();
         assert!(attempt(order, 512 * MIB).0.is_ok());
+    }
+
+    /// What a bzImage needs behind its bytes is more than all of its bytes, and the kernel hands out the top of memory first.
+    #[test]
+    fn room_behind_the_kernel_is_found_from_the_top_of_memory_down() {
+        let ask = Ask::X86_64(crate::place::x86_64::Ask {
+            kernel: 8 * MIB,
+            init_size: 62 * MIB,
+            pref_address: 16 * MIB,
+            alignment: PAGE,
+            above_4g: true,
+            initrd_addr_max: 0x7fff_ffff,
+            initrd: Some(2 * MIB),
+            boot_data: crate::place::x86_64::INFO_ROOM,
+            page: 4096,
+        });
+        let mut pool = Pool {
+            order: (1..200).map(|n| 0x8000_0000 - n * PAGE).collect(),
+            ..Pool::default()
+        };
+        let taken = take_from(&ask, &usable(), 512 * MIB, &mut pool).unwrap();
+        assert_eq!(taken.pages.0, 6);
     }
 
     #[test]

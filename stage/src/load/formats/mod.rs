@@ -260,8 +260,8 @@ impl Header {
         let Some(random) = random.filter(|_| cmdline.split_ascii_whitespace().all(|word| word != "nokaslr")) else {
             return Some(Kaslr::None);
         };
-        vmlinux.randomise(random, *init_size, *alignment);
-        Some(Kaslr::Virtual)
+        let moves = vmlinux.randomise(random, *init_size, *alignment);
+        Some(if moves { Kaslr::Virtual } else { Kaslr::None })
     }
 
     /// The kernel, now that its bytes are there.

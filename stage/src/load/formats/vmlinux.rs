@@ -218,12 +218,13 @@ fn parse(head: &[u8], pref_address: u64) -> Result<Vmlinux, FormatError> {
 impl Vmlinux {
     /// Draws a virtual address for a kernel that takes `span` bytes, in steps of `align`
     /// (arch/x86/boot/compressed/kaslr.c, `find_random_virt_addr`).
-    pub(super) fn randomise(&mut self, random: u64, span: u64, align: u64) {
+    pub(super) fn randomise(&mut self, random: u64, span: u64, align: u64) -> bool {
         let room = IMAGE_SIZE.checked_sub(self.base.saturating_add(span.max(self.len)));
         self.slide = room.and_then(|room| {
             let slots = room.checked_div(align)?.checked_add(1)?;
             random.checked_rem(slots)?.checked_mul(align)
         });
+        self.slide.is_some()
     }
 
     /// Reads the ELF file into `slot` as it is in memory, and then what follows it.

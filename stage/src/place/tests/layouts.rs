@@ -451,3 +451,21 @@ fn arm64_without_psci_is_noted() {
         assert!(notes.iter().all(|note| note.contains("only a watchdog")), "{notes:?}");
     }
 }
+
+#[test]
+fn all_the_memory_the_kernel_uses_with_its_mmu_off_is_cleaned() {
+    let layout = laid(Arch::Arm64);
+    let params = params(&layout);
+    let tree = part(&layout, "dtb");
+    for wanted in [
+        layout.kernel(),
+        tree.mem.common(&span(tree.mem.start, tree.mem.start + 1000)),
+    ] {
+        let cleaned = params
+            .clean
+            .iter()
+            .any(|r| r.start <= wanted.start && wanted.end <= r.end);
+        assert!(cleaned, "{wanted:x?} is not in {:x?}", params.clean);
+    }
+    assert!(layout.kernel().len() > 3_000_000, "more than the file");
+}
