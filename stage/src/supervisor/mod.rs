@@ -94,9 +94,6 @@ impl Supervisor {
     }
 
     fn wait(&mut self) {
-        if let Some(signals) = &self.signals {
-            while let Ok(Some(_)) = signals.read_signal() {}
-        }
         let left = self
             .policy
             .wake()
@@ -127,6 +124,10 @@ impl Supervisor {
                 .is_some_and(|r| r.contains(PollFlags::POLLHUP)),
             Ok(_) | Err(_) => false, // EINTR: the loop comes round
         };
+        // After the wait and before the look at the children: one that ends from here on wakes the next wait.
+        if let Some(signals) = &self.signals {
+            while let Ok(Some(_)) = signals.read_signal() {}
+        }
         if hung_up {
             // A console that hung up is readable for ever: do not spin on it.
             std::thread::sleep(Duration::from_millis(left.min(100)));
