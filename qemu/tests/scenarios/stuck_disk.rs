@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use config::Arch::{self, X86_64};
+use qemu::chain::Chain;
+use qemu::disk::{Disk, Filesystem::Ext4, Partition};
 use qemu::machine::{Bus, Firmware::Direct};
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::{Bookworm, Trixie};
@@ -26,23 +28,28 @@ const STUCK: &[&str] = &[
 pub(crate) fn scenarios() -> Vec<Scenario> {
     Arch::ALL
         .into_iter()
-        .flat_map(|arch| [behind(arch), before(arch)])
+        .flat_map(|arch| [behind(arch), before(arch), while_reading(arch)])
         .collect()
 }
 
 fn boot(context: &Context, arch: Arch, good: Bus) -> Result<Vm> {
     let mut chain = context.chain(arch, Bookworm, Trixie)?;
-    chain.machine.firmware = Direct;
     chain.bus = good;
+    add(&mut chain, STUCK);
+    let ready = context.prepare(&chain)?;
+    context.start(&ready.machine)
+}
+
+fn add(chain: &mut Chain, disk: &[impl ToString]) {
+    chain.machine.firmware = Direct;
     // SeaBIOS reads every disk, and would wait for this one before the kernel does.
-    let firmware: &[&str] = if arch == X86_64 {
+    let firmware: &[&str] = if chain.arch() == X86_64 {
         &["-bios", "/usr/share/qemu/qboot.rom"]
     } else {
         &[]
     };
-    chain.machine.extra = [STUCK, firmware].concat().iter().map(ToString::to_string).collect();
-    let ready = context.prepare(&chain)?;
-    context.start(&ready.machine)
+    let firmware = firmware.iter().map(ToString::to_string);
+    chain.machine.extra = disk.iter().map(ToString::to_string).chain(firmware).collect();
 }
 
 /// Cato stops at the disk it wants, so the dead one behind it is never touched.
@@ -70,5 +77,42 @@ fn before(arch: Arch) -> Scenario {
         vm.wait_for(r"cato\[.*reboot\(KEXEC\) did not leave within 10 s; resetting", SOON)?;
         vm.wait_end(SOON)?;
         Ok(())
+    })
+}
+
+/// One that dies in the middle of a kernel takes its entry with it, and what it left mounted can't be unmounted: the next entry,
+/// on another disk, boots all the same.
+fn while_reading(arch: Arch) -> Scenario {
+    Scenario::new(format!("stuck-disk/{arch}/while-reading"), move |context| {
+        let mut chain = context.chain(arch, Bookworm, Trixie)?;
+        let files = chain.main_files(chain.make_initrd(&context.folder)?.as_deref());
+        chain.partitions = Some(vec![Partition::new("boot-b", Ext4, files.clone())]);
+        let image = context.folder.join("dying.img");
+        Disk {
+            partitions: vec![Partition::new("boot-a", Ext4, files)],
+            power_of_two: false,
+        }
+        .write(&image)?;
+        let file = image.display().to_string().replace(',', ",,");
+        // Answers for its first 6 MiB, then one byte a second.
+        let dying = [
+            "-object",
+            "throttle-group,id=dying,x-bps-total=1,x-bps-total-max=6291456",
+            "-blockdev",
+            &format!("driver=file,node-name=whole,filename={file}"),
+            "-blockdev",
+            "driver=throttle,throttle-group=dying,node-name=slow,file=whole",
+            "-device",
+            "virtio-blk-pci,drive=slow,addr=0x1e",
+        ];
+        add(&mut chain, &dying);
+        let ready = context.prepare(&chain)?;
+        let mut vm = context.start(&ready.machine)?;
+        vm.forbid(r"cato\[.*prompt: no entry left")?;
+        vm.wait_for(
+            r#"cato\[.*entry "a": step load did not end within 15 s; trying "b""#,
+            SOON,
+        )?;
+        context.reports(&ready, &mut vm).map(drop)
     })
 }

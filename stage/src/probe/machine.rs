@@ -285,7 +285,11 @@ fn seed() -> Option<Box<[u8; 136]>> {
     random::fill(&mut bytes[..]).then_some(bytes)
 }
 
-fn page_size() -> Result<u64, MachineError> {
+/// The service kernel's page size, bytes.
+///
+/// # Errors
+/// [`MachineError`] where the system does not say.
+pub fn page_size() -> Result<u64, MachineError> {
     nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
         .ok()
         .flatten()

@@ -24,7 +24,7 @@ use config::Source;
 use config::modules::Index;
 use nix::errno::Errno;
 
-pub use self::machine::{MachineError, machine};
+pub use self::machine::{MachineError, machine, page_size};
 use crate::sys::block::set_read_only;
 use crate::sys::module::{self, ModuleError};
 use crate::sys::mount::Mounted;
@@ -39,7 +39,7 @@ const MOUNT_POINT: &str = "/mnt";
 
 /// A source whose files can be read.
 pub struct Opened {
-    /// Its files. Dropped, it is unmounted without waiting for anything.
+    /// Its files.
     pub tree: Box<dyn Tree>,
     /// For the console: `vda2 (ext4 LABEL=… PARTLABEL=boot-a)`, or the folder.
     pub describe: String,

@@ -1,6 +1,6 @@
 //! System calls that may never return, made by a process of their own.
 //!
-//! Given a file of sysfs to write to, or a block device to read from; responsible for the caller's freedom meanwhile.
+//! Given a file of sysfs to write to, a block device to read from, or a mount to detach; responsible for the caller's freedom meanwhile.
 //! A thread would do for waiting, but a process with a thread stuck in a driver can't be reaped and keeps its memory,
 //! and that memory is where the payload lives. Opening a disk is enough to get stuck: it waits for the partition scan.
 #![expect(unsafe_code, reason = "fork(2) and close_range(2) have no safe wrapper")]
@@ -11,11 +11,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
+use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -77,6 +78,34 @@ impl Write {
 impl AsFd for Write {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.done.as_fd()
+    }
+}
+
+/// Detaches every mount on `target`, and waits for what the kernel does then no longer than `within`: it is for the last reads
+/// of a disk, which may be dead.
+///
+/// # Errors
+/// What pipe(2) or fork(2) says.
+pub fn detach(target: &Path, within: Duration) -> nix::Result<()> {
+    let target = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let (done, end) = pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: the child makes only system calls (no allocation, no locks) and leaves through _exit.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            keep_only(end.as_raw_fd(), end.as_raw_fd());
+            while umount2(target.as_c_str(), MntFlags::MNT_DETACH).is_ok() {}
+            // SAFETY: _exit(2) has no preconditions.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop(end);
+            let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
+            // Its end closes the pipe. One that is late goes on by itself, and PID 1 reaps it.
+            if poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], timeout)? > 0 {
+                let _ = waitpid(child, None);
+            }
+            Ok(())
+        }
     }
 }
 
@@ -249,7 +278,6 @@ fn keep_only(a: RawFd, b: RawFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_write_tells_its_result() {

@@ -1,10 +1,13 @@
 //! Mounts: the kernel's own file systems, and the source of an entry.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nix::sys::stat::stat;
+
+use super::child;
 
 /// What mount(2) said.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +62,11 @@ fn is_mount_point(target: &Path) -> bool {
     matches!((stat(target), stat("/")), (Ok(there), Ok(root)) if there.st_dev != root.st_dev)
 }
 
-/// A mounted source; dropped, it is unmounted as soon as its last file is closed, without waiting for anything.
+/// How long detaching what an earlier worker left may take. It is out of the way at once; what may take for ever is the
+/// kernel waiting for the last reads of a disk that died.
+const DETACH: Duration = Duration::from_secs(1);
+
+/// A mounted source. It stays mounted, read-only, which harms nobody: with its disk dead, unmounting would hang.
 #[derive(Debug)]
 pub struct Mounted {
     target: PathBuf,
@@ -76,7 +83,11 @@ impl Mounted {
         kind: &'static str,
         options: Option<&str>,
     ) -> Result<Self, MountError> {
-        while umount2(target, MntFlags::MNT_DETACH).is_ok() {}
+        child::detach(target, DETACH).map_err(|cause| MountError {
+            kind,
+            target: target.to_owned(),
+            cause,
+        })?;
         let flags = MsFlags::MS_RDONLY | NOSUID_NODEV_NOEXEC;
         match mount(Some(device), target, Some(kind), flags, options) {
             Ok(()) => Ok(Self {
@@ -93,12 +104,5 @@ impl Mounted {
     /// Where it is.
     pub fn target(&self) -> &Path {
         &self.target
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Best effort: a source that stays mounted read-only harms nobody.
-        let _ = umount2(&self.target, MntFlags::MNT_DETACH);
     }
 }
