@@ -65,8 +65,8 @@ fn word<'de, T: Deserialize<'de>>(text: &'de str) -> Option<T> {
 
 /// What an address of memory has to be a multiple of: the smallest page of both architectures.
 const PAGE: u64 = 4096;
-/// The widest physical address of both architectures.
-const ADDRESS_BITS: u32 = 52;
+/// What the purgatory's tables reach.
+const ADDRESS_BITS: u32 = 47;
 /// The indices of the clock's memory that firmware leaves alone on most boards: below are the clock itself and what a
 /// PC's firmware keeps with a checksum.
 const CMOS: std::ops::RangeInclusive<u8> = 0x30..=0x7f;
@@ -101,7 +101,7 @@ fn memory(text: &str) -> Result<u64, Fault> {
         return Err(fault(message, "not a page of its own".to_owned()).help(REASON_HELP));
     }
     if address >> ADDRESS_BITS != 0 {
-        let label = format!("physical addresses have {ADDRESS_BITS} bits at most");
+        let label = format!("the purgatory writes to addresses of {ADDRESS_BITS} bits at most");
         return Err(fault(format!("{address:#x} is not an address of memory"), label));
     }
     let below = address & !PAGE.saturating_sub(1);
@@ -157,7 +157,7 @@ mod tests {
         for (text, expected) in [
             ("memory:0x1000", Reason::Memory(0x1000)),
             ("memory:0x00000000be0ff000", Reason::Memory(0xbe0f_f000)),
-            ("memory:0xFFFFFFFFFF000", Reason::Memory((1 << 52) - 4096)),
+            ("memory:0x7FFFFFFFF000", Reason::Memory((1 << 47) - 4096)),
             ("cmos:0x30", Reason::Cmos(0x30)),
             ("cmos:0x7F", Reason::Cmos(0x7f)),
         ] {
@@ -175,6 +175,7 @@ mod tests {
             "memory:+0x1000",
             "memory:0x+1000",
             "memory: 0x1000",
+            "memory:0x800000000000",
             "memory:0x10000000000000",
             "memory:0x10000000000001000",
             "Memory:0x1000",

@@ -77,7 +77,7 @@ fn digest() -> impl Strategy<Value = Option<Sha256>> {
 
 fn reason() -> impl Strategy<Value = Reason> {
     prop_oneof![
-        (1_u64..1 << 40).prop_map(|page| Reason::Memory(page << 12)),
+        (1_u64..1 << 35).prop_map(|page| Reason::Memory(page << 12)),
         (0x30_u8..=0x7f).prop_map(Reason::Cmos),
     ]
 }

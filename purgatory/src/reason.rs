@@ -131,8 +131,9 @@ pub fn leave<B: Bus>(bus: &B, place: &ReasonParams, code: Code, text: &[u8]) {
             bus.read32(at(0));
         }
         ReasonKind::Cmos => {
-            // The index port has seven bits; the eighth would turn the NMI off.
-            if let Ok(index @ 0..=0x7f) = u8::try_from(place.place) {
+            // What boot.toml may name: below is the clock and what all firmware keeps there, and the place may come from a
+            // damaged block. The index port's eighth bit would turn the NMI off.
+            if let Ok(index @ 0x30..=0x7f) = u8::try_from(place.place) {
                 bus.port_write(0x70, index);
                 bus.port_write(0x71, code.encode());
             }
@@ -284,6 +285,8 @@ mod tests {
             board.leave(ReasonKind::Memory, place, SEGMENT, b"text");
         }
         board.leave(ReasonKind::Cmos, 0x80, SEGMENT, b"text");
+        board.leave(ReasonKind::Cmos, 0x2f, SEGMENT, b"text");
+        board.leave(ReasonKind::Cmos, 0, SEGMENT, b"text");
         board.leave(ReasonKind::Cmos, u64::MAX, SEGMENT, b"text");
         board.leave(ReasonKind::None, AT, SEGMENT, b"text");
         assert!(board.ports.borrow().is_empty());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use config::Arch;
+use config::{Arch, Reason};
 use heapless::Vec as Fixed;
 
 use super::Span;
@@ -22,6 +22,7 @@ pub struct Layout {
     pub(super) cmdline: String,
     /// In the purgatory's segment.
     pub(super) digests: Span,
+    pub(super) reason: Option<Reason>,
 }
 
 /// Bytes and where they go.
@@ -82,6 +83,11 @@ impl Layout {
     /// The main kernel's command line.
     pub fn cmdline(&self) -> &str {
         &self.cmdline
+    }
+
+    /// Where the purgatory leaves why it resets the machine; none also where it uses that page for something else.
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason
     }
 
     /// Bytes that `kexec_load` copies and the kernel moves.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use config::{Arch, Reason};
 
+use super::range::normalise;
+
 /// Physical addresses `[start, end)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Span {
@@ -94,6 +96,11 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
+    /// Adds memory that is known to be free, whatever `/proc/iomem` says of it.
+    pub fn add_usable(&mut self, spans: &[Span]) {
+        self.usable = normalise(self.usable.iter().chain(spans).copied());
+    }
+
     /// Bytes that the segments of a kexec image may fill: half of the memory and no page more
     /// (kernel/kexec_core.c, `sanity_check_segment_list`).
     pub fn kexec_most(&self) -> u64 {

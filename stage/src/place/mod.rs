@@ -448,15 +448,14 @@ impl Parts {
         }
     }
 
-    /// The last segment: it knows all the others, and gets what is left. Answers with its entry point and
-    /// with where the digest table is.
+    /// The last segment: it knows all the others, and gets what is left.
     fn purgatory(
         &mut self,
         rules: &Rules<'_>,
         machine: &Machine,
         free: &mut Free,
         blob: &[u8],
-    ) -> Result<(u64, Span), PlaceError> {
+    ) -> Result<Last, PlaceError> {
         let mut checked = Vec::new();
         for segment in &mut self.segments {
             segment.checked(rules.check, &mut checked);
@@ -482,7 +481,7 @@ impl Parts {
             clean: rules.clean,
             ticks_per_ms: machine.ticks_per_ms,
             record: self.segments.iter().find_map(Segment::record_address),
-            reason: machine.reason,
+            reason: machine.reason.filter(|place| !is_mapped(*place, rules, machine)),
         };
         let size = purgatory::footprint(&job)?;
         let whole = Span {
@@ -492,14 +491,18 @@ impl Parts {
         let place = part(free, "purgatory", size, self.page, whole)?;
         let image = purgatory::build(&job, place.start, blob)?;
         self.add("purgatory", place.start, image.bytes.into(), "check, then jump")?;
-        Ok((image.entry, image.digests))
+        Ok(Last {
+            entry: image.entry,
+            digests: image.digests,
+            reason: job.reason,
+        })
     }
 
     /// The last look, which trusts nothing above it.
     fn finish(
         mut self,
         arch: Arch,
-        (entry, digests): (u64, Span),
+        last: Last,
         kernel: Span,
         cmdline: String,
         machine: &Machine,
@@ -529,11 +532,12 @@ impl Parts {
         }
         let layout = Layout {
             arch,
-            entry,
+            entry: last.entry,
             segments: self.segments,
             kernel,
             cmdline,
-            digests,
+            digests: last.digests,
+            reason: last.reason,
         };
         let there = machine.memory.kexec_most();
         if layout.bytes() > there {
@@ -544,6 +548,27 @@ impl Parts {
         }
         Ok(layout)
     }
+}
+
+/// What is known of the purgatory's segment.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    /// Its first instruction.
+    entry: u64,
+    /// The digest table in it.
+    digests: Span,
+    /// Where it leaves why it resets the machine.
+    reason: Option<Reason>,
+}
+
+/// Whether the purgatory uses that page for something else: then it can't be a device's, too, and a boot is worth more than
+/// a reason.
+fn is_mapped(place: Reason, rules: &Rules<'_>, machine: &Machine) -> bool {
+    let Reason::Memory(at) = place else { return false };
+    let page = |at: u64| Span::sized(align_down(at, machine.page_size), machine.page_size);
+    let uart = machine.uart.filter(|uart| uart.kind != UartKind::Port16550);
+    let mut used = (rules.map.iter().map(|(span, _)| *span)).chain(uart.and_then(|uart| page(uart.base)));
+    page(at).is_none_or(|page| used.any(|used| used.overlaps(&page)))
 }
 
 /// A name, the memory from its first byte on, how many bytes are checked, and their digests.

@@ -54,6 +54,19 @@ pub fn give_back_all(page: u64) {
     }
 }
 
+/// Free pages in `ram` that the service kernel was started with. On arm64 `/proc/iomem` calls them reserved, but nobody uses
+/// them. `page` is its ordinary page size, bytes.
+pub fn of_the_start(page: u64, ram: &[Span]) -> Vec<Span> {
+    let mut found = Vec::new();
+    for mut source in sources(page).into_iter().filter(|source| source.size() > MADE_UP_TO) {
+        let size = source.size();
+        // Where the kernel does not say where they are, they can't be used anyway, and that is said then.
+        let pages = source.at_hand(ram).unwrap_or_default();
+        found.extend(pages.into_iter().filter_map(|at| Span::sized(at, size)));
+    }
+    found
+}
+
 /// What the service kernel has, the most useful first: pages that can be made at run time, the smallest of at least 2 MiB; then
 /// those it was started with, from large to small: clearing a whole GiB takes longer than clearing what the payload needs. `page` is its ordinary page size, bytes.
 pub fn sources(page: u64) -> Vec<Box<dyn Pages>> {
@@ -98,24 +111,27 @@ impl HugePages {
         fs::write(self.folder.join("nr_hugepages"), count.to_string())
     }
 
-    /// What one of the two files says of the page frame at an address; 0 where there is no memory.
-    fn frame(&self, of: &File, address: u64) -> u64 {
+    /// What one of the two files says of the page frame at an address; 0 behind the last frame.
+    fn frame(&self, of: &File, address: u64) -> io::Result<u64> {
         let mut word = [0; 8];
         let at = address.checked_div(self.page).unwrap_or(0).saturating_mul(8);
         match of.read_exact_at(&mut word, at) {
-            Ok(()) => u64::from_le_bytes(word),
-            Err(_) => 0,
+            Ok(()) => Ok(u64::from_le_bytes(word)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            Err(error) => Err(error),
         }
     }
 
     /// Whether a huge page of our size begins at `address` that nobody uses. A worker that is stuck in the kernel and can't
     /// be killed keeps its own.
-    fn begins_at(&self, address: u64) -> bool {
+    fn begins_at(&self, address: u64) -> io::Result<bool> {
         let flags = |at| self.frame(&self.flags, at);
-        let ours = flags(address) & (HUGE | COMPOUND_HEAD) == HUGE | COMPOUND_HEAD;
+        if flags(address)? & (HUGE | COMPOUND_HEAD) != HUGE | COMPOUND_HEAD {
+            return Ok(false);
+        }
         // A larger one looks the same at its start, and goes on behind the end of ours.
-        let next = address.saturating_add(self.size);
-        ours && flags(next) & (HUGE | COMPOUND_TAIL) != HUGE | COMPOUND_TAIL && self.frame(&self.users, address) == 0
+        let next = flags(address.saturating_add(self.size))?;
+        Ok(next & (HUGE | COMPOUND_TAIL) != HUGE | COMPOUND_TAIL && self.frame(&self.users, address)? == 0)
     }
 
     /// How many of the pool's are used by others.
@@ -216,7 +232,7 @@ impl Pages for HugePages {
         for span in memory {
             let mut at = align_up(span.start, self.size).unwrap_or(u64::MAX);
             while at < span.end {
-                if self.begins_at(at) {
+                if self.begins_at(at)? {
                     found.push(at);
                 }
                 at = at.saturating_add(self.size);

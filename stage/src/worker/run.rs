@@ -122,11 +122,14 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     let config = config::parse_bytes(&text).map_err(|_| WorkerError::BadConfig)?;
     let entry = config.entry(name).ok_or(WorkerError::NoEntry)?;
     let index = modules()?;
+    // Before the machine is looked at: they are free memory again, not pages at hand.
+    hugepages::give_back_all(probe::page_size()?);
     let mut machine = probe::machine(Path::new("/"))?;
     if machine.seed.is_none() {
         say("warning: the service kernel has no entropy yet: the main kernel gets no KASLR and no RNG seed");
     }
-    hugepages::give_back_all(machine.page_size);
+    let started_with = hugepages::of_the_start(machine.page_size, &machine.memory.ram);
+    machine.memory.add_usable(&started_with);
     machine.uart = machine.uart.filter(|_| config.purgatory.console);
     machine.reason =
         (config.purgatory.reason).filter(|place| reason::can_be_left(*place, machine.arch, &machine.memory.ram));
@@ -181,6 +184,11 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     let mut record = Record::new(entry, why, &payload, clock, &machine);
     let layout = place::lay_out(payload, &machine, PURGATORY, &record.bytes(phases, 0))?;
     record.laid_out(&layout);
+    if let (Some(place), None) = (machine.reason, layout.reason()) {
+        say(&format!(
+            "warning: [purgatory] reason: {place} is memory the hand-over itself uses: nothing is left there; choose another page"
+        ));
+    }
     // In the field a slow serial line would still be sending the table when it is time to jump.
     let (table, last) = (layout.to_string(), usize::from(is_quiet(&running)));
     let rows = table.lines().count();

@@ -128,24 +128,27 @@ pub(in crate::load) fn take(
 
 fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> Result<Taken, WhyNot> {
     let size = source.size();
-    let least = ask
-        .resident()
-        .iter()
-        .fold(0_u64, |sum, bytes| sum.saturating_add(bytes.div_ceil(size)));
+    let parts = ask.resident();
+    let sum = |of: &dyn Fn(u64) -> u64| parts.iter().fold(0_u64, |sum, part| sum.saturating_add(of(*part)));
+    // Parts may share pages: all of them one of 1 GiB. What is likely to do is pages of its own for each.
+    let least = sum(&|part| part).div_ceil(size);
+    let likely = sum(&|part| part.div_ceil(size));
     let free_pages = free.saturating_sub(RESERVE).checked_div(size).unwrap_or(0);
     let most = free_pages.saturating_add(source.kept());
+    let too_little = |pages: u64, kept: u64| WhyNot::TooLittle {
+        wanted: pages.saturating_mul(size),
+        free: free.saturating_add(kept.saturating_mul(size)),
+    };
+    let kept = source.kept();
     if least > most {
-        return Err(WhyNot::TooLittle {
-            wanted: least.saturating_mul(size),
-            free: free.saturating_add(source.kept().saturating_mul(size)),
-        });
+        return Err(too_little(least, kept));
     }
     // Runs were always found among two or three times as many pages; where the kernel needs room behind its bytes, the pages
     // in that room are of no use.
     let behind = ask.room_behind_kernel().div_ceil(size);
-    let most = most.min(least.saturating_mul(3).saturating_add(8).saturating_add(behind));
+    let most = most.min(likely.saturating_mul(3).saturating_add(8).saturating_add(behind));
     let begin = Instant::now();
-    let mut count = least;
+    let mut count = likely.min(most);
     loop {
         let had = source.grow(count)?;
         let pages = source.at_hand(usable)?;
@@ -157,6 +160,9 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
                 memory: source.take(&wanted)?,
                 pages: (held(&wanted, size), size),
             });
+        }
+        if most < likely {
+            return Err(too_little(likely, kept));
         }
         if count >= most || had < count || begin.elapsed() > PATIENCE {
             let runs = intersect(&spans, usable);
@@ -220,12 +226,14 @@ pub(crate) mod tests {
         pub(crate) order: Vec<u64>,
         pub(crate) count: u64,
         pub(crate) largest: u64,
+        /// They have 1 GiB.
+        pub(crate) gigantic: bool,
         pub(crate) taken: Vec<Span>,
     }
 
     impl Pages for Pool {
         fn size(&self) -> u64 {
-            PAGE
+            if self.gigantic { 1 << 30 } else { PAGE }
         }
         fn kept(&self) -> u64 {
             self.count
@@ -343,9 +351,12 @@ pub(crate) mod tests {
     #[test]
     fn the_service_linux_keeps_its_reserve() {
         let order: Vec<u64> = (0..100).map(|n| 0x4800_0000 + n * PAGE).collect();
-        let (taken, largest) = attempt(order.clone(), RESERVE + 17 * MIB);
+        let (taken, largest) = attempt(order.clone(), RESERVE + 15 * MIB);
         assert!(matches!(taken, Err(WhyNot::TooLittle { .. })));
         assert_eq!(largest, 0, "nothing was asked for");
+        let (taken, largest) = attempt(order.clone(), RESERVE + 17 * MIB);
+        assert!(matches!(taken, Err(WhyNot::TooLittle { .. })));
+        assert_eq!(largest, 8, "the three parts can't share eight pages");
         assert!(attempt(order.clone(), RESERVE + 18 * MIB).0.is_ok());
         // What is kept for us already takes nothing from it.
         let mut pool = Pool {
@@ -354,6 +365,18 @@ pub(crate) mod tests {
             ..Pool::default()
         };
         assert!(take_from(&ask(), &usable(), 0, &mut pool).is_ok());
+    }
+
+    #[test]
+    fn one_page_of_a_gib_is_enough_for_all_of_it() {
+        let mut pool = Pool {
+            order: vec![0x4000_0000],
+            count: 1,
+            gigantic: true,
+            ..Pool::default()
+        };
+        let taken = take_from(&ask(), &usable(), RESERVE, &mut pool).unwrap();
+        assert_eq!((taken.pages, taken.memory.len()), ((1, 1 << 30), 3));
     }
 
     #[test]

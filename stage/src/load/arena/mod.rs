@@ -46,10 +46,13 @@ pub enum Kind {
 }
 
 impl fmt::Display for Kind {
-    /// `in place, 53 pages of 2 MiB`, or `segments, as …`.
+    /// `in place, 53 pages of 2 MiB`, `in place, 1 page of 1 GiB`, or `segments, as …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InPlace { pages, size } => write!(f, "in place, {pages} pages of {}", Size(*size)),
+            Self::InPlace { pages, size } => {
+                let plural = if *pages == 1 { "" } else { "s" };
+                write!(f, "in place, {pages} page{plural} of {}", Size(*size))
+            }
             Self::Segments(why) => write!(f, "segments, {why}"),
         }
     }

@@ -454,13 +454,13 @@ fn arm64_without_psci_is_noted() {
 
 #[test]
 fn all_the_memory_the_kernel_uses_with_its_mmu_off_is_cleaned() {
-    let layout = laid(Arch::Arm64);
+    let (arch, record) = (Arch::Arm64, [7; 1000]);
+    let layout = place(payload(arch), &machine(arch), &blob(arch), &record).unwrap();
     let params = params(&layout);
     let tree = part(&layout, "dtb");
-    for wanted in [
-        layout.kernel(),
-        tree.mem.common(&span(tree.mem.start, tree.mem.start + 1000)),
-    ] {
+    let bytes = u64::try_from(tree.bytes.len()).unwrap();
+    assert!(bytes > 1000 && !tree.record.is_empty());
+    for wanted in [layout.kernel(), span(tree.mem.start, tree.mem.start + bytes)] {
         let cleaned = params
             .clean
             .iter()
@@ -468,4 +468,22 @@ fn all_the_memory_the_kernel_uses_with_its_mmu_off_is_cleaned() {
         assert!(cleaned, "{wanted:x?} is not in {:x?}", params.clean);
     }
     assert!(layout.kernel().len() > 3_000_000, "more than the file");
+}
+
+/// A page that the hand-over itself uses is no place for a reason, and no reason not to boot.
+#[test]
+fn a_reason_in_a_page_that_is_used_is_left_out() {
+    for (arch, at, left) in [
+        (Arch::X86_64, 0x9_f000, false),
+        (Arch::X86_64, 0xfed0_0000, true),
+        (Arch::Arm64, 0x900_0000, false),
+        (Arch::Arm64, 0xb00_0000, true),
+    ] {
+        let machine = Machine {
+            reason: Some(Reason::Memory(at)),
+            ..machine(arch)
+        };
+        let layout = place(payload(arch), &machine, &blob(arch), &[]).unwrap();
+        assert_eq!(layout.reason().is_some(), left, "{arch} {at:#x}");
+    }
 }
