@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use config::{Arch, Arena};
 use mkinitramfs::{Added, Compress, Recipe};
+use stage::quoted::quoted;
 
 use crate::board::board;
 use crate::device_tree;
@@ -78,7 +79,7 @@ pub struct Chain {
     /// Memory that neither kernel may use, by address and length. Device tree (arm64) or service command line (x86_64) say
     /// so.
     pub reserved: Vec<(u64, u64)>,
-    /// What [`Chain::usual_config`] asks for in each entry.
+    /// What each entry of the configuration asks for, whoever wrote it.
     pub arena: Arena,
     /// On this machine the payload can't be read in place, so Cato has to use segments by itself.
     pub falls_back: bool,
@@ -162,17 +163,13 @@ impl Chain {
         } else {
             "initrd = [\"initrd\"]\n"
         };
-        let cmdline = toml_string(&self.cmdline);
-        let arena = match self.arena {
-            Arena::Auto => "",
-            Arena::Segments => "arena = \"segments\"\n",
-        };
+        let cmdline = quoted(&self.cmdline);
         let mut text = "version = 1\norder = [\"a\", \"b\"]\n\n[console]\ncountdown = 0\nretry = 60\n".to_owned();
         for slot in ["a", "b"] {
             // A String takes every write.
             let _ = write!(
                 text,
-                "\n[entry.{slot}]\nsource = \"PARTLABEL=boot-{slot}\"\nkernel = \"kernel\"\n{initrd}cmdline = {cmdline}\n{arena}"
+                "\n[entry.{slot}]\nsource = \"PARTLABEL=boot-{slot}\"\nkernel = \"kernel\"\n{initrd}cmdline = {cmdline}\n"
             );
         }
         text
@@ -192,6 +189,7 @@ impl Chain {
         }
 
         let config = self.config.clone().unwrap_or_else(|| self.usual_config());
+        let config = with_arena(&config, self.arena);
         let initramfs = folder.join("initramfs");
         let packed = mkinitramfs::pack(
             &workspace::root(),
@@ -300,6 +298,18 @@ impl Chain {
     }
 }
 
+/// The configuration with `arena` in each of its entries.
+fn with_arena(config: &str, arena: Arena) -> String {
+    let key = match arena {
+        Arena::Auto => return config.to_owned(),
+        Arena::Segments => "arena = \"segments\"\n",
+    };
+    config
+        .split_inclusive('\n')
+        .flat_map(|line| [line, if line.starts_with("[entry.") { key } else { "" }])
+        .collect()
+}
+
 fn summary(table: &mkinitramfs::Table) -> String {
     let modules: usize = table.modules.iter().map(|(_, size)| size).sum();
     format!(
@@ -345,21 +355,6 @@ pub fn nonce() -> String {
     format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }
 
-/// A TOML basic string.
-pub fn toml_string(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            // A String takes every write.
-            c if c.is_control() => _ = write!(out, "\\u{:04x}", u32::from(c)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,8 +381,9 @@ mod tests {
         assert_eq!(entry.source.to_string(), "PARTLABEL=boot-b");
         assert_eq!(entry.initrd, ["initrd"]);
         assert_eq!(entry.arena, Arena::Auto);
-        chain.arena = Arena::Segments;
-        let segments = config::parse_bytes(chain.usual_config().as_bytes()).unwrap();
+        let segments = with_arena(&chain.usual_config(), Arena::Segments);
+        let segments = config::parse_bytes(segments.as_bytes()).unwrap();
+        assert_eq!(segments.entries.len(), 2);
         assert!(segments.entries.iter().all(|entry| entry.arena == Arena::Segments));
         chain.initrd = Initrd::Without;
         assert!(

@@ -200,6 +200,25 @@ impl Console {
     }
 }
 
+/// Consoles for tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::Line;
+
+    /// Lines of milliseconds, a space and the text.
+    pub(crate) fn lines(text: &str) -> Vec<Line> {
+        text.lines()
+            .map(|line| {
+                let (ms, text) = line.trim().split_once(' ').unwrap();
+                Line {
+                    ms: ms.parse().unwrap(),
+                    text: text.to_owned(),
+                }
+            })
+            .collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -219,18 +219,7 @@ fn seconds(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lines(text: &str) -> Vec<Line> {
-        text.lines()
-            .map(|line| {
-                let (ms, text) = line.trim().split_once(' ').unwrap();
-                Line {
-                    ms: ms.parse().unwrap(),
-                    text: text.to_owned(),
-                }
-            })
-            .collect()
-    }
+    use crate::console::samples::lines;
 
     const BOOT: &str = "\
         10 U-Boot 2023.01

@@ -14,6 +14,7 @@ pub mod load;
 pub mod paths;
 pub mod place;
 pub mod probe;
+pub mod quoted;
 pub mod reason;
 pub mod report;
 pub mod select;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use config::Arch;
 
-use crate::chain::toml_string;
+use stage::quoted::quoted;
 
 /// A way from the service Linux to the main Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,7 +83,7 @@ impl Contender {
             "version = 1\norder = [\"main\"]\n\n[console]\ncountdown = 0\nretry = 60\n\n[entry.main]\n\
              source = \"{}\"\nkernel = \"kernel\"\ninitrd = [\"initrd\"]\ncmdline = {}\ncheck = \"{check}\"\n{arena}",
             guest_bench::PAYLOAD,
-            toml_string(cmdline)
+            quoted(cmdline)
         ))
     }
 

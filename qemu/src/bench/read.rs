@@ -134,18 +134,7 @@ pub fn copied(lines: &[Line]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lines(text: &str) -> Vec<Line> {
-        text.lines()
-            .map(|line| {
-                let (ms, text) = line.trim().split_once(' ').unwrap();
-                Line {
-                    ms: ms.parse().unwrap(),
-                    text: text.to_owned(),
-                }
-            })
-            .collect()
-    }
+    use crate::console::samples::lines;
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)

@@ -6,11 +6,12 @@ use std::fs;
 use std::time::Duration;
 
 use config::Arch::{self, Arm64, X86_64};
-use qemu::chain::{Chain, toml_string};
+use qemu::chain::Chain;
 use qemu::disk::{Content, Files, Filesystem, Partition};
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::Scenario;
 use qemu::setup::Suite::{Bookworm, Trixie};
+use stage::quoted::quoted;
 
 /// An entry that must be refused.
 struct Bad {
@@ -59,19 +60,14 @@ fn bad_entries(arch: Arch) -> Vec<Bad> {
             ..bad("digest", "kernel", "kernel: kernel: sha256 mismatch")
         },
         Bad {
-            more: format!("cmdline = {}\n", toml_string(&"x=0123456789 ".repeat(180))),
+            more: format!("cmdline = {}\n", quoted(&"x=0123456789 ".repeat(180))),
             ..bad("long-cmdline", "kernel", "cmdline: 2[0-9]{3} bytes")
         },
     ]
 }
 
 fn config(chain: &Chain, bad: &[Bad]) -> String {
-    let names: Vec<String> = bad
-        .iter()
-        .map(|bad| bad.name)
-        .chain(["good"])
-        .map(toml_string)
-        .collect();
+    let names: Vec<String> = bad.iter().map(|bad| bad.name).chain(["good"]).map(quoted).collect();
     let mut text = format!(
         "version = 1\norder = [{}]\n[console]\ncountdown = 0\n",
         names.join(", ")
@@ -94,7 +90,7 @@ fn config(chain: &Chain, bad: &[Bad]) -> String {
             "[entry.{name}]\nsource = \"{source}\"\nkernel = \"{kernel}\"\n{cmdline}{more}"
         );
     }
-    let cmdline = toml_string(&chain.cmdline);
+    let cmdline = quoted(&chain.cmdline);
     let _ = write!(
         text,
         "[entry.good]\nsource = \"PARTLABEL=boot-a\"\nkernel = \"kernel\"\ninitrd = [\"initrd\"]\ncmdline = {cmdline}\n"

@@ -127,6 +127,8 @@ fn entered_as_promised(context: &Context, case: Case, service: Suite) -> Result<
     vm.forbid(r"cato\[ *[0-9.]+\] prompt: no ")?;
     vm.wait_for("entry: (done|fault)", Duration::from_mins(2))?;
 
+    let problem = ready.wanted.arena_problem(&vm.lines());
+    ensure!(problem.is_none(), vm.failure(&problem.unwrap_or_default()));
     let text: Vec<String> = vm.lines().into_iter().map(|line| line.text).collect();
     let facts = Facts::parse(&text.join("\n"));
     let words: Vec<&str> = chain.cmdline.split_ascii_whitespace().collect();

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use config::Arch;
 use qemu::board::board;
-use qemu::chain::{Chain, toml_string};
+use qemu::chain::Chain;
 use qemu::debian::{self, PARTLABEL, PASSWORD};
 use qemu::disk::{Files, Filesystem, Partition};
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::Bookworm;
+use stage::quoted::quoted;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     // Installing comes first, once: an emulated arm64 takes twice the time of an emulated x86_64.
@@ -48,6 +49,8 @@ fn login(context: &Context, arch: Arch) -> Result<()> {
     vm.send("echo \"main: $(uname -r) $(cat /proc/1/comm) $(findmnt -no SOURCE,FSTYPE /) $(cat /proc/cmdline)\"\n")?;
     let says = format!("main: {release} systemd /dev/vda[0-9]+ +ext4 .*{}", chain.cmdline);
     vm.wait_for(&says, long)?;
+    let problem = ready.wanted.arena_problem(&vm.lines());
+    ensure!(problem.is_none(), vm.failure(&problem.unwrap_or_default()));
     Ok(())
 }
 
@@ -56,6 +59,6 @@ fn config(chain: &Chain) -> String {
     format!(
         "version = 1\norder = [\"debian\"]\n\n[console]\ncountdown = 0\nretry = 60\n\n[entry.debian]\n\
          source = \"PARTLABEL={PARTLABEL}\"\nkernel = \"vmlinuz\"\ninitrd = [\"initrd.img\"]\ncmdline = {}\n",
-        toml_string(&chain.cmdline)
+        quoted(&chain.cmdline)
     )
 }

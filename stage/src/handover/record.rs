@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::stamps::{STAMPS_SIZE, Stamps};
 use crate::decimal::{self, Decimal};
+use crate::quoted::quoted;
 
 /// Text that is not known yet when the length is: the clocks, and the phases still to come.
 const TO_COME: usize = 640;
@@ -133,13 +134,11 @@ impl Handover {
             ("arena", &self.arena),
             ("check", &self.check),
         ] {
-            out.push_str(key);
-            out.push_str(" = ");
-            quote(&mut out, value);
-            out.push('\n');
+            // A String takes every write.
+            let _ = writeln!(out, "{key} = {}", quoted(value));
         }
         let Payload { kernel, initrd, dtb } = self.payload;
-        // A String takes every write; TOML's numbers have 63 bits.
+        // TOML's numbers have 63 bits.
         let most = |n: u64| n.min(i64::MAX.unsigned_abs());
         let _ = writeln!(
             out,
@@ -163,27 +162,16 @@ impl Handover {
         }
         out.push_str("phases = [\n");
         for phase in self.phases.iter().filter(|p| p.ms.is_finite()) {
-            out.push_str("  { name = ");
-            quote(&mut out, &phase.name);
-            let _ = writeln!(out, ", ms = {} }},", Decimal(phase.ms, 3));
+            let _ = writeln!(
+                out,
+                "  {{ name = {}, ms = {} }},",
+                quoted(&phase.name),
+                Decimal(phase.ms, 3)
+            );
         }
         out.push_str("]\n");
         out
     }
-}
-
-/// A TOML basic string.
-fn quote(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            // A String takes every write.
-            c if c.is_control() => _ = write!(out, "\\u{:04x}", u32::from(c)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 /// Reads a record, which may hold anything.

@@ -1,10 +1,9 @@
 //! The report for programs: one object on one line.
 
-use std::fmt::Write as _;
-
 use super::Report;
 use crate::decimal::Decimal;
 use crate::handover::{Anchor, Payload};
+use crate::quoted::quoted;
 
 /// Everything in the record, the spans, and what is missing of them.
 pub fn json(report: &Report) -> String {
@@ -88,21 +87,6 @@ fn null() -> String {
 
 fn list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(","))
-}
-
-/// A JSON string.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            // A String takes every write; all control characters are in the first plane.
-            c if c.is_control() => _ = write!(out, "\\u{:04x}", u32::from(c)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 struct Object(String);
