@@ -79,6 +79,9 @@ fn said_of_itself(context: &Context, case: Case) -> Result<()> {
     problems.stamps(&said, case);
     problems.spans(&said, case);
     problems.against_console(&said, &vm.lines());
+    for form in ["handover-text", "handover-svg"] {
+        problems.form(&said, form, report.get(form).unwrap_or_default());
+    }
     ensure!(
         problems.0.is_empty(),
         vm.failure(&format!("{}\n{said}", problems.0.join("\n")))
@@ -139,6 +142,9 @@ impl Problems {
             let is = spans.iter().any(|s| s.name == name);
             self.expect(is, format!("no span {name:?}; missing: {}", said["missing"]));
         }
+        let way = if case.arena == "auto" { "leave" } else { "hand-off" };
+        let is = spans.iter().any(|s| s.name == way);
+        self.expect(is, format!("no span {way:?}; missing: {}", said["missing"]));
         let mut before = 0.0;
         for Span { name, start, end } in &spans {
             self.expect(
@@ -156,6 +162,19 @@ impl Problems {
         self.expect(
             took >= least,
             format!("the firmware took {took} ms, not {least} or more"),
+        );
+    }
+
+    /// Table and picture have every span, and nothing is cut off.
+    fn form(&mut self, said: &Value, form: &str, text: &str) {
+        for span in said["spans"].as_array().into_iter().flatten() {
+            let label = span["label"].as_str().unwrap_or("?");
+            self.expect(text.contains(label), format!("{form}: no {label:?}"));
+        }
+        let whole = text.starts_with("<svg ") && text.ends_with("</svg>");
+        self.expect(
+            form != "handover-svg" || whole,
+            format!("{form} is no picture: {text:.80}"),
         );
     }
 

@@ -40,7 +40,7 @@ impl Owner {
 /// A part of the boot. Times are milliseconds from the timeline's zero; `end_ms` is never before `start_ms`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
-    /// Its key: `firmware`, `service`, a phase's name, `leave`, `check`, `exit`, `early`, `main`, or `between`.
+    /// Its key: `firmware`, `service`, a phase's name, `leave` or `hand-off`, `check`, `exit`, `early`, `main`, or `between`.
     pub name: String,
     /// What happens, in words.
     pub label: String,
@@ -101,6 +101,8 @@ const MOST_PHASES: usize = 64;
 const MOST_MS: f64 = 1e10;
 /// An error of the main kernel's start that would show in the picture.
 const MOST_ERROR: f64 = 100.0;
+/// No kernel takes so long to start its clock. kexec-tools hands all of an arm64 tree's `/chosen` on, the record with it.
+const MOST_EARLY: f64 = 60_000.0;
 
 impl Timeline {
     /// From the record and, on a running main Linux, its own facts.
@@ -215,7 +217,17 @@ impl Chain {
         match jump {
             Some(ms) if stamps.written() && fits => self.mark(ms, "leave", Owner::Service, copied.unwrap_or_default()),
             Some(ms) => self.mark(ms, "between", Owner::Purgatory, "no stamps of the purgatory"),
-            None if stamps.jump == 0 => self.lacks("leave: the jump was not stamped, so what was before it is longer"),
+            // The record was copied before it could say so: what came after its last word is one span.
+            None if stamps.jump == 0 => {
+                let copied = copied.map(|copied| format!("{copied} and the purgatory"));
+                self.mark(
+                    axis.anchor.ms.max(self.last()),
+                    "hand-off",
+                    Owner::Service,
+                    copied.unwrap_or_default(),
+                );
+                self.lacks("leave: the record was copied before the jump, so what led to it is in hand-off");
+            }
             None => self.lacks("leave: the jump was before the last phase"),
         }
         if !stamps.written() {
@@ -268,6 +280,14 @@ impl Chain {
                 self.lacks(
                     "main Linux: its clock began before the purgatory left, by this counter; the counter was reset",
                 );
+                None
+            }
+            Some(ms) if ms - last > MOST_EARLY => {
+                self.lacks(format!(
+                    "main Linux: its clock began {} s after all of this, so another kernel ran in between and handed the \
+                     record on: it tells of an earlier boot",
+                    Decimal((ms - last) / 1000.0, 0)
+                ));
                 None
             }
             Some(ms) => {
@@ -351,6 +371,7 @@ fn label(name: &str) -> Option<&'static str> {
         "kexec" => "kexec_load",
         "loaded" => "last look",
         "leave" => "service kernel shuts down",
+        "hand-off" => "kexec_load, shut down",
         "between" => "between the kernels",
         "check" => "check",
         "exit" => "clean, turn off, jump",

@@ -18,7 +18,7 @@ pub use svg::svg;
 pub use text::text;
 
 use crate::decimal::Decimal;
-use crate::handover::{FindError, Handover, Main, RecordError, Stamps, Timeline, find, megabytes, parse};
+use crate::handover::{FindError, Handover, Main, Payload, RecordError, Stamps, Timeline, find, megabytes, parse};
 
 /// What is reported.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +90,17 @@ fn check(report: &Report) -> String {
         (Some(_), None) => format!("{kind}: nothing was checked"),
         (None, _) => format!("{kind}: its time is not known"),
     }
+}
+
+/// What was handed over: x86_64 has no device tree.
+fn payload(report: &Report) -> String {
+    let Payload { kernel, initrd, dtb } = report.handover.payload;
+    let parts = [("kernel", kernel), ("initrd", initrd), ("device tree", dtb)].into_iter();
+    let parts = parts.filter(|(_, bytes)| *bytes != 0);
+    let parts: Vec<String> = parts
+        .map(|(name, bytes)| format!("{name} {}", megabytes(bytes)))
+        .collect();
+    parts.join(", ")
 }
 
 /// The entry: name and, if it has one, title.

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, check, duration, entry, total};
+use super::{Report, check, duration, entry, payload, total};
 use crate::decimal::Decimal;
 use crate::handover::{Owner, Span, megabytes};
 
@@ -23,7 +23,7 @@ const SOFT: &str = "#656d76";
 const LINE: &str = "#e4e7eb";
 
 /// The phases that are enlarged when they are a small part of the whole.
-const CLOSE: [&str; 5] = ["leave", "between", "check", "exit", "early"];
+const CLOSE: [&str; 6] = ["leave", "hand-off", "between", "check", "exit", "early"];
 
 fn colour(owner: Owner) -> &'static str {
     match owner {
@@ -85,15 +85,7 @@ fn head(page: &mut Page, report: &Report) -> f64 {
         ..Style::text()
     };
     let lines = [
-        format!(
-            "{} · {} · kernel {}, initrd {}, device tree {} · {}",
-            report.arch,
-            h.arena,
-            megabytes(h.payload.kernel),
-            megabytes(h.payload.initrd),
-            megabytes(h.payload.dtb),
-            h.why
-        ),
+        format!("{} · {} · {} · {}", report.arch, h.arena, payload(report), h.why),
         format!(
             "check {} · {} · {} copied by the service kernel",
             check(report),

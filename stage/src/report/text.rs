@@ -2,20 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, check, entry, total};
+use super::{Report, check, entry, payload, total};
 use crate::decimal::Decimal;
 use crate::handover::megabytes;
 
 /// A few lines of what was booted, then the table of spans, then what is not in it.
 pub fn text(report: &Report) -> String {
     let h = &report.handover;
-    let payload = format!(
-        "kernel {}, initrd {}, device tree {}; {} read from the source",
-        megabytes(h.payload.kernel),
-        megabytes(h.payload.initrd),
-        megabytes(h.payload.dtb),
-        megabytes(h.read)
-    );
+    let payload = format!("{}; {} read from the source", payload(report), megabytes(h.read));
     let arena = format!("{}; {} copied by the service kernel", h.arena, megabytes(h.copied));
     let mut out = String::new();
     // A String takes every write. The record's texts may hold anything.

@@ -3,7 +3,7 @@
 use config::Entry;
 
 use crate::handover::{self, Clock, Handover, Payload, Phases, STAMPS_SIZE, Stamps};
-use crate::load;
+use crate::load::{self, ArenaKind};
 use crate::place::{Layout, Machine};
 
 /// What is known so far, for bytes of a fixed length: their place is in what the main kernel is told, and is found before
@@ -22,6 +22,12 @@ impl Record {
     /// For `entry`, taken because of `why`, whose files have been read.
     pub(super) fn new(entry: &Entry, why: &str, payload: &load::Payload, clock: Clock, machine: &Machine) -> Self {
         let bytes = |slot: Option<&[u8]>| slot.map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        let sizes = Payload {
+            kernel: bytes(Some(payload.kernel.bytes())),
+            initrd: bytes(payload.initrd.as_deref()),
+            // The running one is what the main kernel's is made from.
+            dtb: bytes(payload.dtb.as_deref().or(machine.fdt.as_deref())),
+        };
         let handover = Handover {
             cato: env!("CARGO_PKG_VERSION").to_owned(),
             entry: entry.name.clone(),
@@ -29,10 +35,11 @@ impl Record {
             why: why.to_owned(),
             arena: payload.arena.to_string(),
             check: entry.check.to_string(),
-            payload: Payload {
-                kernel: bytes(Some(payload.kernel.bytes())),
-                initrd: bytes(payload.initrd.as_deref()),
-                dtb: bytes(payload.dtb.as_deref()),
+            payload: sizes,
+            // In segments the record is one of the copied things, and no later word reaches it.
+            copied: match payload.arena {
+                ArenaKind::InPlace { .. } => 0,
+                ArenaKind::Segments(_) => sizes.total(),
             },
             read: payload
                 .artefacts

@@ -23,7 +23,8 @@
 //! | `kernel-virtual` | its first virtual address, hex: `_text` in `/proc/kallsyms` |
 //! | `uptime` | seconds since the kernel started |
 //! | `handover` | what `/bin/cato report --json` prints, where the initrd has it |
-//! | `handover-error` | what it says instead |
+//! | `handover-text`, `handover-svg` | the same as a table and as a picture |
+//! | `handover-error` | what any of the three says instead |
 //! | `rng`, `kaslr` | the log lines about them |
 //! | `dmesg-errors` | how many log lines match [`ALARMS`] |
 //! | `dmesg-error` | each of the first 16 of them |

@@ -164,10 +164,17 @@ fn handover(console: &mut Console) {
     if !Path::new(CATO).exists() {
         return;
     }
-    match Command::new(CATO).args(["report", "--json"]).output() {
-        Ok(done) if done.status.success() => console.say("handover", String::from_utf8_lossy(&done.stdout).trim_end()),
-        Ok(done) => console.say("handover-error", String::from_utf8_lossy(&done.stderr).trim_end()),
-        Err(error) => console.say("handover-error", &format!("{CATO}: {error}")),
+    let forms: [(&str, &[&str]); 3] = [
+        ("handover", &["--json"]),
+        ("handover-text", &[]),
+        ("handover-svg", &["--svg", "-"]),
+    ];
+    for (key, options) in forms {
+        match Command::new(CATO).arg("report").args(options).output() {
+            Ok(done) if done.status.success() => console.say(key, String::from_utf8_lossy(&done.stdout).trim_end()),
+            Ok(done) => console.say("handover-error", String::from_utf8_lossy(&done.stderr).trim_end()),
+            Err(error) => console.say("handover-error", &format!("{CATO}: {error}")),
+        }
     }
 }
 

@@ -113,11 +113,27 @@ fn a_purgatory_that_stamped_nothing_is_one_span() {
     );
 }
 
+/// With segments the record is copied before the jump, and ends in the phase that lays them out.
 #[test]
-fn a_jump_that_was_not_stamped_leaves_the_rest() {
-    let t = Timeline::new(&Stamps { jump: 0, ..stamps() }, &handover(), Some(&main()));
-    assert_eq!(names(&t)[10..], ["kexec", "check", "exit", "early", "main"]);
-    assert!(near(t.span("kexec").unwrap().took_ms(), 18.25));
+fn what_a_copied_record_could_not_say_is_no_phase_of_cato_s() {
+    let mut copied = Handover {
+        copied: 101_700_000,
+        counter: Some(Anchor {
+            at: 2_604_000,
+            ms: 2104.25,
+        }),
+        ..handover()
+    };
+    copied.phases.retain(|phase| phase.name != "kexec");
+    let t = Timeline::new(&Stamps { jump: 0, ..stamps() }, &copied, Some(&main()));
+    assert_eq!(names(&t)[9..], ["place", "hand-off", "check", "exit", "early", "main"]);
+    assert!(near(t.span("place").unwrap().took_ms(), 3.25));
+    let handed = t.span("hand-off").unwrap();
+    assert!(
+        near(handed.took_ms(), 24.0) && handed.owner == Owner::Service,
+        "{handed:?}"
+    );
+    assert_eq!(handed.note, "101.7 MB to copy and the purgatory");
     assert!(t.missing[0].starts_with("leave: "), "{:?}", t.missing);
 }
 
@@ -132,6 +148,13 @@ fn what_contradicts_itself_is_left_out_and_said() {
     };
     let s = stamps();
     said(Stamps { hz: 0, ..s }, handover(), main(), "frequency");
+    // Another kernel an hour later.
+    let hour = Main {
+        counter: main().counter + 3_600 * HZ,
+        ..main()
+    };
+    let t = said(s, handover(), hour, "an earlier boot");
+    assert!(t.span("main").is_none() && t.span("early").is_none());
     said(
         s,
         Handover {
