@@ -39,6 +39,13 @@ const XLF_KERNEL_64: u16 = 1 << 0;
 const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
 const XLF_EFI_KEXEC: u16 = 1 << 4;
 const XLF_5LEVEL: u16 = 1 << 5;
+const XLF_5LEVEL_ENABLED: u16 = 1 << 6;
+
+/// Whether the kernel itself runs with 5-level paging; bit 5 speaks for its decompressor alone.
+pub(super) fn has_5_levels(head: &Head<'_>) -> bool {
+    head.le16(XLOADFLAGS)
+        .is_some_and(|flags| flags & XLF_5LEVEL_ENABLED != 0)
+}
 
 /// What may follow the part that is loaded, bytes: the signature of a signed kernel.
 const TRAILER: u64 = 1 << 20;

@@ -64,6 +64,11 @@ pub enum FormatError {
         "has no support for the 5-level paging this machine runs with; boot the service kernel with \"no5lvl\", or use Linux 4.14 or newer"
     )]
     No5Level,
+    /// x86 xloadflags bit 6, which only the bzImage's own decompressor makes up for.
+    #[error(
+        "can't be unpacked on a machine that runs with 5-level paging, as it has none (CONFIG_X86_5LEVEL); set unpack = false, its own decompressor leaves it"
+    )]
+    Unpacked5Level,
     /// Shorter than its own header says.
     #[error("is truncated: {have} bytes of the {need} its header promises; copy it again")]
     Truncated {

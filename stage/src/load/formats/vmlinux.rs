@@ -65,6 +65,9 @@ pub(super) fn look_inside(head: &Head<'_>, sniffed: Sniffed) -> Result<Sniffed, 
         return Ok(Sniffed { wrappers, plan, memory });
     };
     let (mut part, pref_address) = (*payload, *pref_address);
+    if head.machine.la57 && !super::bzimage::has_5_levels(head) {
+        return Err(inside(&wrappers, FormatError::Unpacked5Level));
+    }
     let bound = plan.skip.saturating_add(plan.most);
     // boot.rst, "payload_offset": from the start of the protected-mode code, which `part` has been corrected for.
     if part.len == 0 || part.at <= plan.skip || part.at.saturating_add(part.len) > bound {
@@ -247,8 +250,11 @@ impl Vmlinux {
         if let Some(slide) = self.slide
             && pass(from, self.end.saturating_sub(at))?
         {
-            Read::take(&mut *from, RELOCS_MAX).read_to_end(&mut tail)?;
-            self.moved = relocs::apply(slot.filled_mut(), &tail, self.base, slide)?;
+            Read::take(&mut *from, RELOCS_MAX.saturating_add(1)).read_to_end(&mut tail)?;
+            // One that goes on behind that is not whole: half a move would be none that runs.
+            if u64::try_from(tail.len()).is_ok_and(|len| len <= RELOCS_MAX) {
+                self.moved = relocs::apply(slot.filled_mut(), &tail, self.base, slide)?;
+            }
         }
         // To the end, where a checksum may be.
         io::copy(from, &mut io::sink())?;

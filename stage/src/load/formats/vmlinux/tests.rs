@@ -178,6 +178,16 @@ fn what_cannot_move_stays_and_says_so() {
     assert_eq!(loaded(&elf(&SEGMENTS)), Some(Kaslr::None), "no relocations");
     let unknown = [kernel(), vec![0; 4], vec![1; 4], vec![0; 4], vec![1; 4]].concat();
     assert_eq!(loaded(&unknown), Some(Kaslr::None), "five sets");
+    let place = u32::try_from(0x8100_0000 + PLACES[0]).unwrap().to_le_bytes();
+    let endless = [
+        elf(&SEGMENTS),
+        vec![0; 4],
+        place.to_vec(),
+        vec![0; 4],
+        place.repeat(2 << 20),
+    ]
+    .concat();
+    assert_eq!(loaded(&endless), Some(Kaslr::None), "more than is read");
     let mut header = look(&around(&gzip(&kernel()))).unwrap().plan.header;
     assert_eq!(header.randomise(Some(3), "ro nokaslr quiet"), Some(Kaslr::None));
     assert_eq!(header.randomise(None, "ro"), Some(Kaslr::None));
@@ -194,6 +204,26 @@ fn what_cannot_move_stays_and_says_so() {
     .concat();
     let error = load(&around(&gzip(&outside)), Some(3)).unwrap_err().to_string();
     assert_eq!(error, "a relocation points outside of the kernel");
+}
+
+/// With 5-level paging on, a kernel that has none is entered through its decompressor, or not at all.
+#[test]
+fn five_levels_are_the_kernel_s_own_matter_once_it_is_unpacked() {
+    let mut la57 = machine(X86_64);
+    la57.la57 = true;
+    let mut file = around(&gzip(&kernel()));
+    let said = |file: &[u8], unpack| {
+        sniff(file, file.len() as u64, &la57, unpack)
+            .err()
+            .map(|error| error.to_string())
+    };
+    // XLF_5LEVEL and XLF_5LEVEL_ENABLED, then the decompressor's alone.
+    file[0x236] = 0x7f;
+    assert_eq!(said(&file, true), None);
+    file[0x236] = 0x3f;
+    assert_eq!(said(&file, false), None);
+    let refused = said(&file, true).unwrap();
+    assert!(refused.contains("unpack = false"), "{refused}");
 }
 
 #[test]
