@@ -295,8 +295,6 @@ impl Record {
 /// `Record::flags`: the blob wrote its part.
 pub const RECORD_STAMPED: u64 = 1;
 
-/// Offset of [`Params::version`], for `entry.S`.
-pub const VERSION_AT: usize = offset_of!(Params, version);
 /// Offset of [`Params::entry`], for `entry.S`.
 pub const ENTRY_AT: usize = offset_of!(Params, entry);
 /// Offset of [`Params::argument`], for `entry.S`.
@@ -320,7 +318,7 @@ const _: () = {
     assert!(size_of::<ReasonParams>() == 16);
     assert!(size_of::<Params>() == 0x4b0);
     assert!(Record::SIZE == 64);
-    assert!(VERSION_AT == 0x08);
+    assert!(offset_of!(Params, version) == 0x08);
     assert!(ENTRY_AT == 0x10);
     assert!(ARGUMENT_AT == 0x18);
     assert!(offset_of!(Params, record) == 0x20);

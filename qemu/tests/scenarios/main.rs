@@ -49,7 +49,6 @@ fn all() -> Vec<Scenario> {
         faults::scenarios(),
         stuck_disk::scenarios(),
         debian::scenarios(),
-        reset::scenarios(),
     ];
     let others = [
         packing::scenarios(),
@@ -58,6 +57,7 @@ fn all() -> Vec<Scenario> {
         arena::scenarios(),
         repeat::scenarios(),
         report::scenarios(),
+        reset::scenarios(),
     ];
     let booting = booting.into_iter().flat_map(also_in_segments);
     others.into_iter().flatten().chain(booting).collect()

@@ -1,5 +1,8 @@
 //! The purgatory's way out on arm64: whatever became of its memory, the machine is reset. There is no kernel here, only the
 //! segment the stage would load, damaged, and a CPU that enters it.
+//!
+//! Memory that is as it should be comes first, with digests the crates made: stage and purgatory share their loops, so
+//! nothing else would notice that an arm64 one is wrong.
 
 use std::fs;
 use std::path::Path;
@@ -9,17 +12,23 @@ use anyhow::{Context as _, Result, ensure};
 use config::Arch::Arm64;
 use config::Check;
 use mkinitramfs::cross;
-use purgatory::params::{CONDUIT_AT, UART_AT};
+use purgatory::params::{CHUNK, CONDUIT_AT, UART_AT};
 use qemu::machine::Machine;
 use qemu::scenario::{Context, Scenario};
 use qemu::workspace;
-use stage::digest;
+use sha2::{Digest as _, Sha256};
 use stage::place::purgatory::{Job, PurgatoryImage, Region, build};
 use stage::place::{Conduit, Span, Uart, UartKind};
 
 /// Where the segment goes, in the memory of QEMU's `virt`.
 const BASE: u64 = 0x7000_0000;
-/// Where a region is that never has its digest.
+/// Where a region is that has its digests: five whole chunks, so two pairs and one, and a part.
+const GOOD: Span = Span {
+    start: 0x5800_0000,
+    end: 0x5815_0000,
+};
+const GOOD_BYTES: usize = 5 * 0x4_0000 + 12_345;
+/// Where one is that never has its digest.
 const REGION: Span = Span {
     start: 0x5000_0000,
     end: 0x5000_1000,
@@ -77,12 +86,15 @@ fn resets(context: &Context, regime: Regime) -> Result<()> {
     let region = "segment \"region\" .* mismatch .*; resetting";
     let block = "parameter block: .* mismatch .*; resetting";
     let blob = fs::read(cross::purgatory(&workspace::root(), Arm64)?)?;
-    for (what, conduit, damage, says) in [
-        ("the right conduit", right, None, Some(region)),
-        ("no conduit", None, None, Some(region)),
-        ("the wrong conduit", wrong, None, Some(region)),
+    let (fast, sha256) = (Check::Fast, Check::Sha256);
+    for (what, check, conduit, damage, says) in [
+        ("the right conduit", sha256, right, None, Some(region)),
+        ("the other digest", fast, right, None, Some(region)),
+        ("no conduit", sha256, None, None, Some(region)),
+        ("the wrong conduit", sha256, wrong, None, Some(region)),
         (
             "a damaged conduit",
+            sha256,
             right,
             Some(Damage::Bytes(CONDUIT_AT, 0x55)),
             Some(block),
@@ -90,13 +102,14 @@ fn resets(context: &Context, regime: Regime) -> Result<()> {
         // The address of the UART: each word about it is a fault.
         (
             "a damaged UART",
+            sha256,
             right,
             Some(Damage::Bytes(UART_AT + 8 + 3, 0x55)),
             None,
         ),
-        ("no parameter block", right, Some(Damage::Unmap(BASE)), None),
+        ("no parameter block", sha256, right, Some(Damage::Unmap(BASE)), None),
     ] {
-        let image = segment(&blob, conduit, damage).context(what)?;
+        let image = segment(&blob, check, conduit, damage).context(what)?;
         let machine = machine(&context.folder, regime, &image)?;
         let mut vm = context.start(&machine)?;
         if let Some(says) = says {
@@ -118,15 +131,42 @@ enum Damage {
     Unmap(u64),
 }
 
-fn segment(blob: &[u8], conduit: Option<Conduit>, damage: Option<Damage>) -> Result<PurgatoryImage> {
+/// Different in each chunk.
+fn good() -> Vec<u8> {
+    let words = (0..u32::MAX).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes());
+    words.take(GOOD_BYTES).collect()
+}
+
+/// The digests of `bytes` by the crates.
+fn digests(check: Check, bytes: &[u8]) -> Result<Vec<u8>> {
+    let chunks = bytes.chunks(usize::try_from(CHUNK)?);
+    Ok(match check {
+        Check::Off => Vec::new(),
+        Check::Fast => chunks
+            .flat_map(|chunk| xxhash_rust::xxh3::xxh3_64(chunk).to_le_bytes())
+            .collect(),
+        Check::Sha256 => chunks.flat_map(Sha256::digest).collect(),
+    })
+}
+
+fn segment(blob: &[u8], check: Check, conduit: Option<Conduit>, damage: Option<Damage>) -> Result<PurgatoryImage> {
+    let (good, wrong) = (digests(check, &good())?, digests(check, &[1; 4096])?);
     let job = Job {
         arch: Arm64,
-        regions: &[Region {
-            name: "region",
-            span: REGION,
-            len: 4096,
-            digests: &digest::of(Check::Sha256, &[1; 4096]),
-        }],
+        regions: &[
+            Region {
+                name: "good",
+                span: GOOD,
+                len: u64::try_from(GOOD_BYTES)?,
+                digests: &good,
+            },
+            Region {
+                name: "region",
+                span: REGION,
+                len: 4096,
+                digests: &wrong,
+            },
+        ],
         entry: REGION.start,
         argument: 0,
         uart: Some(Uart {
@@ -135,7 +175,7 @@ fn segment(blob: &[u8], conduit: Option<Conduit>, damage: Option<Damage>) -> Res
             reg_shift: 0,
         }),
         conduit,
-        check: Check::Sha256,
+        check,
         map: &[],
         clean: &[],
         ticks_per_ms: None,
@@ -167,6 +207,8 @@ fn segment(blob: &[u8], conduit: Option<Conduit>, damage: Option<Damage>) -> Res
 fn machine(folder: &Path, regime: Regime, image: &PurgatoryImage) -> Result<Machine> {
     let segment = folder.join("segment");
     fs::write(&segment, &image.bytes)?;
+    let known = folder.join("good");
+    fs::write(&known, good())?;
     // In front of it: movz x0, #0x800, lsl #16; movk x0, #4, lsl #32; msr hcr_el2, x0; isb; ldr x0, .+8; br x0
     let stub = folder.join("stub");
     let mut words: Vec<u8> = [
@@ -188,7 +230,7 @@ fn machine(folder: &Path, regime: Regime, image: &PurgatoryImage) -> Result<Mach
     machine.machine = Some(regime.machine.into());
     machine.cpu = regime.vhe.then(|| "max".into());
     machine.cpus = 1;
-    for (file, at) in [(&segment, BASE), (&stub, BASE - 0x1000)] {
+    for (file, at) in [(&segment, BASE), (&stub, BASE - 0x1000), (&known, GOOD.start)] {
         let file = file.display().to_string().replace(',', ",,");
         machine.extra.extend([
             "-device".into(),
