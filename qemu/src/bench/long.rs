@@ -85,8 +85,9 @@ pub struct Size {
 pub struct Long {
     /// By size.
     pub sweep: Vec<Size>,
-    /// Load time of Cato with `fast`, in place, in each layout.
-    pub layouts: Vec<(Layout, Spread)>,
+    /// Load time of Cato with `fast`, in place, in each layout; and the same with the time to take the memory, which is
+    /// what depends on the layout.
+    pub layouts: Vec<(Layout, [Spread; 2])>,
 }
 
 impl Long {
@@ -101,20 +102,23 @@ impl Long {
             bench.machine.cpus = layout.cpus;
             bench.ballast_mb = layout.ballast_mb;
             bench.service = kernels::kernel(bench.arch(), layout.service)?;
-            let mut loads = Vec::new();
+            let (mut loads, mut wholes) = (Vec::new(), Vec::new());
             for _ in 0..runs {
                 let times = bench.times(CatoFast, &payload).with_context(|| format!("{layout}"))?;
                 loads.push(times.load.as_secs_f64());
+                wholes.push((times.reserve + times.load).as_secs_f64());
             }
             let load = Spread::of(loads).context("no run")?;
+            let whole = Spread::of(wholes).context("no run")?;
             let of = LAYOUTS_TRIED.len();
             eprintln!(
-                "{}: layout {} of {of}: {layout}: load {} s",
+                "{}: layout {} of {of}: {layout}: load {} s, with taking memory {} s",
                 bench.arch(),
                 n + 1,
-                between(&load)
+                between(&load),
+                between(&whole)
             );
-            layouts.push((layout, load));
+            layouts.push((layout, [load, whole]));
         }
         Ok(Self { sweep, layouts })
     }
@@ -129,14 +133,15 @@ impl Long {
         growth([points.next()?, points.next()?, points.next()?])
     }
 
-    fn worst_by_best(&self) -> Option<f64> {
-        let medians = self.layouts.iter().map(|(_, load)| load.median);
+    /// Of the load times, or of those with taking memory.
+    fn worst_by_best(&self, of: impl Fn(&[Spread; 2]) -> &Spread) -> Option<f64> {
+        let medians = self.layouts.iter().map(|(_, times)| of(times).median);
         let all = Spread::of(medians)?;
         ratio(all.max, all.min)
     }
 
     /// The keys `--long` adds.
-    pub fn json(&self) -> [(&'static str, Value); 4] {
+    pub fn json(&self) -> [(&'static str, Value); 5] {
         let seconds =
             |[load, dead]: &[Spread; 2]| json!({ "load_s": rounded(load.median), "dead_s": rounded(dead.median) });
         let sweep: Vec<_> = self
@@ -161,13 +166,14 @@ impl Long {
         let layouts: Vec<_> = self
             .layouts
             .iter()
-            .map(|(layout, load)| {
+            .map(|(layout, [load, whole])| {
                 json!({
                     "memory_mib": layout.memory_mib,
                     "cpus": layout.cpus,
                     "service": layout.service.series(),
                     "ballast_mb": layout.ballast_mb,
                     "load_s": rounded(load.median),
+                    "reserve_and_load_s": rounded(whole.median),
                 })
             })
             .collect();
@@ -175,7 +181,11 @@ impl Long {
             ("sweep", sweep.into()),
             ("sweep_dead_growth", json!(self.growth(|size| size.cato[1].median))),
             ("layouts", layouts.into()),
-            ("layouts_worst_by_best", json!(self.worst_by_best())),
+            ("layouts_worst_by_best", json!(self.worst_by_best(|[load, _]| load))),
+            (
+                "layouts_worst_by_best_with_reserve",
+                json!(self.worst_by_best(|[_, whole]| whole)),
+            ),
         ]
     }
 }
@@ -270,13 +280,20 @@ impl fmt::Display for Long {
         if let Some(value) = self.growth(|size| size.no_checks[1].median) {
             writeln!(f, "{:<60} {value:>7.3}", format!("{what}, kexec-tools"))?;
         }
-        writeln!(f, "\ncato fast, initrd of {LAYOUT_MB} MB{:>48}", "load s")?;
-        for (layout, load) in &self.layouts {
-            writeln!(f, "{layout} {:>22}", between(load))?;
+        writeln!(
+            f,
+            "\ncato fast, initrd of {LAYOUT_MB} MB{:>48} {:>22}",
+            "load s", "with taking memory"
+        )?;
+        for (layout, [load, whole]) in &self.layouts {
+            writeln!(f, "{layout} {:>22} {:>22}", between(load), between(whole))?;
         }
-        if let Some(value) = self.worst_by_best() {
-            write!(f, "{:<60} {value:>7.3}", "worst ÷ best")?;
+        if let Some(value) = self.worst_by_best(|[load, _]| load) {
+            write!(f, "{:<60} {value:>7.3}", "worst ÷ best, load")?;
             aim(f, Some(&LAYOUTS), value)?;
+        }
+        if let Some(value) = self.worst_by_best(|[_, whole]| whole) {
+            writeln!(f, "{:<60} {value:>7.3}", "worst ÷ best, with taking memory")?;
         }
         Ok(())
     }
@@ -311,7 +328,10 @@ mod tests {
                 size(256, 256.0, None),
                 size(700, 1144.0, None),
             ],
-            layouts: vec![(LAYOUTS_TRIED[0], flat(0.2)), (LAYOUTS_TRIED[1], flat(0.5))],
+            layouts: vec![
+                (LAYOUTS_TRIED[0], [flat(0.2), flat(0.4)]),
+                (LAYOUTS_TRIED[1], [flat(0.5), flat(0.6)]),
+            ],
         }
     }
 
@@ -326,12 +346,14 @@ mod tests {
 
     #[test]
     fn json_has_null_for_what_took_too_long() {
-        let [(_, sweep), (_, growth), (_, layouts), (_, worst)] = long().json();
+        let [(_, sweep), (_, growth), (_, layouts), (_, worst), (_, whole)] = long().json();
         assert_eq!(sweep[0]["kexec_tools"]["dead_s"], 9.0);
         assert_eq!(sweep[2]["kexec_tools"], Value::Null);
         assert_eq!(sweep[1]["cato_fast"]["dead_s"], 64.0);
         assert_eq!(layouts[1]["load_s"], 0.5);
+        assert_eq!(layouts[1]["reserve_and_load_s"], 0.6);
         assert!(growth.as_f64().unwrap() > 1.9 && worst.as_f64().unwrap() > 2.4);
+        assert!((whole.as_f64().unwrap() - 1.5).abs() < 1e-9);
     }
 
     #[test]
