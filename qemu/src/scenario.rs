@@ -257,6 +257,12 @@ fn wanted(scenario: &Scenario, args: &RunArgs) -> bool {
 
 /// Runs scenarios and says how it went; the last line is the sum.
 pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
+    // A mistyped filter must not pass.
+    let is_in_a_name = |part: &&String| scenarios.iter().any(|scenario| scenario.name.contains(part.as_str()));
+    if let Some(part) = args.filter.iter().find(|part| !is_in_a_name(part)) {
+        eprintln!("no scenario's name contains {part:?}; `cargo qemu test --long --list` names them all");
+        return ExitCode::FAILURE;
+    }
     let (chosen, left): (Vec<_>, Vec<_>) = scenarios.iter().partition(|scenario| wanted(scenario, args));
     if args.list {
         for scenario in chosen {
@@ -428,6 +434,8 @@ mod tests {
             ("unit/ok", ExitCode::SUCCESS),
             ("unit/fails", ExitCode::FAILURE),
             ("unit/p", ExitCode::FAILURE),
+            ("unit/o", ExitCode::SUCCESS),
+            ("unit/typo", ExitCode::FAILURE),
         ] {
             let args = RunArgs {
                 filter: vec![filter.into()],
