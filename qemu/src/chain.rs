@@ -316,7 +316,7 @@ fn summary(table: &mkinitramfs::Table) -> String {
         "service initramfs: {} KiB packed; cato {} KiB with {} KiB of purgatory, {} modules {} KiB",
         table.packed / 1024,
         table.cato / 1024,
-        table.purgatory / 1024,
+        table.purgatory.div_ceil(1024),
         table.modules.len(),
         modules / 1024
     )

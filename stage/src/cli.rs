@@ -54,6 +54,10 @@ fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -
             [option] => misused(err, &format!("check: unknown option `{}`", option.display())),
             _ => misused(err, "check: more than one FILE given"),
         },
+        [command, word] if *command == "report" && (*word == "--help" || *word == "-h") => {
+            out.write_all(USAGE.as_bytes())?;
+            Ok(Outcome::Yes)
+        }
         [command, rest @ ..] if *command == "report" => match Forms::of(rest) {
             Ok(forms) => report_on(&forms, out, err),
             Err(why) => misused(err, &format!("report: {why}")),

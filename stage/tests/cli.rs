@@ -130,9 +130,11 @@ fn a_system_that_cato_did_not_boot_has_no_report() {
 
 #[test]
 fn help_and_version_are_on_stdout() {
-    let (code, out, err) = words(&["--help"]);
-    assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.starts_with("usage: cato check FILE"), "{out}");
+    for help in [&["--help"][..], &["report", "--help"], &["report", "-h"]] {
+        let (code, out, err) = words(help);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.starts_with("usage: cato check FILE"), "{out}");
+    }
     let (code, out, err) = words(&["--version"]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.starts_with(concat!("cato ", env!("CARGO_PKG_VERSION"))), "{out}");
