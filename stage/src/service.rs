@@ -6,6 +6,11 @@ use config::Arch;
 
 use crate::place::cmdline::{flag, is_on, value};
 
+/// Whether the service kernel is told to be quiet: then nobody watches, and nothing waits for the console.
+pub fn is_quiet(cmdline: &str) -> bool {
+    flag(cmdline, "quiet")
+}
+
 /// One thing the service command line should say.
 #[derive(Debug, Clone, Copy)]
 pub struct Item {
@@ -74,6 +79,12 @@ pub fn missing(arch: Arch, cmdline: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quiet_is_a_word_of_its_own() {
+        assert!(is_quiet("console=ttyS0 quiet panic=10"));
+        assert!(!is_quiet("console=ttyS0 quiet=1 systemd.quiet unquiet"));
+    }
 
     const FULL: &str = "nr_cpus=1 watchdog.stop_on_reboot=0 irqchip.gicv3_nolpi=1 arm64.nolva panic=10";
 

@@ -32,7 +32,7 @@ use watchdog::Watchdogs;
 const TICK: Millis = 1_000;
 /// How long a serial line gets to send why the machine is reset: 5 KiB at 115200 baud.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// The same before a jump, which is not to wait for long.
+/// The same before a jump, which is not to wait for long, and with a quiet service kernel not at all.
 const JUMP_WORDS: Duration = Duration::from_millis(100);
 
 /// Runs the box. Returns only as `!`: there is nothing to return to.
@@ -51,13 +51,15 @@ pub fn run() -> ! {
         console.print(&log_line("start", &problem.to_string()));
     }
     let config = read_config(&mut console);
-    warn_of_service(&mut console);
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    warn_of_service(&mut console, &cmdline);
     let mut supervisor = Supervisor {
         console,
         policy: Policy::new(config),
         children: Children::new(began_ms),
         watchdogs: Watchdogs::default(),
         signals: child_signals(),
+        is_quiet: service::is_quiet(&cmdline),
     };
     loop {
         supervisor.turn();
@@ -70,6 +72,7 @@ struct Supervisor {
     children: Children,
     watchdogs: Watchdogs,
     signals: Option<SignalFd>,
+    is_quiet: bool,
 }
 
 impl Supervisor {
@@ -146,7 +149,9 @@ impl Supervisor {
                 Action::Kill => self.children.kill(),
                 Action::Abandon => self.children.abandon(),
                 Action::Go => {
-                    self.console.drain(JUMP_WORDS);
+                    if !self.is_quiet {
+                        self.console.drain(JUMP_WORDS);
+                    }
                     self.children.go();
                 }
                 Action::Reset => reset(&mut self.console),
@@ -200,11 +205,10 @@ fn read_config(console: &mut Console) -> Option<Config> {
     }
 }
 
-fn warn_of_service(console: &mut Console) {
-    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+fn warn_of_service(console: &mut Console, cmdline: &str) {
     for line in Arch::running()
         .into_iter()
-        .flat_map(|arch| service::missing(arch, &cmdline))
+        .flat_map(|arch| service::missing(arch, cmdline))
     {
         console.print(&log_line("warning", &line));
     }

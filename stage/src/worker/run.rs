@@ -21,6 +21,7 @@ use crate::paths;
 use crate::place::{self, PlaceError};
 use crate::probe::{self, MachineError, ProbeError};
 use crate::reason;
+use crate::service;
 use crate::supervisor::policy::{UNLOAD_BUSY, limit};
 use crate::sys::{counter, hugepages, kexec};
 use crate::verify::{self, VerifyError};
@@ -190,7 +191,7 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
         ));
     }
     // In the field a slow serial line would still be sending the table when it is time to jump.
-    let (table, last) = (layout.to_string(), usize::from(is_quiet(&running)));
+    let (table, last) = (layout.to_string(), usize::from(service::is_quiet(&running)));
     let rows = table.lines().count();
     for line in table.lines().skip(rows.saturating_sub(1).saturating_mul(last)) {
         say(line);
@@ -210,11 +211,6 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     enter(Step::Jump, phases)?;
     loaded.rewrite_record(&record.bytes(phases, counter::now()));
     Ok(loaded.jump()?)
-}
-
-/// Whether the service kernel is told to be quiet.
-fn is_quiet(cmdline: &str) -> bool {
-    cmdline.split_ascii_whitespace().any(|word| word == "quiet")
 }
 
 /// The index of the packed modules. An initramfs without one has no modules: every driver is in the kernel.
