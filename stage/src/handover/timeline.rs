@@ -206,6 +206,15 @@ impl Chain {
                 .lacks("purgatory and main Linux: the counter's frequency or its tie to the clock is not known");
         };
         let copied = (handover.copied != 0).then(|| format!("{} to copy", megabytes(handover.copied)));
+        if stamps.jump == 0 {
+            // The record was copied before it could say so: what came after its last word is one span.
+            let copied = copied.as_ref().map(|copied| format!("{copied} and the purgatory"));
+            let said = axis.anchor.ms.max(self.last());
+            self.mark(said, "hand-off", Owner::Service, copied.unwrap_or_default());
+            self.lacks(
+                "leave: the record was copied before the jump, so what led to it is in \"kexec_load, shut down\"",
+            );
+        }
         let jump = (stamps.jump != 0)
             .then(|| axis.at(stamps.jump))
             .filter(|ms| *ms >= self.last());
@@ -217,17 +226,7 @@ impl Chain {
         match jump {
             Some(ms) if stamps.written() && fits => self.mark(ms, "leave", Owner::Service, copied.unwrap_or_default()),
             Some(ms) => self.mark(ms, "between", Owner::Purgatory, "no stamps of the purgatory"),
-            // The record was copied before it could say so: what came after its last word is one span.
-            None if stamps.jump == 0 => {
-                let copied = copied.map(|copied| format!("{copied} and the purgatory"));
-                self.mark(
-                    axis.anchor.ms.max(self.last()),
-                    "hand-off",
-                    Owner::Service,
-                    copied.unwrap_or_default(),
-                );
-                self.lacks("leave: the record was copied before the jump, so what led to it is in hand-off");
-            }
+            None if stamps.jump == 0 => {}
             None => self.lacks("leave: the jump was before the last phase"),
         }
         if !stamps.written() {

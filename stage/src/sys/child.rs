@@ -1,6 +1,7 @@
 //! System calls that may never return, made by a process of their own.
 //!
-//! Given a file of sysfs to write to, a block device to read from, or a mount to detach; responsible for the caller's freedom meanwhile.
+//! Given a file of sysfs to write to, a block device to read from, or mounts to detach; responsible for the caller's
+//! freedom meanwhile.
 //! A thread would do for waiting, but a process with a thread stuck in a driver can't be reaped and keeps its memory,
 //! and that memory is where the payload lives. Opening a disk is enough to get stuck: it waits for the partition scan.
 #![expect(unsafe_code, reason = "fork(2) and close_range(2) have no safe wrapper")]
@@ -100,8 +101,9 @@ pub fn detach(target: &Path, within: Duration) -> nix::Result<()> {
         ForkResult::Parent { child } => {
             drop(end);
             let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
-            // Its end closes the pipe. One that is late goes on by itself, and PID 1 reaps it.
-            if poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], timeout)? > 0 {
+            // Its end closes the pipe. One that is late, or was not waited for, goes on by itself, and PID 1 reaps it.
+            let ended = poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], timeout);
+            if ended.is_ok_and(|ready| ready > 0) {
                 let _ = waitpid(child, None);
             }
             Ok(())

@@ -68,7 +68,8 @@ pub fn of_the_start(page: u64, ram: &[Span]) -> Vec<Span> {
 }
 
 /// What the service kernel has, the most useful first: pages that can be made at run time, the smallest of at least 2 MiB; then
-/// those it was started with, from large to small: clearing a whole GiB takes longer than clearing what the payload needs. `page` is its ordinary page size, bytes.
+/// those it was started with, from large to small: clearing a whole GiB takes longer than clearing what the payload needs.
+/// `page` is its ordinary page size, bytes.
 pub fn sources(page: u64) -> Vec<Box<dyn Pages>> {
     let mut sizes: Vec<u64> = fs::read_dir(FOLDER)
         .into_iter()

@@ -135,6 +135,15 @@ fn what_a_copied_record_could_not_say_is_no_phase_of_cato_s() {
     );
     assert_eq!(handed.note, "101.7 MB to copy and the purgatory");
     assert!(t.missing[0].starts_with("leave: "), "{:?}", t.missing);
+    // Entered before the record's last word: that can't be, and no span begins before the one in front of it.
+    let early = Stamps {
+        jump: 0,
+        entered: 2_603_000,
+        ..stamps()
+    };
+    let t = Timeline::new(&early, &copied, Some(&main()));
+    assert!(t.span("check").is_none() && t.spans.windows(2).all(|w| w[0].end_ms <= w[1].start_ms + 0.002));
+    assert!(t.missing.iter().any(|m| m.contains("contradict")), "{:?}", t.missing);
 }
 
 #[test]

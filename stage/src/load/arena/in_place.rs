@@ -134,14 +134,14 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
     let least = sum(&|part| part).div_ceil(size);
     let likely = sum(&|part| part.div_ceil(size));
     let free_pages = free.saturating_sub(RESERVE).checked_div(size).unwrap_or(0);
-    let most = free_pages.saturating_add(source.kept());
-    let too_little = |pages: u64, kept: u64| WhyNot::TooLittle {
+    let kept = source.kept();
+    let most = free_pages.saturating_add(kept);
+    let too_little = |pages: u64| WhyNot::TooLittle {
         wanted: pages.saturating_mul(size),
         free: free.saturating_add(kept.saturating_mul(size)),
     };
-    let kept = source.kept();
     if least > most {
-        return Err(too_little(least, kept));
+        return Err(too_little(least));
     }
     // Runs were always found among two or three times as many pages; where the kernel needs room behind its bytes, the pages
     // in that room are of no use.
@@ -162,7 +162,7 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
             });
         }
         if most < likely {
-            return Err(too_little(likely, kept));
+            return Err(too_little(likely));
         }
         if count >= most || had < count || begin.elapsed() > PATIENCE {
             let runs = intersect(&spans, usable);
