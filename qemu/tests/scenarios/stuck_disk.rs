@@ -35,12 +35,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 fn boot(context: &Context, arch: Arch, good: Bus) -> Result<Vm> {
     let mut chain = context.chain(arch, Bookworm, Trixie)?;
     chain.bus = good;
-    add(&mut chain, STUCK);
+    attach(&mut chain, STUCK);
     let ready = context.prepare(&chain)?;
     context.start(&ready.machine)
 }
 
-fn add(chain: &mut Chain, disk: &[impl ToString]) {
+fn attach(chain: &mut Chain, disk: &[impl ToString]) {
     chain.machine.firmware = Direct;
     // SeaBIOS reads every disk, and would wait for this one before the kernel does.
     let firmware: &[&str] = if chain.arch() == X86_64 {
@@ -105,7 +105,7 @@ fn while_reading(arch: Arch) -> Scenario {
             "-device",
             "virtio-blk-pci,drive=slow,addr=0x1e",
         ];
-        add(&mut chain, &dying);
+        attach(&mut chain, &dying);
         let ready = context.prepare(&chain)?;
         let mut vm = context.start(&ready.machine)?;
         vm.forbid(r"cato\[.*prompt: no entry left")?;
