@@ -87,16 +87,16 @@ fn fit(span: &Span, want: &Want) -> Option<Span> {
     (start >= lowest && span.contains(&place)).then_some(place)
 }
 
-/// The place in `free` that `want` describes, its resident part in `pages`: in the shortest run of pages that has room,
-/// so that the long ones are left for what is long.
-fn find_resident(free: &[Span], pages: &[Span], want: &Want) -> Option<Span> {
+/// The places in `free` that `want` describes, its resident part in `pages`: one in each run of pages that has room, the
+/// shortest first, so that the long ones are left for what is long.
+fn find_resident<'a>(free: &'a [Span], pages: &[Span], want: &'a Want) -> impl Iterator<Item = Span> + 'a {
     let mut runs = intersect(pages, free);
     runs.sort_by_key(|run| (run.len(), run.start));
     let part = Want {
         size: want.resident.min(want.size),
         ..*want
     };
-    runs.into_iter().find_map(|run| {
+    runs.into_iter().filter_map(move |run| {
         let mut left = run.common(&want.window);
         // Step by step along the run: what follows the resident part has to be free, too.
         while let Some(start) = fit(&left, &part).map(|place| place.start) {
@@ -141,14 +141,23 @@ impl Free {
         self
     }
 
-    /// Takes the place that `want` describes.
+    /// Takes the place that `want` describes, the first of [`Self::places`].
     pub fn take(&mut self, want: &Want) -> Option<Span> {
         let place = match &self.pages {
-            Some(pages) if want.resident > 0 => find_resident(&self.spans, pages, want),
+            Some(pages) if want.resident > 0 => find_resident(&self.spans, pages, want).next(),
             _ => find(&self.spans, want),
         }?;
         self.spans = subtract(&self.spans, &[place]);
         Some(place)
+    }
+
+    /// The places that are worth a try where what comes later may not fit any more: one in each run of pages, or the only
+    /// one where the payload may come from anywhere.
+    pub fn places(&self, want: &Want) -> Vec<Span> {
+        match &self.pages {
+            Some(pages) if want.resident > 0 => find_resident(&self.spans, pages, want).collect(),
+            _ => find(&self.spans, want).into_iter().collect(),
+        }
     }
 
     /// The largest single piece inside `window`, in bytes: what a message says there is.

@@ -632,11 +632,15 @@ fn part(free: &mut Free, what: &'static str, len: u64, page: u64, window: Span) 
 }
 
 fn take(free: &mut Free, what: &'static str, want: &Want) -> Result<Span, PlaceError> {
-    free.take(want).ok_or_else(|| PlaceError::NoRoom {
+    free.take(want).ok_or_else(|| no_room(what, want, free))
+}
+
+fn no_room(what: &'static str, want: &Want, free: &Free) -> PlaceError {
+    PlaceError::NoRoom {
         what,
         asked: want.size,
         align: want.align,
         window: want.window,
         there: free.largest(&want.window),
-    })
+    }
 }

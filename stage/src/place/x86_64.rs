@@ -4,7 +4,7 @@
 
 use super::error::PlaceError;
 use super::hole::{End, Free, Want};
-use super::{Places, Span, pages, part, take};
+use super::{Places, Span, no_room, pages, part};
 
 /// Below are the real-mode vectors, the BIOS's data and the trampolines of the next kernel.
 const LOW: Span = Span { start: 0, end: 1 << 20 };
@@ -42,15 +42,28 @@ pub struct Ask {
 /// the other end, and `kexec_load` gets slow where source and destination pages mix.
 pub(super) fn arrange(ask: &Ask, free: Free) -> Result<(Places, Free), PlaceError> {
     let free = free.without(&[LOW]);
-    let first = attempt(ask, free.clone(), End::Top);
-    first.or_else(|error| attempt(ask, free, End::Bottom).map_err(|_| error))
+    let want = kernel(ask)?;
+    let mut why = None;
+    // The room behind the kernel may be what the initrd needs, wherever the kernel does best by itself.
+    for end in [End::Top, End::Bottom] {
+        for place in free.places(&Want { end, ..want }) {
+            match companions(ask, place, free.clone().without(&[place])) {
+                Ok(found) => return Ok(found),
+                Err(error) => why = why.or(Some(error)),
+            }
+        }
+    }
+    Err(why.unwrap_or_else(|| no_room("kernel", &want, &free)))
 }
 
-fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free), PlaceError> {
+/// Below which address everything is.
+fn limit(ask: &Ask) -> u64 {
     // boot.rst, xloadflags, XLF_CAN_BE_LOADED_ABOVE_4G: only with this bit may kernel, boot_params, command line and
     // initrd be above 4 GiB.
-    let limit = if ask.above_4g { MAX } else { FOUR_G };
+    if ask.above_4g { MAX } else { FOUR_G }
+}
 
+fn kernel(ask: &Ask) -> Result<Want, PlaceError> {
     // boot.rst, "kernel_alignment": a relocatable kernel is loaded at a multiple of it.
     // boot.rst, "pref_address": below it the kernel moves itself up, over whatever is there.
     // boot.rst, "init_size": this much from the load address on is used before the kernel looks at the memory map. The file
@@ -65,20 +78,18 @@ fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free),
             value: ask.alignment,
         });
     }
+    let limit = limit(ask);
+    let window = Span {
+        start: ask.pref_address.min(limit),
+        end: limit,
+    };
     let align = ask.alignment.max(ask.page);
-    let kernel = take(
-        &mut free,
-        "kernel",
-        &Want {
-            end: kernel_end,
-            ..Want::top(room, align)
-                .within(Span {
-                    start: ask.pref_address.min(limit),
-                    end: limit,
-                })
-                .holding(ask.kernel)
-        },
-    )?;
+    Ok(Want::top(room, align).within(window).holding(ask.kernel))
+}
+
+/// Places for the rest, where the kernel is at `kernel`.
+fn companions(ask: &Ask, kernel: Span, mut free: Free) -> Result<(Places, Free), PlaceError> {
+    let limit = limit(ask);
 
     // boot.rst, "initrd_addr_max": the initrd's last byte is not above it. With the bit above, ext_ramdisk_image takes
     // any address.

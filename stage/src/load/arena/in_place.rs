@@ -318,26 +318,42 @@ pub(crate) mod tests {
         assert!(attempt(order, 512 * MIB).0.is_ok());
     }
 
-    /// What a bzImage needs behind its bytes is more than all of its bytes, and the kernel hands out the top of memory first.
-    #[test]
-    fn room_behind_the_kernel_is_found_from_the_top_of_memory_down() {
-        let ask = Ask::X86_64(crate::place::x86_64::Ask {
-            kernel: 8 * MIB,
+    fn bzimage(kernel: u64, initrd: u64) -> Ask {
+        Ask::X86_64(crate::place::x86_64::Ask {
+            kernel,
             init_size: 62 * MIB,
             pref_address: 16 * MIB,
             alignment: PAGE,
             above_4g: true,
             initrd_addr_max: 0x7fff_ffff,
-            initrd: Some(2 * MIB),
+            initrd: Some(initrd),
             boot_data: crate::place::x86_64::INFO_ROOM,
             page: 4096,
-        });
+        })
+    }
+
+    /// What a bzImage needs behind its bytes is more than all of its bytes, and the kernel hands out the top of memory first.
+    #[test]
+    fn room_behind_the_kernel_is_found_from_the_top_of_memory_down() {
         let mut pool = Pool {
             order: (1..200).map(|n| 0x8000_0000 - n * PAGE).collect(),
             ..Pool::default()
         };
-        let taken = take_from(&ask, &usable(), 512 * MIB, &mut pool).unwrap();
+        let taken = take_from(&bzimage(8 * MIB, 2 * MIB), &usable(), 512 * MIB, &mut pool).unwrap();
         assert_eq!(taken.pages.0, 6);
+    }
+
+    /// Seven pages, one of the service kernel, all the others: the kernel fits in the seven, with its room over all the
+    /// others; behind the initrd it needs no page more.
+    #[test]
+    fn the_kernel_goes_where_its_room_is_not_in_the_way() {
+        let mut pool = Pool {
+            order: (0..200).filter(|n| *n != 7).map(|n| 0x4400_0000 + n * PAGE).collect(),
+            ..Pool::default()
+        };
+        let taken = take_from(&bzimage(12 * MIB, 64 * MIB), &usable(), 1024 * MIB, &mut pool).unwrap();
+        assert!(taken.places.initrd.unwrap().end <= taken.places.kernel.start);
+        assert!(pool.largest <= 7 + 32 + 6 + MORE, "{}", pool.largest);
     }
 
     #[test]
