@@ -294,31 +294,26 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
     });
     results.sort_by_key(|(n, ..)| *n);
 
-    println!("\n{:<7} {:>8}  scenario", "", "seconds");
+    println!();
     let mut tally = args.host.unwrap_or_default();
     if args.host.is_some() {
-        println!(
-            "{:<7} {:>8}  host tests: {tally}",
-            if tally.failed == 0 { "ok" } else { "FAILED" },
-            ""
-        );
+        let word = if tally.failed == 0 { "ok" } else { "FAILED" };
+        println!("{word:<7} {:>8}  host tests: {tally}", "");
     }
     // With a filter the rest was not asked for.
     tally.skipped += if args.filter.is_empty() { left.len() } else { 0 };
+    // Each was told when it ended; what failed is told again where it is looked for.
     for (n, scenario) in chosen.iter().enumerate() {
-        let result = results.iter().find(|(m, ..)| *m == n);
-        let ok = matches!(result, Some((.., Ok(()))));
-        let took = result.map_or(Duration::ZERO, |(_, took, _)| *took);
-        println!(
-            "{:<7} {:>8.1}  {}",
-            if ok { "ok" } else { "FAILED" },
-            took.as_secs_f64(),
-            scenario.name
-        );
-        if ok {
-            tally.passed += 1;
-        } else {
-            tally.failed += 1;
+        match results.iter().find(|(m, ..)| *m == n) {
+            Some((.., Ok(()))) => tally.passed += 1,
+            Some((_, took, Err(error))) => {
+                tally.failed += 1;
+                failed(scenario, *took, error);
+            }
+            None => {
+                tally.failed += 1;
+                failed(scenario, Duration::ZERO, &anyhow::anyhow!("it has no result"));
+            }
         }
     }
     println!("{:<7} {:>8.1}  all scenarios", "", started.elapsed().as_secs_f64());
@@ -347,16 +342,25 @@ fn one(scenario: &Scenario) -> (Duration, Result<()>) {
     let took = started.elapsed();
     match &result {
         Ok(()) => {
-            println!("ok     {:>8.1}  {}", took.as_secs_f64(), scenario.name);
+            println!("{:<7} {:>8.1}  {}", "ok", took.as_secs_f64(), scenario.name);
             // Disk images are large; one that can't be removed does no harm.
             let _ = fs::remove_dir_all(&folder);
         }
         Err(error) => {
-            println!("FAILED {:>8.1}  {}\n{error:#}", took.as_secs_f64(), scenario.name);
+            failed(scenario, took, error);
             println!("its files and its whole console: {}", folder.display());
         }
     }
     (took, result)
+}
+
+fn failed(scenario: &Scenario, took: Duration, error: &anyhow::Error) {
+    println!(
+        "{:<7} {:>8.1}  {}\n{error:#}",
+        "FAILED",
+        took.as_secs_f64(),
+        scenario.name
+    );
 }
 
 fn fresh(folder: &PathBuf) -> Result<()> {
