@@ -48,8 +48,14 @@ pub struct Wanted {
 impl Wanted {
     /// Whether it waited there, by what Cato said; the problem if not.
     pub fn arena_problem(&self, lines: &[Line]) -> Option<String> {
-        let used = ArenaUsed::said(lines);
-        (used != Some(self.arena)).then(|| format!("arena: wanted {:?}, Cato used {used:?}", self.arena))
+        (ArenaUsed::said(lines) != Some(self.arena)).then(|| {
+            let said = lines.iter().rev().find_map(|line| match cato_line(&line.text)? {
+                ("reserve", text) => Some(text),
+                _ => None,
+            });
+            let said = said.unwrap_or("nothing of its arena");
+            format!("arena: wanted {:?}, Cato said: {said}", self.arena)
+        })
     }
 
     /// What is not as it should be, one line each; none when all is well.

@@ -45,6 +45,8 @@ pub struct HugePages {
     flags: File,
     users: File,
     pagemap: Rc<File>,
+    /// Where the first of those at hand was last time.
+    lowest: u64,
 }
 
 /// Gives back what a worker before this one left: its pages are nobody's now, and are not counted as free memory.
@@ -91,6 +93,23 @@ pub fn sources(page: u64) -> Vec<Box<dyn Pages>> {
         .collect()
 }
 
+/// Where pages of `size` bytes can begin in `memory`: upwards from `first`, then those below it.
+fn from(first: u64, memory: &[Span], size: u64) -> impl Iterator<Item = u64> {
+    let all = |inside: Span| {
+        memory.iter().flat_map(move |span| {
+            let span = span.common(&inside);
+            let start = align_up(span.start, size).unwrap_or(u64::MAX);
+            std::iter::successors(Some(start), move |at| at.checked_add(size)).take_while(move |at| *at < span.end)
+        })
+    };
+    let above = Span {
+        start: first,
+        end: u64::MAX,
+    };
+    let below = Span { start: 0, end: first };
+    all(above).chain(all(below))
+}
+
 impl HugePages {
     fn open(size: u64, page: u64) -> io::Result<Self> {
         let folder = PathBuf::from(format!("{FOLDER}/hugepages-{}kB", size / 1024));
@@ -101,6 +120,7 @@ impl HugePages {
             flags: File::open("/proc/kpageflags")?,
             users: File::open("/proc/kpagecount")?,
             pagemap: Rc::new(File::open("/proc/self/pagemap")?),
+            lowest: 0,
         })
     }
 
@@ -229,16 +249,19 @@ impl Pages for HugePages {
     }
 
     fn at_hand(&mut self, memory: &[Span]) -> io::Result<Vec<u64>> {
+        // Each address costs a system call, and there are many: from the lowest that was found last time on, and no
+        // further than there can be pages.
+        let kept = usize::try_from(self.kept()).unwrap_or(usize::MAX);
         let mut found = Vec::new();
-        for span in memory {
-            let mut at = align_up(span.start, self.size).unwrap_or(u64::MAX);
-            while at < span.end {
-                if self.begins_at(at)? {
-                    found.push(at);
-                }
-                at = at.saturating_add(self.size);
+        for at in from(self.lowest, memory, self.size) {
+            if found.len() >= kept {
+                break;
+            }
+            if self.begins_at(at)? {
+                found.push(at);
             }
         }
+        self.lowest = found.iter().min().copied().unwrap_or(0);
         Ok(found)
     }
 
@@ -417,4 +440,23 @@ fn word(value: u64) -> io::Result<usize> {
 
 fn offset(value: u64) -> io::Result<i64> {
     i64::try_from(value).map_err(|_| io::ErrorKind::FileTooLarge.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_for_a_page_comes_once_and_those_of_last_time_first() {
+        let memory = [Span { start: 1, end: 33 }, Span { start: 64, end: 72 }];
+        let order = |first| from(first, &memory, 8).collect::<Vec<_>>();
+        assert_eq!(order(0), [8, 16, 24, 32, 64]);
+        assert_eq!(order(24), [24, 32, 64, 8, 16]);
+        assert_eq!(order(80), [8, 16, 24, 32, 64]);
+        let last = [Span {
+            start: u64::MAX - 8,
+            end: u64::MAX,
+        }];
+        assert_eq!(from(0, &last, 8).count(), 1);
+    }
 }

@@ -16,7 +16,8 @@ use crate::place::{Ask, PlaceError, Places, Span, arrange};
 /// What is left to the service Linux, bytes: with less, it was seen to panic ("System is deadlocked on memory").
 pub(in crate::load) const RESERVE: u64 = 48 << 20;
 
-/// How many pages more are asked for where those at hand do not do: few, since all of them are missing elsewhere meanwhile.
+/// How many pages more are asked for at first where those at hand do not do: few, since all of them are missing elsewhere
+/// meanwhile.
 const MORE: u64 = 4;
 
 /// After this it is quicker to let the kernel copy.
@@ -171,9 +172,11 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
                 longest: runs.iter().map(Span::len).max().unwrap_or(0),
             });
         }
-        // Those in memory that is not usable are missing; a few more besides.
+        // Those in memory that is not usable are missing; a few more besides. The more were of no help, the more: where a
+        // large initrd needs a row of its own, few at a time would take longer than the kernel's copying.
         let of_use = u64::try_from(pages.len()).unwrap_or(u64::MAX);
-        count = count.saturating_add(had.saturating_sub(of_use).max(MORE)).min(most);
+        let more = MORE.max(count.saturating_sub(likely) / 4);
+        count = count.saturating_add(had.saturating_sub(of_use).max(more)).min(most);
     }
 }
 
@@ -226,6 +229,8 @@ pub(crate) mod tests {
         pub(crate) order: Vec<u64>,
         pub(crate) count: u64,
         pub(crate) largest: u64,
+        /// How often it was asked.
+        pub(crate) times: u64,
         /// They have 1 GiB.
         pub(crate) gigantic: bool,
         pub(crate) taken: Vec<Span>,
@@ -241,6 +246,7 @@ pub(crate) mod tests {
         fn grow(&mut self, count: u64) -> io::Result<u64> {
             self.count = count.min(self.order.len() as u64);
             self.largest = self.largest.max(self.count);
+            self.times = self.times.saturating_add(1);
             Ok(self.count)
         }
         fn at_hand(&mut self, memory: &[Span]) -> io::Result<Vec<u64>> {
@@ -354,6 +360,23 @@ pub(crate) mod tests {
         let taken = take_from(&bzimage(12 * MIB, 64 * MIB), &usable(), 1024 * MIB, &mut pool).unwrap();
         assert!(taken.places.initrd.unwrap().end <= taken.places.kernel.start);
         assert!(pool.largest <= 7 + 32 + 6 + MORE, "{}", pool.largest);
+    }
+
+    /// 300 pages, one of the service kernel, all the others, for an initrd of 334: what it needs are as many behind it.
+    #[test]
+    fn a_large_payload_finds_its_row_in_few_steps() {
+        let mut pool = Pool {
+            order: (0..900).filter(|n| *n != 300).map(|n| 0x4000_0000 + n * PAGE).collect(),
+            ..Pool::default()
+        };
+        let ask = bzimage(12 * MIB, 667 * MIB);
+        let memory = [Span {
+            start: 0x4000_0000,
+            end: 0x1_0000_0000,
+        }];
+        assert!(take_from(&ask, &memory, 2900 * MIB, &mut pool).is_ok());
+        assert!(pool.times <= 20, "{} times", pool.times);
+        assert!(pool.largest <= (300 + 334 + 6) * 5 / 4, "{} pages", pool.largest);
     }
 
     #[test]
