@@ -40,7 +40,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -> io::Result<Outcome> {
     let words: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
     match words.as_slice() {
-        [word, ..] if *word == "--help" || *word == "-h" => {
+        [word, ..] | [_, word] if *word == "--help" || *word == "-h" => {
             out.write_all(USAGE.as_bytes())?;
             Ok(Outcome::Yes)
         }
@@ -54,10 +54,6 @@ fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -
             [option] => misused(err, &format!("check: unknown option `{}`", option.display())),
             _ => misused(err, "check: more than one FILE given"),
         },
-        [command, word] if *command == "report" && (*word == "--help" || *word == "-h") => {
-            out.write_all(USAGE.as_bytes())?;
-            Ok(Outcome::Yes)
-        }
         [command, rest @ ..] if *command == "report" => match Forms::of(rest) {
             Ok(forms) => report_on(&forms, out, err),
             Err(why) => misused(err, &format!("report: {why}")),

@@ -130,7 +130,7 @@ fn a_system_that_cato_did_not_boot_has_no_report() {
 
 #[test]
 fn help_and_version_are_on_stdout() {
-    for help in [&["--help"][..], &["report", "--help"], &["report", "-h"]] {
+    for help in [&["--help"][..], &["check", "--help"], &["report", "-h"]] {
         let (code, out, err) = words(help);
         assert_eq!((code, err.as_str()), (0, ""));
         assert!(out.starts_with("usage: cato check FILE"), "{out}");
