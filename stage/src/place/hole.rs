@@ -89,14 +89,14 @@ fn fit(span: &Span, want: &Want) -> Option<Span> {
 
 /// The places in `free` that `want` describes, its resident part in `pages`: one in each run of pages that has room, the
 /// shortest first, so that the long ones are left for what is long.
-fn find_resident<'a>(free: &'a [Span], pages: &[Span], want: &'a Want) -> impl Iterator<Item = Span> + 'a {
+fn find_resident(free: &[Span], pages: &[Span], want: &Want) -> Vec<Span> {
     let mut runs = intersect(pages, free);
     runs.sort_by_key(|run| (run.len(), run.start));
     let part = Want {
         size: want.resident.min(want.size),
         ..*want
     };
-    runs.into_iter().filter_map(move |run| {
+    let place_in = |run: Span| {
         let mut left = run.common(&want.window);
         // Step by step along the run: what follows the resident part has to be free, too.
         while let Some(start) = fit(&left, &part).map(|place| place.start) {
@@ -110,7 +110,8 @@ fn find_resident<'a>(free: &'a [Span], pages: &[Span], want: &'a Want) -> impl I
             }
         }
         None
-    })
+    };
+    runs.into_iter().filter_map(place_in).collect()
 }
 
 /// Free memory that gets less with every place taken from it.
@@ -143,10 +144,7 @@ impl Free {
 
     /// Takes the place that `want` describes, the first of [`Self::places`].
     pub fn take(&mut self, want: &Want) -> Option<Span> {
-        let place = match &self.pages {
-            Some(pages) if want.resident > 0 => find_resident(&self.spans, pages, want).next(),
-            _ => find(&self.spans, want),
-        }?;
+        let place = self.places(want).into_iter().next()?;
         self.spans = subtract(&self.spans, &[place]);
         Some(place)
     }
@@ -155,7 +153,7 @@ impl Free {
     /// one where the payload may come from anywhere.
     pub fn places(&self, want: &Want) -> Vec<Span> {
         match &self.pages {
-            Some(pages) if want.resident > 0 => find_resident(&self.spans, pages, want).collect(),
+            Some(pages) if want.resident > 0 => find_resident(&self.spans, pages, want),
             _ => find(&self.spans, want).into_iter().collect(),
         }
     }

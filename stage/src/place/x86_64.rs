@@ -42,7 +42,7 @@ pub struct Ask {
 /// the other end, and `kexec_load` gets slow where source and destination pages mix.
 pub(super) fn arrange(ask: &Ask, free: Free) -> Result<(Places, Free), PlaceError> {
     let free = free.without(&[LOW]);
-    let want = kernel(ask)?;
+    let want = kernel_room(ask)?;
     let mut why = None;
     // The room behind the kernel may be what the initrd needs, wherever the kernel does best by itself.
     for end in [End::Top, End::Bottom] {
@@ -63,7 +63,8 @@ fn limit(ask: &Ask) -> u64 {
     if ask.above_4g { MAX } else { FOUR_G }
 }
 
-fn kernel(ask: &Ask) -> Result<Want, PlaceError> {
+/// What the kernel needs: its bytes and the room behind them.
+fn kernel_room(ask: &Ask) -> Result<Want, PlaceError> {
     // boot.rst, "kernel_alignment": a relocatable kernel is loaded at a multiple of it.
     // boot.rst, "pref_address": below it the kernel moves itself up, over whatever is there.
     // boot.rst, "init_size": this much from the load address on is used before the kernel looks at the memory map. The file

@@ -45,7 +45,7 @@ pub struct HugePages {
     flags: File,
     users: File,
     pagemap: Rc<File>,
-    /// Where the first of those at hand was last time.
+    /// Address of the first of those at hand, as last looked for; 0 before.
     lowest: u64,
 }
 
@@ -94,7 +94,7 @@ pub fn sources(page: u64) -> Vec<Box<dyn Pages>> {
 }
 
 /// Where pages of `size` bytes can begin in `memory`: upwards from `first`, then those below it.
-fn from(first: u64, memory: &[Span], size: u64) -> impl Iterator<Item = u64> {
+fn page_starts(first: u64, memory: &[Span], size: u64) -> impl Iterator<Item = u64> {
     let all = |inside: Span| {
         memory.iter().flat_map(move |span| {
             let span = span.common(&inside);
@@ -253,7 +253,7 @@ impl Pages for HugePages {
         // further than there can be pages.
         let kept = usize::try_from(self.kept()).unwrap_or(usize::MAX);
         let mut found = Vec::new();
-        for at in from(self.lowest, memory, self.size) {
+        for at in page_starts(self.lowest, memory, self.size) {
             if found.len() >= kept {
                 break;
             }
@@ -449,7 +449,7 @@ mod tests {
     #[test]
     fn each_place_for_a_page_comes_once_and_those_of_last_time_first() {
         let memory = [Span { start: 1, end: 33 }, Span { start: 64, end: 72 }];
-        let order = |first| from(first, &memory, 8).collect::<Vec<_>>();
+        let order = |first| page_starts(first, &memory, 8).collect::<Vec<_>>();
         assert_eq!(order(0), [8, 16, 24, 32, 64]);
         assert_eq!(order(24), [24, 32, 64, 8, 16]);
         assert_eq!(order(80), [8, 16, 24, 32, 64]);
@@ -457,6 +457,6 @@ mod tests {
             start: u64::MAX - 8,
             end: u64::MAX,
         }];
-        assert_eq!(from(0, &last, 8).count(), 1);
+        assert_eq!(page_starts(0, &last, 8).count(), 1);
     }
 }
