@@ -18,12 +18,20 @@ pub enum ArenaUsed {
 impl ArenaUsed {
     /// What Cato said last of its arena on a console, `reserve: arena: in place` or `reserve: arena: segments`.
     pub fn said(lines: &[Line]) -> Option<Self> {
-        lines.iter().rev().find_map(|line| match cato_line(&line.text)? {
-            ("reserve", text) if text.starts_with("arena: in place") => Some(Self::InPlace),
-            ("reserve", text) if text.starts_with("arena: segments") => Some(Self::Segments),
+        match arena_line(lines)? {
+            text if text.starts_with("in place") => Some(Self::InPlace),
+            text if text.starts_with("segments") => Some(Self::Segments),
             _ => None,
-        })
+        }
     }
+}
+
+/// The same with the reason, in Cato's words.
+fn arena_line(lines: &[Line]) -> Option<&str> {
+    lines.iter().rev().find_map(|line| match cato_line(&line.text)? {
+        ("reserve", text) => text.strip_prefix("arena: "),
+        _ => None,
+    })
 }
 
 /// What the main system's report must say.
@@ -49,11 +57,7 @@ impl Wanted {
     /// Whether it waited there, by what Cato said; the problem if not.
     pub fn arena_problem(&self, lines: &[Line]) -> Option<String> {
         (ArenaUsed::said(lines) != Some(self.arena)).then(|| {
-            let said = lines.iter().rev().find_map(|line| match cato_line(&line.text)? {
-                ("reserve", text) => Some(text),
-                _ => None,
-            });
-            let said = said.unwrap_or("nothing of its arena");
+            let said = arena_line(lines).unwrap_or("nothing of it");
             format!("arena: wanted {:?}, Cato said: {said}", self.arena)
         })
     }

@@ -73,7 +73,7 @@ fn again_and_again(context: &Context, arch: Arch, hops: u64) -> Result<()> {
         dead.iter().max().unwrap_or(&0),
         dead.iter().min().unwrap_or(&0)
     );
-    nothing_is_lost(&lines)?;
+    nothing_is_lost(&lines, hops)?;
     let used: Vec<ArenaUsed> = lines
         .iter()
         .filter_map(|l| ArenaUsed::said(std::slice::from_ref(l)))
@@ -86,14 +86,17 @@ fn again_and_again(context: &Context, arch: Arch, hops: u64) -> Result<()> {
     Ok(())
 }
 
-/// The memory that is there and reserved as each kernel counts it at its start: what one hop takes away, or leaves
-/// reserved, is lost to all that follow. Not the first number of the line, the free pages: with deferred struct pages
-/// (x86_64) only those near the kernel are free by then, and KASLR chooses where it is.
-fn nothing_is_lost(lines: &[Line]) -> Result<()> {
+/// What one hop takes away from RAM, or leaves reserved, is lost to all kernels that follow.
+fn nothing_is_lost(lines: &[Line], hops: u64) -> Result<()> {
     let usable: Vec<u64> = lines.iter().filter_map(|line| usable_kib(&line.text)).collect();
+    ensure!(
+        usable.len() > usize::try_from(hops)?,
+        "of the kernels of {hops} hops only {} say how much memory they have",
+        usable.len()
+    );
     // The first kernel was started by something else.
     let (Some(second), Some(least)) = (usable.get(1), usable.iter().skip(1).min()) else {
-        anyhow::bail!("no kernel says how much memory it has");
+        anyhow::bail!("no hop at all");
     };
     // A few pages come and go with the length of tables; the smallest part of a payload is more.
     ensure!(
@@ -103,7 +106,9 @@ fn nothing_is_lost(lines: &[Line]) -> Result<()> {
     Ok(())
 }
 
-/// KiB of RAM that are not reserved, by the line `Memory: 258776K/2096616K available (..., 92272K reserved, ...)`.
+/// KiB of RAM that are not reserved, by the line `Memory: 258776K/2096616K available (..., 92272K reserved, ...)`. Not the
+/// first number, the free pages: with deferred struct pages (x86_64) only those near the kernel are free by then, and
+/// KASLR chooses where it is.
 fn usable_kib(line: &str) -> Option<u64> {
     let (_, counts) = line.split_once("Memory: ")?;
     let (_, counts) = counts.split_once('/')?;
