@@ -11,6 +11,7 @@ pub mod keys;
 mod model;
 pub mod modules;
 mod parse;
+pub mod paths;
 mod reader;
 mod render;
 mod syntax;
@@ -19,7 +20,7 @@ mod word;
 
 pub use arch::{Arch, UnknownArch};
 pub use diagnostic::{Diagnostic, Kind, line_column};
-pub use model::{Arena, Check, Config, Console, Entry, Purgatory, Reason, Sha256, Source, WantedDigests};
+pub use model::{Arena, Check, Config, Console, Entry, Purgatory, ReasonStore, Sha256, Source, WantedDigests};
 pub use parse::{MAX_BYTES, parse, parse_bytes};
 pub use render::render;
 pub use value::Fault;

@@ -40,20 +40,20 @@ pub struct Purgatory {
     /// Whether it writes to the UART of the service kernel's console.
     pub console: bool,
     /// Where it leaves why it reset the machine.
-    pub reason: Option<Reason>,
+    pub reason: Option<ReasonStore>,
 }
 
 /// A place whose content survives a reset of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Reason {
+pub enum ReasonStore {
     /// The physical address of a page that neither kernel uses; a multiple of 4096, not zero.
     Memory(u64),
     /// The index of a byte of the real-time clock's memory (x86_64); 0x30 to 0x7f.
     Cmos(u8),
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for ReasonStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(address) => write!(f, "memory:{address:#x}"),

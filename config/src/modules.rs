@@ -1,4 +1,5 @@
-//! The index of the kernel modules in the initramfs, `/etc/cato/modules`: written by mkinitramfs, read by the stage.
+//! The index of the kernel modules in the initramfs, [`MODULE_INDEX`](crate::paths::MODULE_INDEX): written by
+//! mkinitramfs, read by the stage.
 //!
 //! Given text; responsible for what is loaded for a device or a file system, and in which order. The kernel packages
 //! ship no `modules.dep`, and there is no modprobe in the initramfs, so the index carries what both would know.
@@ -284,7 +285,7 @@ mod tests {
         let own = |list: &[&str]| list.iter().map(|&x| x.to_owned()).collect();
         Module {
             name: name.to_owned(),
-            path: format!("/lib/modules/{name}.ko"),
+            path: format!("{}/{name}.ko", crate::paths::MODULE_FOLDER),
             needs: own(needs),
             aliases: own(aliases),
         }
@@ -424,7 +425,7 @@ mod tests {
             let name = |i: usize| format!("m_{i}");
             let modules = list.into_iter().enumerate().map(|(i, (needs, aliases))| Module {
                 name: name(i),
-                path: format!("/lib/modules/{}.ko", name(i)),
+                path: format!("{}/{}.ko", crate::paths::MODULE_FOLDER, name(i)),
                 needs: if i == 0 {
                     vec![]
                 } else {

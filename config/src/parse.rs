@@ -16,7 +16,7 @@ use crate::keys::{Place, nearest};
 use crate::reader::{BOOLEAN, INTEGER, Problems, STRING, Table, in_file_order};
 use crate::syntax;
 use crate::value::{self, Countdown, Retry, Version};
-use crate::{Config, Console, Diagnostic, Entry, Kind, Purgatory, Reason};
+use crate::{Config, Console, Diagnostic, Entry, Kind, Purgatory, ReasonStore};
 
 /// The longest text that is looked at.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -176,7 +176,7 @@ fn purgatory(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Pu
     let table = Table::new(table, value.span(), Place::Purgatory, "`[purgatory]`");
     table.refuse_unknown(problems);
     let console = table.read::<Option<bool>>("console", BOOLEAN, problems);
-    let reason = table.read::<Option<Reason>>("reason", STRING, problems);
+    let reason = table.read::<Option<ReasonStore>>("reason", STRING, problems);
     Some(Purgatory {
         console: console?.unwrap_or(true),
         reason: reason?,

@@ -9,7 +9,7 @@ use serde::de::value::{Error as NoVariant, StrDeserializer};
 use crate::diagnostic::quoted;
 use crate::keys::nearest;
 use crate::value::{Fault, try_from};
-use crate::{Arena, Check, Reason};
+use crate::{Arena, Check, ReasonStore};
 
 /// `check`. TOML's own way to read a [`Check`] would take a table with its name, too.
 #[derive(Debug, Default, Deserialize)]
@@ -24,7 +24,7 @@ pub(crate) struct ArenaName(pub(crate) Arena);
 try_from! {
     String => CheckName: |text: String| check(&text).map(CheckName);
     String => ArenaName: |text: String| arena(&text).map(ArenaName);
-    String => Reason: |text: String| reason(&text);
+    String => ReasonStore: |text: String| reason(&text);
 }
 
 fn check(text: &str) -> Result<Check, Fault> {
@@ -73,14 +73,14 @@ const CMOS: std::ops::RangeInclusive<u8> = 0x30..=0x7f;
 
 const REASON_HELP: &str = "\"memory:0x…\", the address of a page no kernel uses, or \"cmos:0x30\" to \"cmos:0x7f\"";
 
-fn reason(text: &str) -> Result<Reason, Fault> {
+fn reason(text: &str) -> Result<ReasonStore, Fault> {
     let (kind, value) = match text.split_once(':') {
         Some((kind, value)) => (kind, Some(value)),
         None => (text, None),
     };
     match (kind, value) {
-        ("memory", Some(value)) => memory(value).map(Reason::Memory),
-        ("cmos", Some(value)) => cmos(value).map(Reason::Cmos),
+        ("memory", Some(value)) => memory(value).map(ReasonStore::Memory),
+        ("cmos", Some(value)) => cmos(value).map(ReasonStore::Cmos),
         (_, value) => Err(Fault::new(
             format!("{} is not a place for the reason", quoted(text)),
             "expected \"memory:0x…\" or \"cmos:0x…\"",
@@ -155,11 +155,11 @@ mod tests {
     #[test]
     fn places_for_the_reason() {
         for (text, expected) in [
-            ("memory:0x1000", Reason::Memory(0x1000)),
-            ("memory:0x00000000be0ff000", Reason::Memory(0xbe0f_f000)),
-            ("memory:0x7FFFFFFFF000", Reason::Memory((1 << 47) - 4096)),
-            ("cmos:0x30", Reason::Cmos(0x30)),
-            ("cmos:0x7F", Reason::Cmos(0x7f)),
+            ("memory:0x1000", ReasonStore::Memory(0x1000)),
+            ("memory:0x00000000be0ff000", ReasonStore::Memory(0xbe0f_f000)),
+            ("memory:0x7FFFFFFFF000", ReasonStore::Memory((1 << 47) - 4096)),
+            ("cmos:0x30", ReasonStore::Cmos(0x30)),
+            ("cmos:0x7F", ReasonStore::Cmos(0x7f)),
         ] {
             assert_eq!(reason(text).unwrap(), expected, "{text}");
         }

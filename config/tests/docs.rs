@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::{Arena, Check, Config, Entry, Reason, Source, keys};
+use config::{Arena, Check, Config, Entry, ReasonStore, Source, keys};
 use serde_json::Value;
 
 const MANUAL: &str = include_str!("../README.md");
@@ -152,7 +152,7 @@ fn the_example_means_what_it_says() {
     assert_eq!((a.check, a.cmdline_extra), (Check::Fast, true));
     assert_eq!((a.arena, a.unpack), (Arena::Auto, false));
     assert!(config.purgatory.console);
-    assert_eq!(config.purgatory.reason, Some(Reason::Memory(0xbe0f_f000)));
+    assert_eq!(config.purgatory.reason, Some(ReasonStore::Memory(0xbe0f_f000)));
 
     let b = config.entry("b").unwrap();
     assert_eq!(b.initrd, ["initrd.img"]);
@@ -194,7 +194,7 @@ fn every_form_of_every_key_gives_the_value_it_stands_for() {
     assert_eq!((first.arena, first.unpack), (Arena::Segments, true));
     assert_eq!((two.arena, two.unpack), (Arena::Auto, false));
     assert!(!config.purgatory.console);
-    assert_eq!(config.purgatory.reason, Some(Reason::Cmos(0x7f)));
+    assert_eq!(config.purgatory.reason, Some(ReasonStore::Cmos(0x7f)));
     assert_eq!(config.console.countdown, Duration::ZERO);
     assert_eq!(config.console.retry, Duration::from_hours(24));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::{Arena, Check, Config, Console, Entry, Purgatory, Reason, Sha256, Source, WantedDigests};
+use config::{Arena, Check, Config, Console, Entry, Purgatory, ReasonStore, Sha256, Source, WantedDigests};
 use proptest::prelude::*;
 
 /// A TOML basic string: JSON's escapes are a part of TOML's.
@@ -75,10 +75,10 @@ fn digest() -> impl Strategy<Value = Option<Sha256>> {
     prop::option::of(any::<[u8; 32]>().prop_map(Sha256))
 }
 
-fn reason() -> impl Strategy<Value = Reason> {
+fn reason() -> impl Strategy<Value = ReasonStore> {
     prop_oneof![
-        (1_u64..1 << 35).prop_map(|page| Reason::Memory(page << 12)),
-        (0x30_u8..=0x7f).prop_map(Reason::Cmos),
+        (1_u64..1 << 35).prop_map(|page| ReasonStore::Memory(page << 12)),
+        (0x30_u8..=0x7f).prop_map(ReasonStore::Cmos),
     ]
 }
 

@@ -98,7 +98,7 @@ pub struct Tree {
 /// The modules to pack.
 #[derive(Debug)]
 pub struct Resolved {
-    /// For `/etc/cato/modules`.
+    /// For [`config::paths::MODULE_INDEX`].
     pub index: Index,
     /// The uncompressed files, in the index's order.
     pub files: Vec<Vec<u8>>,
@@ -298,7 +298,7 @@ impl Walk<'_> {
             self.later.extend(found);
         }
         self.state.insert(name.to_owned(), State::Placed);
-        let path = format!("/lib/modules/{name}.ko");
+        let path = format!("{}/{name}.ko", config::paths::MODULE_FOLDER);
         self.index.modules.push(Module {
             name: name.to_owned(),
             path,

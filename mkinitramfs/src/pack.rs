@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use config::{Arch, Config, Source};
+use config::{Arch, Config, Source, paths};
 use goblin::elf::Elf;
 use goblin::elf::program_header::PT_LOAD;
 
@@ -199,19 +199,17 @@ struct Prepared<'r> {
 impl<'r> Prepared<'r> {
     fn new(recipe: &'r Recipe) -> Result<Self> {
         let config = check_config("boot.toml", &recipe.config_text)?;
-        let mut entries: Vec<_> = ["proc", "sys", "dev", "run", "mnt", "tmp", "lib/modules"]
-            .into_iter()
-            .map(Entry::dir)
-            .collect();
+        let mut entries = vec![Entry::dir(paths::MODULE_FOLDER)];
+        entries.extend(paths::FOLDERS.into_iter().map(Entry::dir));
         entries.push(Entry::char("dev/console", 5, 1));
         // A program without standard streams, as PID 1 is where no console works, opens this one in their place.
         entries.push(Entry::char("dev/null", 1, 3));
-        entries.push(Entry::file("etc/cato/boot.toml", recipe.config_text.as_str()));
+        entries.push(Entry::file(paths::CONFIG, recipe.config_text.as_str()));
         let mut modules = Vec::new();
         match &recipe.modules {
             Some(dir) => {
                 let resolved = Tree::open(dir, recipe.arch)?.resolve(&recipe.module_names)?;
-                entries.push(Entry::file("etc/cato/modules", resolved.index.to_string()));
+                entries.push(Entry::file(paths::MODULE_INDEX, resolved.index.to_string()));
                 for (module, bytes) in resolved.index.modules.iter().zip(resolved.files) {
                     modules.push((module.name.clone(), bytes.len()));
                     entries.push(Entry::file(&module.path, bytes));
@@ -219,7 +217,7 @@ impl<'r> Prepared<'r> {
             }
             None if recipe.module_names.is_empty() => {
                 entries.push(Entry::file(
-                    "etc/cato/modules",
+                    paths::MODULE_INDEX,
                     config::modules::Index::default().to_string(),
                 ));
             }
@@ -269,7 +267,7 @@ impl<'r> Prepared<'r> {
             mut warnings,
         } = self;
         let size = cato.len();
-        entries.push(Entry::program("init", cato));
+        entries.push(Entry::program(paths::INIT, cato));
         let archive = archive(entries)?;
         let bytes = compress(&archive, recipe.compress)?;
         if modules.is_empty() && added == 0 && recipe.compress != Compress::None && bytes.len() > BUDGET {
@@ -517,7 +515,7 @@ mod tests {
     fn adding_over_init_is_refused() {
         let add = vec![Added {
             source: std::env::current_exe().unwrap(),
-            dest: "/init".into(),
+            dest: paths::INIT.into(),
         }];
         assert!(
             finish(&Recipe { add, ..recipe() })

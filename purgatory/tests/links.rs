@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use config::{Arch, Check, Reason};
+use config::{Arch, Check, ReasonStore};
 use goblin::elf::Elf;
 use mkinitramfs::cross;
 use purgatory::Params;
@@ -264,7 +264,7 @@ fn arm64_caches_nothing_but_the_segments_and_executes_nothing_it_can_write() {
         clean: &[kernel, tree],
         ticks_per_ms: None,
         record: Some(record),
-        reason: Some(Reason::Memory(reason)),
+        reason: Some(ReasonStore::Memory(reason)),
     };
     let file = blob(Arch::Arm64);
     let image = build(&job, base, &file).unwrap();

@@ -11,7 +11,6 @@ pub mod digest;
 pub mod handoff;
 pub mod handover;
 pub mod load;
-pub mod paths;
 pub mod place;
 pub mod probe;
 pub mod quoted;

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use config::{Arch, Reason};
+use config::{Arch, ReasonStore};
 use purgatory::reason::{Code, decode};
 
 use crate::place::Span;
@@ -57,21 +57,21 @@ pub enum ReasonError {
 /// # Errors
 /// [`ReasonError`]
 pub fn take(place: &str) -> Result<Option<String>, ReasonError> {
-    match Reason::try_from(place.to_owned()) {
-        Ok(Reason::Memory(at)) => {
+    match ReasonStore::try_from(place.to_owned()) {
+        Ok(ReasonStore::Memory(at)) => {
             let iomem = std::fs::read_to_string("/proc/iomem").unwrap_or_default();
             from_memory(Path::new("/dev/mem"), &iomem, at)
         }
-        Ok(Reason::Cmos(index)) => from_cmos(&Cmos::find(Path::new("/")), index),
+        Ok(ReasonStore::Cmos(index)) => from_cmos(&Cmos::find(Path::new("/")), index),
         Err(_) => Err(ReasonError::NoPlace(place.to_owned())),
     }
 }
 
 /// Whether the purgatory may write there, with `ram` all System RAM. [`take`] says so where it can't.
-pub fn can_be_left(place: Reason, arch: Arch, ram: &[Span]) -> bool {
+pub fn can_be_left(place: ReasonStore, arch: Arch, ram: &[Span]) -> bool {
     match place {
-        Reason::Memory(at) => !is_used(at, ram),
-        Reason::Cmos(_) => arch == Arch::X86_64,
+        ReasonStore::Memory(at) => !is_used(at, ram),
+        ReasonStore::Cmos(_) => arch == Arch::X86_64,
     }
 }
 
@@ -252,10 +252,10 @@ mod tests {
             end: 0x4000,
         };
         for (place, on_arm64, on_x86_64) in [
-            (Reason::Memory(0x5000), true, true),
-            (Reason::Memory(0x3000), false, false),
-            (Reason::Memory(0x1000), false, false),
-            (Reason::Cmos(0x7e), false, true),
+            (ReasonStore::Memory(0x5000), true, true),
+            (ReasonStore::Memory(0x3000), false, false),
+            (ReasonStore::Memory(0x1000), false, false),
+            (ReasonStore::Cmos(0x7e), false, true),
         ] {
             for (arch, wanted) in [(Arch::Arm64, on_arm64), (Arch::X86_64, on_x86_64)] {
                 assert_eq!(can_be_left(place, arch, &[ram]), wanted, "{place} {arch}");

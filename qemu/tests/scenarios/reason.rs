@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use config::Arch::{self, Arm64, X86_64};
-use config::Reason;
+use config::ReasonStore;
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::{Bookworm, Trixie};
@@ -18,9 +18,9 @@ const CMOS: u8 = 0x70;
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let words = r#"segment "initrd" chunk [0-9]+ at 0x[0-9a-f]+: .*mismatch \(want .*, got .*\)"#;
     [
-        ("memory", Arm64, Reason::Memory(ARM64_PAGE), words),
-        ("memory", X86_64, Reason::Memory(X86_64_PAGE), words),
-        ("cmos", X86_64, Reason::Cmos(CMOS), "segment [0-9]+: mismatch"),
+        ("memory", Arm64, ReasonStore::Memory(ARM64_PAGE), words),
+        ("memory", X86_64, ReasonStore::Memory(X86_64_PAGE), words),
+        ("cmos", X86_64, ReasonStore::Cmos(CMOS), "segment [0-9]+: mismatch"),
     ]
     .map(|(name, arch, reason, words)| {
         Scenario::new(format!("reason/{arch}/{name}"), move |context| {
@@ -30,11 +30,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     .into()
 }
 
-fn is_said(context: &Context, arch: Arch, reason: Reason, words: &str) -> Result<()> {
+fn is_said(context: &Context, arch: Arch, reason: ReasonStore, words: &str) -> Result<()> {
     let mut chain = context.chain(arch, Bookworm, Trixie)?;
     chain.machine.firmware = Direct;
     chain.machine.no_reboot = false;
-    if let Reason::Memory(page) = reason {
+    if let ReasonStore::Memory(page) = reason {
         chain.reserved.push((page, 4096));
     }
     chain.config = Some(format!(

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use config::{Arch, Reason};
+use config::{Arch, ReasonStore};
 use heapless::Vec as Fixed;
 
 use super::Span;
@@ -22,7 +22,7 @@ pub struct Layout {
     pub(super) cmdline: String,
     /// In the purgatory's segment.
     pub(super) digests: Span,
-    pub(super) reason: Option<Reason>,
+    pub(super) reason: Option<ReasonStore>,
 }
 
 /// Bytes and where they go.
@@ -86,7 +86,7 @@ impl Layout {
     }
 
     /// Where the purgatory leaves why it resets the machine; none also where it uses that page for something else.
-    pub fn reason(&self) -> Option<Reason> {
+    pub fn reason(&self) -> Option<ReasonStore> {
         self.reason
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use config::{Arch, Reason};
+use config::{Arch, ReasonStore};
 
 use super::range::normalise;
 
@@ -41,7 +41,7 @@ pub struct Machine {
     /// The service kernel's console, when the purgatory can drive it.
     pub uart: Option<Uart>,
     /// Where the purgatory leaves why it resets the machine: a page outside of System RAM, or a byte this machine has.
-    pub reason: Option<Reason>,
+    pub reason: Option<ReasonStore>,
     /// Fresh random bytes for the main kernel: `kaslr-seed` 8, `rng-seed` up to 128.
     pub seed: Option<Box<[u8; 136]>>,
     /// x86_64: TSC ticks in a millisecond, where they are known.

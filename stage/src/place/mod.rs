@@ -20,7 +20,7 @@ mod tests;
 pub mod x86_64;
 pub mod zeropage;
 
-use config::{Arch, Check, Reason};
+use config::{Arch, Check, ReasonStore};
 use heapless::Vec as Fixed;
 
 use std::ops::Range;
@@ -558,13 +558,13 @@ struct Last {
     /// The digest table in it.
     digests: Span,
     /// Where it leaves why it resets the machine.
-    reason: Option<Reason>,
+    reason: Option<ReasonStore>,
 }
 
 /// Whether the purgatory uses that page for something else: then it can't be a device's, too, and a boot is worth more than
 /// a reason.
-fn is_mapped(place: Reason, rules: &Rules<'_>, machine: &Machine) -> bool {
-    let Reason::Memory(at) = place else { return false };
+fn is_mapped(place: ReasonStore, rules: &Rules<'_>, machine: &Machine) -> bool {
+    let ReasonStore::Memory(at) = place else { return false };
     let page = |at: u64| Span::sized(align_down(at, machine.page_size), machine.page_size);
     let uart = machine.uart.filter(|uart| uart.kind != UartKind::Port16550);
     let mut used = (rules.map.iter().map(|(span, _)| *span)).chain(uart.and_then(|uart| page(uart.base)));

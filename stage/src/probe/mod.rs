@@ -35,7 +35,7 @@ pub use search::Unfinished;
 use volumes::{State, Volume};
 
 /// Where the source is mounted.
-const MOUNT_POINT: &str = "/mnt";
+const MOUNT_POINT: &str = config::paths::VOLUME;
 
 /// A source whose files can be read.
 pub struct Opened {

@@ -3,7 +3,7 @@
 //!
 //! The order of last resorts: next entry, the prompt's timer, `reboot(2)` in a child, sysrq-b, the watchdog.
 
-use config::{Config, Reason};
+use config::{Config, ReasonStore};
 
 use crate::select::{Tried, Why, select};
 use crate::worker::message::{Message, Step};
@@ -15,7 +15,7 @@ pub type Millis = u64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
     /// Read from there why the purgatory reset the machine: it may fault, and may never come back.
-    Reason(Reason),
+    Reason(ReasonStore),
     /// Boot this entry, which was taken for this reason.
     Boot(String, Why),
     /// `kexec_load` with nothing: drop what a dead worker may have loaded, before its pages are used again.

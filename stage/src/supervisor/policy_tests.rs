@@ -190,10 +190,10 @@ fn without_a_config_the_machine_is_reset_in_the_end() {
 fn asking(countdown: u64) -> Policy {
     let mut config = config(&["a"]);
     config.console.countdown = std::time::Duration::from_secs(countdown);
-    config.purgatory.reason = Some(Reason::Memory(0x1000));
+    config.purgatory.reason = Some(ReasonStore::Memory(0x1000));
     let mut policy = Policy::new(Some(config));
     let first = policy.on(0, Event::Tick);
-    assert_eq!(first, [Action::Spawn(Job::Reason(Reason::Memory(0x1000)))]);
+    assert_eq!(first, [Action::Spawn(Job::Reason(ReasonStore::Memory(0x1000)))]);
     policy
 }
 
@@ -273,7 +273,7 @@ proptest! {
     #[test]
     fn nothing_waits_for_ever(events in prop::collection::vec((0u64..20_000, any_event()), 0..60), known: bool, reason: bool) {
         let mut config = config(&["a", "b"]);
-        config.purgatory.reason = reason.then_some(Reason::Cmos(0x30));
+        config.purgatory.reason = reason.then_some(ReasonStore::Cmos(0x30));
         let mut policy = Policy::new(known.then_some(config));
         let (mut now, mut reset) = (0, false);
         for (later, event) in events {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use config::modules::Index;
+use config::paths;
 use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 
@@ -17,7 +18,6 @@ use super::record::Record;
 use crate::handoff::{self, HandOffError};
 use crate::handover::{Clock, Phases};
 use crate::load::{self, LoadError};
-use crate::paths;
 use crate::place::{self, PlaceError};
 use crate::probe::{self, MachineError, ProbeError};
 use crate::reason;
@@ -50,9 +50,9 @@ enum WorkerError {
     BadConfig,
     #[error("not in {}", paths::CONFIG)]
     NoEntry,
-    #[error("{}: {_0}", paths::MODULES)]
+    #[error("{}: {_0}", paths::MODULE_INDEX)]
     Modules(#[from] config::modules::IndexError),
-    #[error("{}: {_0}", paths::MODULES)]
+    #[error("{}: {_0}", paths::MODULE_INDEX)]
     Unreadable(io::Error),
     #[error("machine: {_0}")]
     Machine(#[from] MachineError),
@@ -215,7 +215,7 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
 
 /// The index of the packed modules. An initramfs without one has no modules: every driver is in the kernel.
 fn modules() -> Result<Index, WorkerError> {
-    match fs::read_to_string(paths::MODULES) {
+    match fs::read_to_string(paths::MODULE_INDEX) {
         Ok(text) => Ok(Index::parse(&text)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::default()),
         Err(error) => Err(WorkerError::Unreadable(error)),

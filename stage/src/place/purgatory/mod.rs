@@ -22,7 +22,7 @@ use purgatory::{Params, Range, ReasonKind, Record, reason};
 use sha2::Digest as _;
 use zerocopy::IntoBytes as _;
 
-use super::{Conduit, Reason, Span, Uart, UartKind};
+use super::{Conduit, ReasonStore, Span, Uart, UartKind};
 pub use blob::BlobError;
 use tables::{Attributes, Mapping};
 
@@ -54,7 +54,7 @@ pub struct Job<'a> {
     /// Physical address of the [`Record`] that the purgatory completes: any alignment, and in no region.
     pub record: Option<u64>,
     /// Where the reason of a reset is left.
-    pub reason: Option<Reason>,
+    pub reason: Option<ReasonStore>,
 }
 
 /// Bytes that are checked.
@@ -304,7 +304,7 @@ fn wanted(job: &Job<'_>) -> Result<Vec<Mapping>, BlobError> {
             attributes: Attributes::DEVICE,
         });
     }
-    if let Some(Reason::Memory(start)) = job.reason {
+    if let Some(ReasonStore::Memory(start)) = job.reason {
         let end = start
             .checked_add(reason::SIZE)
             .filter(|_| start != 0 && start.is_multiple_of(4));
@@ -334,8 +334,8 @@ fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
     params.record = job.record.unwrap_or(0);
     let (kind, place) = match job.reason {
         None => (ReasonKind::None, 0),
-        Some(Reason::Memory(address)) => (ReasonKind::Memory, address),
-        Some(Reason::Cmos(index)) => (ReasonKind::Cmos, u64::from(index)),
+        Some(ReasonStore::Memory(address)) => (ReasonKind::Memory, address),
+        Some(ReasonStore::Cmos(index)) => (ReasonKind::Cmos, u64::from(index)),
     };
     params.reason.kind = kind.code();
     params.reason.place = place;

@@ -229,7 +229,7 @@ fn wanted(job: &Job<'_>, base: u64, digests: Span) -> Vec<(Span, Attributes)> {
             .map(|start| (Span { start, end: start + 64 }, Attributes::WRITE)),
     );
     wanted.push((digests, Attributes::READ));
-    if let Some(Reason::Memory(start)) = job.reason {
+    if let Some(ReasonStore::Memory(start)) = job.reason {
         let end = start + reason::SIZE;
         wanted.push((Span { start, end }, Attributes::DEVICE));
     }
@@ -455,10 +455,10 @@ fn a_usual_payload() {
             job.record = Some(record);
             if arch == Arch::X86_64 {
                 job.map = &window;
-                job.reason = Some(Reason::Cmos(0x7e));
+                job.reason = Some(ReasonStore::Cmos(0x7e));
             } else {
                 job.clean = &clean;
-                job.reason = Some(Reason::Memory(0x5f00_0ffc));
+                job.reason = Some(ReasonStore::Memory(0x5f00_0ffc));
             }
             prove(&job, &parts, BASE);
             // Tables and digests across the ends of blocks.
@@ -602,9 +602,9 @@ fn what_can_not_be_is_refused() {
     }
     assert!(with(Some(u64::MAX), None).is_err());
     for place in [0, 0x5f00_0002, u64::MAX - 3] {
-        let error = with(None, Some(Reason::Memory(place))).unwrap_err();
+        let error = with(None, Some(ReasonStore::Memory(place))).unwrap_err();
         assert!(error.contains("can't be left at"), "{error}");
     }
-    let memory = with(None, Some(Reason::Memory(0x4000_1f80))).unwrap_err();
+    let memory = with(None, Some(ReasonStore::Memory(0x4000_1f80))).unwrap_err();
     assert!(memory.contains("both as memory and as a device"), "{memory}");
 }

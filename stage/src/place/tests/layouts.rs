@@ -480,7 +480,7 @@ fn a_reason_in_a_page_that_is_used_is_left_out() {
         (Arch::Arm64, 0xb00_0000, true),
     ] {
         let machine = Machine {
-            reason: Some(Reason::Memory(at)),
+            reason: Some(ReasonStore::Memory(at)),
             ..machine(arch)
         };
         let layout = place(payload(arch), &machine, &blob(arch), &[]).unwrap();
