@@ -59,7 +59,10 @@ const DEFAULTS: &[&str] = &[
     "mtk_sd",
     "sunxi_mmc",
     "ext4",
+    "xfs",
+    "btrfs",
     "vfat",
+    "exfat",
     "squashfs",
     "erofs",
 ];
@@ -67,6 +70,13 @@ const DEFAULTS: &[&str] = &[
 /// What a file system asks for by name when it is mounted, through a modprobe that is not there (T12 in the design).
 /// vfat: its default code page and character set, and those that a `cmdline` or a kernel is often configured for.
 const FILESYSTEM_WANTS: &[(&str, &[&str])] = &[("vfat", &["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"])];
+
+/// File systems with a journal or a log. After a power cut it is replayed on a snapshot of the disk, so the snapshot's
+/// modules are packed too; nothing waits for them.
+const REPLAYED: &[&str] = &["ext4", "xfs", "btrfs"];
+
+/// The snapshot, and what its changes are kept on in RAM.
+const SNAPSHOT: &[&str] = &["dm_snapshot", "loop", "brd"];
 
 /// What one module says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -293,7 +303,8 @@ impl Walk<'_> {
                 }
             }
         }
-        for soft in &info.after {
+        let snapshot = SNAPSHOT.iter().filter(|_| REPLAYED.contains(&name)).copied();
+        for soft in info.after.iter().map(String::as_str).chain(snapshot) {
             let found = self.providers(soft)?;
             self.later.extend(found);
         }
@@ -311,8 +322,8 @@ impl Walk<'_> {
     /// The modules that a soft dependency means: one of that name, else those whose alias it is. None if it is built in.
     ///
     /// To find an alias without reading thousands of files, only modules are asked whose name begins as the alias does,
-    /// without its kind: crypto-crc32c is served by crc32c_generic and crc32c_intel. The second refuses to load on a
-    /// processor that it is not for.
+    /// without its kind and the size at its end: crypto-crc32c is served by crc32c_generic and crc32c_intel (which
+    /// refuses to load on a processor that it is not for), blake2b-256 by blake2b_generic.
     fn providers(&mut self, wanted: &str) -> Result<Vec<String>> {
         let name = canonical_name(wanted);
         if self.tree.files.contains_key(&name) {
@@ -331,7 +342,8 @@ impl Walk<'_> {
         let stem = ["crypto_", "fs_", "nls_"]
             .iter()
             .find_map(|kind| name.strip_prefix(kind))
-            .unwrap_or(&name);
+            .unwrap_or(&name)
+            .trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
         let mut found: Vec<String> = Vec::new();
         for (candidate, _) in self
             .tree
@@ -602,6 +614,25 @@ mod tests {
         let (_dir, tree) = debian_like();
         let resolved = tree.resolve(&["vfat".into()]).unwrap();
         assert_eq!(names(&resolved), ["fat", "nls_ascii", "nls_iso8859_1", "vfat"]);
+    }
+
+    #[test]
+    fn a_filesystem_gets_its_checksums_and_what_replays_its_log() {
+        let (_dir, tree) = tree(&[
+            ("btrfs.ko", &["softdep=pre: blake2b-256", "softdep=pre: xxhash64"]),
+            ("blake2b_generic.ko", &["alias=crypto-blake2b-256", "alias=blake2b-256"]),
+            ("xxhash_generic.ko", &["alias=xxhash64"]),
+            ("xxhash_other.ko", &["alias=xxhash32"]),
+            ("dm-snapshot.ko", &["depends=dm-mod"]),
+            ("dm-mod.ko", &[]),
+            ("loop.ko", &[]),
+        ]);
+        let resolved = tree.resolve(&["btrfs".into()]).unwrap();
+        let index = &resolved.index;
+        let closure = |name| -> Vec<_> { index.closure(name).iter().map(|m| m.name.as_str()).collect() };
+        assert_eq!(closure("btrfs"), ["blake2b_generic", "xxhash_generic", "btrfs"]);
+        assert_eq!(closure("dm-snapshot"), ["dm_mod", "dm_snapshot"]);
+        assert_eq!(names(&resolved).len(), 6);
     }
 
     #[test]
