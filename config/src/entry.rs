@@ -46,7 +46,6 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Op
     let cmdline_extra = table.read::<Option<bool>>("cmdline_extra", BOOLEAN, problems);
     let check: Option<CheckName> = table.read("check", STRING, problems);
     let arena: Option<ArenaName> = table.read("arena", STRING, problems);
-    let unpack = table.read::<Option<bool>>("unpack", BOOLEAN, problems);
     let sha256 = match table.get("sha256") {
         None => Some(WantedDigests::default()),
         Some(found) => digests(found, &table, problems),
@@ -63,7 +62,6 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Op
         cmdline_extra: cmdline_extra?.unwrap_or(true),
         check: check?.0,
         arena: arena?.0,
-        unpack: unpack?.unwrap_or(false),
         sha256: sha256?,
     })
 }

@@ -20,7 +20,6 @@ pub const ENTRY: &[&str] = &[
     "cmdline_extra",
     "check",
     "arena",
-    "unpack",
     "sha256",
 ];
 /// The keys of an entry's `sha256`.
@@ -47,7 +46,6 @@ const ALIASES: &[(&str, &str)] = &[
     ("verify", "check"),
     ("checksum", "check"),
     ("placement", "arena"),
-    ("decompress", "unpack"),
     ("ramoops", "reason"),
     ("digest", "sha256"),
     ("timeout", "countdown"),
@@ -159,7 +157,6 @@ mod tests {
         assert_eq!(Place::Entry.advice("countdown"), "`countdown` belongs in `[console]`");
         assert_eq!(Place::Root.advice("timeout"), "`countdown` belongs in `[console]`");
         assert_eq!(Place::Entry.advice("reason"), "`reason` belongs in `[purgatory]`");
-        assert_eq!(Place::Entry.advice("decompress"), "did you mean `unpack`?");
         assert_eq!(Place::Console.advice("zzzzz"), "known keys here: `countdown`, `retry`");
     }
 }

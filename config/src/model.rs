@@ -85,8 +85,6 @@ pub struct Entry {
     pub check: Check,
     /// Where the payload waits for the jump.
     pub arena: Arena,
-    /// Whether a bzImage is unpacked before the jump, and the ELF kernel in it entered (x86_64).
-    pub unpack: bool,
     /// Digests the stored files must have.
     pub sha256: WantedDigests,
 }

@@ -96,7 +96,6 @@ fn the_defaults_of_the_schema_are_those_of_the_parser() {
     assert_eq!(default("/$defs/entry/properties/cmdline_extra"), entry.cmdline_extra);
     assert_eq!(default("/$defs/entry/properties/check"), entry.check.to_string());
     assert_eq!(default("/$defs/entry/properties/arena"), entry.arena.to_string());
-    assert_eq!(default("/$defs/entry/properties/unpack"), entry.unpack);
     assert_eq!(
         default("/properties/purgatory/properties/console"),
         config.purgatory.console
@@ -150,7 +149,7 @@ fn the_example_means_what_it_says() {
     assert_eq!(a.initrd, ["initrd.img", "config.cpio"]);
     assert_eq!(a.cmdline, "root=PARTLABEL=root-a ro");
     assert_eq!((a.check, a.cmdline_extra), (Check::Fast, true));
-    assert_eq!((a.arena, a.unpack), (Arena::Auto, false));
+    assert_eq!(a.arena, Arena::Auto);
     assert!(config.purgatory.console);
     assert_eq!(config.purgatory.reason, Some(ReasonStore::Memory(0xbe0f_f000)));
 
@@ -191,8 +190,7 @@ fn every_form_of_every_key_gives_the_value_it_stands_for() {
     let two = config.entry("two").unwrap();
     assert_eq!(two.source, Source::Uuid("1a2b-3c4d".into()));
     assert_eq!((two.check, two.sha256.initrd.len()), (Check::Off, 1));
-    assert_eq!((first.arena, first.unpack), (Arena::Segments, true));
-    assert_eq!((two.arena, two.unpack), (Arena::Auto, false));
+    assert_eq!((first.arena, two.arena), (Arena::Segments, Arena::Auto));
     assert!(!config.purgatory.console);
     assert_eq!(config.purgatory.reason, Some(ReasonStore::Cmos(0x7f)));
     assert_eq!(config.console.countdown, Duration::ZERO);

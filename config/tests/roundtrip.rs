@@ -36,7 +36,6 @@ fn written(config: &Config) -> String {
         lines.push(format!("cmdline_extra = {}", e.cmdline_extra));
         lines.push(format!("check = \"{}\"", e.check));
         lines.push(format!("arena = \"{}\"", e.arena));
-        lines.push(format!("unpack = {}", e.unpack));
         let digest = |digest: &Option<Sha256>| format!("\"{}\"", digest.map(|d| d.to_string()).unwrap_or_default());
         lines.push(format!("sha256.initrd = {}", list(&e.sha256.initrd, digest)));
         lines.extend(
@@ -95,11 +94,10 @@ fn entry() -> impl Strategy<Value = Entry> {
         any::<bool>(),
         prop::sample::select(vec![Check::Fast, Check::Sha256, Check::Off]),
         prop::sample::select(vec![Arena::Auto, Arena::Segments]),
-        any::<bool>(),
     );
     let digests = (digest(), prop::collection::vec(digest(), 0..4), digest());
     (files, rest, digests).prop_map(
-        |((source, kernel, initrd, dtb), (title, cmdline, cmdline_extra, check, arena, unpack), digests)| {
+        |((source, kernel, initrd, dtb), (title, cmdline, cmdline_extra, check, arena), digests)| {
             let mut sha256 = WantedDigests {
                 kernel: digests.0,
                 initrd: digests.1,
@@ -118,7 +116,6 @@ fn entry() -> impl Strategy<Value = Entry> {
                 cmdline_extra,
                 check,
                 arena,
-                unpack,
                 sha256,
             }
         },

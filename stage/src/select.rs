@@ -75,7 +75,6 @@ pub(crate) mod tests {
             cmdline_extra: true,
             check: config::Check::Sha256,
             arena: config::Arena::Auto,
-            unpack: false,
             sha256: config::WantedDigests::default(),
         };
         Config {

@@ -1,9 +1,8 @@
-//! A main kernel in every form that is taken, made of Debian's: compressed, wrapped, unpacked.
+//! A main kernel in every form that is taken, made of Debian's: compressed, wrapped.
 
 use std::fs;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use config::Arch::{self, Arm64, X86_64};
 use mkinitramfs::{Compress, compress};
 use qemu::chain::Chain;
@@ -11,9 +10,6 @@ use qemu::machine::Firmware::Direct;
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::{Bookworm, Trixie};
 use qemu::vm::Vm;
-
-/// What a kernel that was not moved begins at: `__START_KERNEL_map` and CONFIG_PHYSICAL_START.
-const UNMOVED: &str = "ffffffff81000000";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let packed = |arch: Arch, name: &'static str, says: &'static str, pack: fn(&[u8]) -> Result<Vec<u8>>| {
@@ -39,12 +35,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             Ok(zboot("zstd22", &payload))
         }),
         packed(X86_64, "gzip", "gzip of bzImage", gzip),
-        Scenario::new("format/x86_64/unpacked", unpacked),
-        Scenario::new("format/x86_64/unpacked-xz-is-refused", unpacked_xz),
     ]
 }
-
-const SOON: Duration = Duration::from_mins(1);
 
 fn direct(context: &Context, arch: Arch) -> Result<Chain> {
     let mut chain = context.chain(arch, Bookworm, Trixie)?;
@@ -106,64 +98,4 @@ fn zboot(comp_type: &str, payload: &[u8]) -> Vec<u8> {
     // Read-only data and the program's own data follow.
     file.resize(file.len().next_multiple_of(4096) + 4096, 0xcc);
     file
-}
-
-/// The usual config with `unpack = true` in both entries.
-fn unpacking(chain: &Chain) -> String {
-    chain
-        .usual_config()
-        .replace("kernel = \"kernel\"\n", "kernel = \"kernel\"\nunpack = true\n")
-}
-
-/// Debian's own kernel without its decompressor, at a random virtual address, and at its own with `nokaslr`.
-fn unpacked(context: &Context) -> Result<()> {
-    let mut chain = direct(context, X86_64)?;
-    chain.config = Some(unpacking(&chain));
-    // One time in 481 it is moved by nothing.
-    let mut moved = false;
-    for _ in 0..2 {
-        let (report, vm) = context.boots(&chain)?;
-        let words = [
-            ", bzImage of zstd of vmlinux)",
-            "unpacked here: its physical address is not random",
-            "  vmlinux, at a random virtual address",
-        ];
-        said(&vm, &words)?;
-        let at = report.get("kernel-virtual").unwrap_or("unknown");
-        ensure!(
-            at.len() == 16 && at.starts_with("ffffffff") && at.ends_with("00000"),
-            vm.failure(&format!("the kernel runs at {at}"))
-        );
-        moved = at != UNMOVED;
-        if moved {
-            break;
-        }
-    }
-    if !moved {
-        bail!("the kernel was not moved, twice");
-    }
-    chain.cmdline += " nokaslr";
-    chain.config = Some(unpacking(&chain));
-    let (report, vm) = context.boots(&chain)?;
-    said(&vm, &["  vmlinux, without KASLR"])?;
-    let at = report.get("kernel-virtual");
-    ensure!(
-        at == Some(UNMOVED),
-        vm.failure(&format!("the kernel runs at {at:?} in spite of nokaslr"))
-    );
-    Ok(())
-}
-
-/// Debian 12's kernel is packed with xz, which only the kernel's own decompressor takes.
-fn unpacked_xz(context: &Context) -> Result<()> {
-    let mut chain = context.chain(X86_64, Bookworm, Bookworm)?;
-    chain.machine.firmware = Direct;
-    chain.config = Some(unpacking(&chain));
-    let ready = context.prepare(&chain)?;
-    let vm = context.start(&ready.machine)?;
-    vm.wait_for(
-        r#"cato\[.*entry "a": .*kernel: kernel: has a payload that is an xz stream; .*set unpack = false"#,
-        SOON,
-    )?;
-    Ok(())
 }

@@ -84,20 +84,9 @@ pub fn budget(
     available: u64,
     cmdline: String,
 ) -> Result<Budget, LoadError> {
-    let mut kernel = open_kernel(entry, tree, machine)?;
+    let kernel = open_kernel(entry, tree, machine)?;
     cmdline::check(&cmdline, kernel.sniffed.plan.header.cmdline_max())?;
-    // The last bytes of the seed; the first ones go to the main kernel.
-    let random = machine.seed.as_deref().and_then(|seed| seed.last_chunk().copied());
-    let kaslr = kernel
-        .sniffed
-        .plan
-        .header
-        .randomise(random.map(u64::from_le_bytes), &cmdline);
-    let (initrds, mut notes) = open_initrds(entry, tree)?;
-    notes.extend(kaslr.map(|kaslr| Note::Unpacked {
-        path: entry.kernel.clone(),
-        kaslr,
-    }));
+    let (initrds, notes) = open_initrds(entry, tree)?;
     let dtb = read_dtb(entry, tree, machine.arch)?;
     let mut budget = Budget {
         kernel,
@@ -122,11 +111,10 @@ pub fn budget(
 
 fn open_kernel(entry: &Entry, tree: &dyn Tree, machine: &Machine) -> Result<KernelFile, LoadError> {
     let stored = Stored::open(tree, Role::Kernel, &entry.kernel, entry.sha256.kernel)?;
-    let sniffed =
-        formats::sniff(stored.head(), stored.size, machine, entry.unpack).map_err(|source| LoadError::Format {
-            path: entry.kernel.clone(),
-            source,
-        })?;
+    let sniffed = formats::sniff(stored.head(), stored.size, machine).map_err(|source| LoadError::Format {
+        path: entry.kernel.clone(),
+        source,
+    })?;
     Ok(KernelFile { stored, sniffed })
 }
 
@@ -279,10 +267,7 @@ impl Budget {
             Err(why) => self.segments(why)?,
         };
         let check = arena.budget.check;
-        // One that is unpacked here is changed behind its reading.
-        if !arena.budget.kernel.sniffed.plan.header.is_unpacked() {
-            arena.kernel.hash(check);
-        }
+        arena.kernel.hash(check);
         if let Some(initrd) = &mut arena.initrd {
             initrd.hash(check);
         }

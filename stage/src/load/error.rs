@@ -4,7 +4,7 @@ use std::io;
 
 use super::arena::{NoMemory, WhyNot};
 use super::formats::FormatError;
-use super::payload::{Kaslr, Role};
+use super::payload::Role;
 use super::size::Size;
 use crate::place::cmdline::CmdlineError;
 use crate::place::dtb::DtbError;
@@ -135,13 +135,6 @@ pub enum Note {
         /// Its first bytes.
         first: super::formats::First,
     },
-    /// A kernel that is booted without its decompressor.
-    Unpacked {
-        /// Its path in the source.
-        path: String,
-        /// What is left of KASLR.
-        kaslr: Kaslr,
-    },
     /// Microcode or ACPI tables behind something compressed: the kernel looks for them before it can unpack.
     LateEarlyFiles {
         /// Which one.
@@ -157,20 +150,6 @@ impl std::fmt::Display for Note {
             Self::UnknownInitrd { role, path, first } => write!(
                 f,
                 "{role}: {path}: begins with {first}, neither cpio nor a compression the kernel knows; passed on as it is"
-            ),
-            Self::Unpacked {
-                path,
-                kaslr: Kaslr::Virtual,
-            } => write!(
-                f,
-                "kernel: {path}: unpacked here: its physical address is not random, its virtual one is if the kernel can be moved"
-            ),
-            Self::Unpacked {
-                path,
-                kaslr: Kaslr::None,
-            } => write!(
-                f,
-                "kernel: {path}: unpacked here: its addresses are not random (no KASLR)"
             ),
             Self::LateEarlyFiles { role, path } => write!(
                 f,

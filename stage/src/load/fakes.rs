@@ -110,7 +110,6 @@ pub(crate) fn entry() -> Entry {
         cmdline_extra: true,
         check: Check::Sha256,
         arena: Arena::Auto,
-        unpack: false,
         sha256: WantedDigests::default(),
     }
 }

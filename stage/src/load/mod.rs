@@ -25,7 +25,7 @@ pub use arena::{Arena, Kind as ArenaKind, NoMemory, Pages, Resident, Slot, WhyNo
 pub use budget::{Budget, budget, mem_available};
 pub use error::{LoadError, Note};
 pub use formats::{First, FormatError};
-pub use payload::{Artefact, BzImage, Image, Kaslr, Kernel, Payload, Role};
+pub use payload::{Artefact, BzImage, Image, Kernel, Payload, Role};
 pub use read::Progress;
 pub(crate) use size::Size;
 
@@ -107,9 +107,9 @@ fn load_kernel(
     artefacts: &mut Vec<Artefact>,
 ) -> Result<Kernel, LoadError> {
     let KernelFile { mut stored, sniffed } = file;
-    let mut plan = sniffed.plan;
+    let plan = sniffed.plan;
     let result = meter.pass(&mut stored, |from| {
-        plan.pour(&mut *unpack(&sniffed.wrappers, Box::new(from)), &mut slot)
+        fill(&mut *unpack(&sniffed.wrappers, Box::new(from)), plan.skip, &mut slot)
     });
     let more = match (result, sniffed.wrappers.first()) {
         (Ok(more), _) => more,

@@ -112,27 +112,9 @@ pub struct BzImage {
     pub efi_kexec: bool,
     /// Highest address an initrd may end at (inclusive) when `above_4g` is not set.
     pub initrd_addr_max: u64,
-    /// The first instruction, bytes from the load address.
-    pub entry: u64,
-    /// `bytes` is not the protected-mode part but the kernel inside, as it is in memory.
-    pub unpacked: Option<Kaslr>,
-}
-
-/// How random the addresses of a kernel are whose decompressor does not run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kaslr {
-    /// Its virtual address is; its physical one is where it was placed.
-    Virtual,
-    /// None of them.
-    None,
 }
 
 impl Kernel {
-    /// A kernel that was unpacked here and could not be moved: of KASLR nothing is left.
-    pub fn lost_kaslr(&self) -> bool {
-        matches!(self, Self::BzImage(k) if k.unpacked == Some(Kaslr::None))
-    }
-
     /// The bytes that go to memory.
     pub fn bytes(&self) -> &[u8] {
         match self {

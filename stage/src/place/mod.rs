@@ -26,7 +26,7 @@ use heapless::Vec as Fixed;
 use std::ops::Range;
 
 use crate::digest;
-use crate::load::{BzImage, Image, Kaslr, Kernel, Payload, Slot};
+use crate::load::{BzImage, Image, Kernel, Payload, Slot};
 use crate::verify::Verified;
 pub use error::PlaceError;
 use hole::{Free, Want};
@@ -324,7 +324,6 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest<'_>, machine: &Machine, blob: &
         running: machine.boot_params.as_deref(),
         rsdp: machine.rsdp,
         efi,
-        kaslr: kernel.unpacked == Some(Kaslr::Virtual),
         seed: machine.seed.as_deref().map(|s| &s[..]),
         handover: Some(rest.record).filter(|r| !r.is_empty()),
     };
@@ -364,11 +363,7 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest<'_>, machine: &Machine, blob: &
         "kernel",
         places.kernel.start,
         kernel.bytes,
-        match kernel.unpacked {
-            None => "bzImage, protected-mode part",
-            Some(Kaslr::Virtual) => "vmlinux, at a random virtual address",
-            Some(Kaslr::None) => "vmlinux, without KASLR",
-        },
+        "bzImage, protected-mode part",
     )?;
     if let (Some(initrd), Some(place)) = (rest.initrd, places.initrd) {
         parts.add("initrd", place.start, initrd, "initramfs")?;
@@ -383,9 +378,8 @@ fn x86_64_layout(kernel: BzImage, mut rest: Rest<'_>, machine: &Machine, blob: &
     let entry = parts.purgatory(
         &Rules {
             arch: Arch::X86_64,
-            // boot.rst, "64-bit Boot Protocol": RSI has the zero page. An unpacked kernel is entered with it just so
-            // (arch/x86/kernel/head_64.S, startup_64).
-            entry: places.kernel.start.saturating_add(kernel.entry),
+            // boot.rst, "64-bit Boot Protocol": 0x200 bytes after the load address; RSI has the zero page.
+            entry: places.kernel.start.saturating_add(0x200),
             argument: places.info.start,
             map: &map,
             clean: &[],

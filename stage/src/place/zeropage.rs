@@ -33,7 +33,6 @@ const E820_TABLE: usize = 0x2d0;
 const E820_MAX: usize = 128;
 
 const LOADED_HIGH: u8 = 1;
-const KASLR: u8 = 2;
 /// A boot loader without a number of its own.
 const UNKNOWN_LOADER: u8 = 0xff;
 
@@ -60,8 +59,6 @@ pub struct BootData<'a> {
     pub rsdp: Option<u64>,
     /// For a kernel that takes EFI from kexec.
     pub efi: Option<&'a EfiInfo>,
-    /// What the decompressor does of KASLR has been done.
-    pub kaslr: bool,
     /// Fresh random bytes.
     pub seed: Option<&'a [u8]>,
     /// The hand-over record, for a setup_data node of a type of our own: kernels pass over those they do not know
@@ -97,9 +94,8 @@ pub fn build(data: &BootData<'_>, base: u64) -> Built {
     // boot.rst, "type_of_loader": a loader fills it in, 0xff when it has no number.
     page.put(TYPE_OF_LOADER, &[UNKNOWN_LOADER]);
     // boot.rst, "loadflags": the protected-mode code is at its high address; heap, quiet and segment flags are for the 16-bit
-    // part and the decompressor, which find their own way. With the KASLR flag the decompressor tells the kernel that it
-    // may move its modules and its memory map too.
-    page.put(LOADFLAGS, &[if data.kaslr { LOADED_HIGH | KASLR } else { LOADED_HIGH }]);
+    // part and the decompressor, which find their own way.
+    page.put(LOADFLAGS, &[LOADED_HIGH]);
     // zero-page.rst: a sentinel that is not 0 says nobody cleared the structure, and the kernel wipes it.
     page.put(SENTINEL, &[0]);
 
@@ -305,7 +301,6 @@ mod tests {
             running: None,
             rsdp: Some(0x7fe_0000),
             efi: None,
-            kaslr: false,
             seed: None,
             handover: None,
         }

@@ -173,9 +173,6 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
         }
     })?;
     drop(source.tree);
-    if payload.kernel.lost_kaslr() {
-        say("the unpacked kernel's addresses are not random (no KASLR)");
-    }
 
     enter(Step::Verify, phases)?;
     let payload = verify::verify(payload)?;

@@ -20,7 +20,6 @@
 //! | `efi`, `acpi`, `la57` | `yes` or `no` |
 //! | `taint` | `/proc/sys/kernel/tainted` |
 //! | `kernel-code` | where the kernel runs: `/proc/iomem`'s range |
-//! | `kernel-virtual` | its first virtual address, hex: `_text` in `/proc/kallsyms` |
 //! | `uptime` | seconds since the kernel started |
 //! | `handover` | what `/bin/cato report --json` prints, where the initrd has it |
 //! | `handover-text`, `handover-svg` | the same as a table and as a picture |
@@ -188,11 +187,6 @@ pub fn kernel_code(iomem: &str) -> Option<&str> {
     iomem.lines().find_map(|l| l.trim().strip_suffix(" : Kernel code"))
 }
 
-/// The address in a line of `/proc/kallsyms` that is about `_text`.
-pub fn text_address(kallsyms: &str) -> Option<&str> {
-    kallsyms.trim_end().strip_suffix(" T _text")
-}
-
 /// The text of a `/dev/kmsg` record (`prio,seq,time,flags;text`, then lines of its dictionary).
 pub fn kmsg_text(record: &str) -> Option<&str> {
     record.split_once(';')?.1.lines().next()
@@ -289,8 +283,6 @@ mod tests {
             kernel_code("40000000-7fffffff : System RAM\n  40210000-4197ffff : Kernel code\n"),
             Some("40210000-4197ffff")
         );
-        assert_eq!(text_address("ffffffff9ba00000 T _text\n"), Some("ffffffff9ba00000"));
-        assert_eq!(text_address("ffffffff9ba00000 T _text_end\n"), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Responsible for ending: whatever blocks, a second thread resets the machine after [`DEADLINE`].
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -13,9 +13,7 @@ use std::time::Duration;
 
 use dtoolkit::fdt::Fdt;
 use dtoolkit::{Node as _, Property as _};
-use guest_report::{
-    DONE, Log, PREFIX, Then, count_cpus, has_la57, hex, kernel_code, kmsg_text, line, mem_total, text_address,
-};
+use guest_report::{DONE, Log, PREFIX, Then, count_cpus, has_la57, hex, kernel_code, kmsg_text, line, mem_total};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::termios::tcdrain;
@@ -141,12 +139,6 @@ fn report(console: &mut Console, cmdline: &str) {
     }
     if let Some(range) = text("/proc/iomem").as_deref().and_then(kernel_code) {
         console.say("kernel-code", range);
-    }
-    // A hundred thousand lines, with this one among the first.
-    let symbols = File::open("/proc/kallsyms").map(|file| BufReader::new(file).lines());
-    let mut symbols = symbols.into_iter().flatten().map_while(Result::ok);
-    if let Some(line) = symbols.find(|line| text_address(line).is_some()) {
-        console.say("kernel-virtual", text_address(&line).unwrap_or_default());
     }
     if let Some(uptime) = text("/proc/uptime") {
         console.say("uptime", uptime.split_whitespace().next().unwrap_or_default());

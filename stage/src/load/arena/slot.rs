@@ -148,17 +148,6 @@ impl Slot {
         self.hash = hash;
     }
 
-    /// The bytes filled so far, to be changed: digests made on the way are forgotten.
-    pub(in crate::load) fn filled_mut(&mut self) -> &mut [u8] {
-        self.hash = Hash::Off;
-        let len = self.len;
-        let memory = match &mut self.backing {
-            Backing::Heap(memory) => memory.as_mut_slice(),
-            Backing::Resident(memory) => memory.bytes_mut(),
-        };
-        memory.get_mut(..len).unwrap_or_default()
-    }
-
     /// Adds `bytes`; says `false` and changes nothing when they do not fit.
     #[must_use]
     pub fn push(&mut self, bytes: &[u8]) -> bool {

@@ -3,7 +3,6 @@
 use config::Arch;
 
 use super::object;
-use super::part::Part;
 use super::{Format, FormatError, Head, Header, Kind, Plan, le32};
 
 pub(super) const FORMAT: Format = Format {
@@ -25,8 +24,6 @@ const KERNEL_ALIGNMENT: usize = 0x230;
 const RELOCATABLE_KERNEL: usize = 0x234;
 const XLOADFLAGS: usize = 0x236;
 const CMDLINE_SIZE: usize = 0x238;
-const PAYLOAD_OFFSET: usize = 0x248;
-const PAYLOAD_LENGTH: usize = 0x24c;
 const PREF_ADDRESS: usize = 0x258;
 const INIT_SIZE: usize = 0x260;
 /// Where the header of protocol 2.12 ends.
@@ -39,13 +36,6 @@ const XLF_KERNEL_64: u16 = 1 << 0;
 const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
 const XLF_EFI_KEXEC: u16 = 1 << 4;
 const XLF_5LEVEL: u16 = 1 << 5;
-const XLF_5LEVEL_ENABLED: u16 = 1 << 6;
-
-/// Whether the kernel itself runs with 5-level paging; bit 5 speaks for its decompressor alone.
-pub(super) fn has_5_levels(head: &Head<'_>) -> bool {
-    head.le16(XLOADFLAGS)
-        .is_some_and(|flags| flags & XLF_5LEVEL_ENABLED != 0)
-}
 
 /// What may follow the part that is loaded, bytes: the signature of a signed kernel.
 const TRAILER: u64 = 1 << 20;
@@ -63,8 +53,6 @@ struct Raw {
     relocatable_kernel: u8,
     xloadflags: u16,
     cmdline_size: u32,
-    payload_offset: u32,
-    payload_length: u32,
     pref_address: u64,
     init_size: u32,
 }
@@ -84,8 +72,6 @@ impl Raw {
             relocatable_kernel: byte(RELOCATABLE_KERNEL)?,
             xloadflags: head.le16(XLOADFLAGS)?,
             cmdline_size: head.le32(CMDLINE_SIZE)?,
-            payload_offset: head.le32(PAYLOAD_OFFSET)?,
-            payload_length: head.le32(PAYLOAD_LENGTH)?,
             pref_address: head.le64(PREF_ADDRESS)?,
             init_size: head.le32(INIT_SIZE)?,
         })
@@ -217,11 +203,6 @@ fn parse(head: &Head<'_>) -> Result<Plan, FormatError> {
             above_4g: raw.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G != 0,
             efi_kexec: raw.xloadflags & XLF_EFI_KEXEC != 0,
             initrd_addr_max: raw.initrd_addr_max.into(),
-            payload: Part {
-                at: skip.saturating_add(raw.payload_offset.into()),
-                len: raw.payload_length.into(),
-            },
-            vmlinux: None,
         },
     })
 }

@@ -64,11 +64,6 @@ pub enum FormatError {
         "has no support for the 5-level paging this machine runs with; boot the service kernel with \"no5lvl\", or use Linux 4.14 or newer"
     )]
     No5Level,
-    /// x86 xloadflags bit 6, which only the bzImage's own decompressor makes up for.
-    #[error(
-        "can't be unpacked on a machine that runs with 5-level paging, as it has none (CONFIG_X86_5LEVEL); set unpack = false, its own decompressor leaves it"
-    )]
-    Unpacked5Level,
     /// Shorter than its own header says.
     #[error("is truncated: {have} bytes of the {need} its header promises; copy it again")]
     Truncated {
@@ -100,14 +95,6 @@ pub enum FormatError {
     Nothing {
         /// Its format.
         wrapper: &'static str,
-    },
-    /// The kernel inside a bzImage, compressed in a way that is not taken.
-    #[error(
-        "has a payload that is {what}; unpack = true takes gzip and zstd: set unpack = false, its own decompressor takes it"
-    )]
-    Payload {
-        /// What it is.
-        what: &'static str,
     },
     /// Wrapped too often.
     #[error("is compressed more than {most} times over; unpack it")]

@@ -10,11 +10,9 @@ mod image;
 mod object;
 mod part;
 mod refused;
-mod relocs;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests;
-mod vmlinux;
 mod zboot;
 mod zstd;
 
@@ -22,11 +20,9 @@ use std::io::{self, BufRead, BufReader, Read};
 
 pub use error::{First, FormatError};
 use part::Part;
-use vmlinux::Vmlinux;
 
 use super::arena::Slot;
-use super::payload::{BzImage, Image, Kaslr, Kernel};
-use super::read::fill;
+use super::payload::{BzImage, Image, Kernel};
 use crate::place::{Ask, Machine, arm64, cmdline, x86_64};
 
 /// Every format there is, in the order they are tried: what says precisely what it is comes first.
@@ -100,15 +96,6 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// The first bytes of a file inside.
-    fn with<'a>(&'a self, bytes: &'a [u8]) -> Head<'a> {
-        Head {
-            bytes,
-            len: None,
-            machine: self.machine,
-        }
-    }
-
     fn le16(&self, at: usize) -> Option<u16> {
         le16(self.bytes, at)
     }
@@ -166,10 +153,6 @@ pub(super) enum Header {
         above_4g: bool,
         efi_kexec: bool,
         initrd_addr_max: u64,
-        /// The kernel inside, compressed.
-        payload: Part,
-        /// The kernel inside, when that is what is booted.
-        vmlinux: Option<Vmlinux>,
     },
 }
 
@@ -178,7 +161,6 @@ impl Header {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Image { .. } => image::FORMAT.name,
-            Self::BzImage { vmlinux: Some(_), .. } => vmlinux::NAME,
             Self::BzImage { .. } => bzimage::FORMAT.name,
         }
     }
@@ -232,38 +214,6 @@ impl Header {
         }
     }
 
-    /// Whether it is the kernel inside a bzImage, which is put together here.
-    pub(super) fn is_unpacked(&self) -> bool {
-        matches!(self, Self::BzImage { vmlinux: Some(_), .. })
-    }
-
-    /// The kernel inside instead of the bzImage.
-    fn unpacked(mut self, inside: Vmlinux) -> Self {
-        if let Self::BzImage { vmlinux, .. } = &mut self {
-            *vmlinux = Some(inside);
-        }
-        self
-    }
-
-    /// Lets a kernel that is booted without its decompressor have what of KASLR is that one's, out of a random number,
-    /// unless its command line says `nokaslr`. Says what there will be; none for every other kernel.
-    pub(super) fn randomise(&mut self, random: Option<u64>, cmdline: &str) -> Option<Kaslr> {
-        let Self::BzImage {
-            init_size,
-            alignment,
-            vmlinux: Some(vmlinux),
-            ..
-        } = self
-        else {
-            return None;
-        };
-        let Some(random) = random.filter(|_| cmdline.split_ascii_whitespace().all(|word| word != "nokaslr")) else {
-            return Some(Kaslr::None);
-        };
-        let moves = vmlinux.randomise(random, *init_size, *alignment);
-        Some(if moves { Kaslr::Virtual } else { Kaslr::None })
-    }
-
     /// The kernel, now that its bytes are there.
     pub(super) fn with(self, bytes: Slot) -> Kernel {
         match self {
@@ -286,8 +236,6 @@ impl Header {
                 above_4g,
                 efi_kexec,
                 initrd_addr_max,
-                payload: _,
-                vmlinux,
             } => Kernel::BzImage(BzImage {
                 setup_header,
                 bytes,
@@ -298,22 +246,7 @@ impl Header {
                 above_4g,
                 efi_kexec,
                 initrd_addr_max,
-                // boot.rst, "64-bit Boot Protocol": 0x200 bytes after the load address.
-                entry: vmlinux.as_ref().map_or(0x200, |v| v.entry),
-                unpacked: vmlinux.map(|v| if v.moved { Kaslr::Virtual } else { Kaslr::None }),
             }),
-        }
-    }
-}
-
-impl Plan {
-    /// Brings the kernel out of the unpacked file into `slot`. Says whether there was more than the slot took.
-    pub(super) fn pour(&mut self, from: &mut dyn Read, slot: &mut Slot) -> io::Result<bool> {
-        match &mut self.header {
-            Header::BzImage {
-                vmlinux: Some(vmlinux), ..
-            } => vmlinux.pour(from, slot).map(|()| false),
-            _ => fill(from, self.skip, slot),
         }
     }
 }
@@ -328,9 +261,8 @@ pub(super) struct Sniffed {
     pub(super) memory: u64,
 }
 
-/// Looks at the first bytes of a kernel file of `len` bytes that is to be booted on `machine`; with `unpack`, what is booted
-/// of a bzImage is the kernel inside.
-pub(super) fn sniff(head: &[u8], len: u64, machine: &Machine, unpack: bool) -> Result<Sniffed, FormatError> {
+/// Looks at the first bytes of a kernel file of `len` bytes that is to be booted on `machine`.
+pub(super) fn sniff(head: &[u8], len: u64, machine: &Machine) -> Result<Sniffed, FormatError> {
     let mut wrappers = Vec::new();
     let mut memory = 0_u64;
     let mut peeked;
@@ -346,16 +278,11 @@ pub(super) fn sniff(head: &[u8], len: u64, machine: &Machine, unpack: bool) -> R
         match &format.kind {
             Kind::Kernel(parse) => {
                 let plan = parse(&head).map_err(|e| inside(&wrappers, e))?;
-                let sniffed = Sniffed {
+                return Ok(Sniffed {
                     memory: memory.min(plan.most.saturating_mul(2)),
                     wrappers,
                     plan,
-                };
-                return if unpack {
-                    vmlinux::look_inside(&head, sniffed)
-                } else {
-                    Ok(sniffed)
-                };
+                });
             }
             Kind::Refused(why) => return Err(inside(&wrappers, why(&head))),
             Kind::Stream(_) | Kind::Part(_) if wrappers.len() >= DEPTH => {

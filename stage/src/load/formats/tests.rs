@@ -5,7 +5,7 @@ use super::*;
 use config::Arch::{self, Arm64, X86_64};
 
 fn look(file: &[u8], arch: Arch) -> Result<Plan, FormatError> {
-    sniff(file, file.len() as u64, &machine(arch), false).map(|s| s.plan)
+    sniff(file, file.len() as u64, &machine(arch)).map(|s| s.plan)
 }
 
 fn refused(file: &[u8], arch: Arch) -> String {
@@ -103,7 +103,7 @@ fn an_image_that_would_die_silently_is_refused() {
     file[24] = 0xc;
     let mut unknown = machine(Arm64);
     unknown.granules.clear();
-    assert!(sniff(&file, file.len() as u64, &unknown, false).is_ok());
+    assert!(sniff(&file, file.len() as u64, &unknown).is_ok());
 }
 
 #[test]
@@ -150,10 +150,10 @@ fn five_level_paging_needs_a_kernel_that_knows_it() {
     assert!(look(&file, X86_64).is_ok());
     let mut la57 = machine(X86_64);
     la57.la57 = true;
-    let error = sniff(&file, file.len() as u64, &la57, false).err().unwrap().to_string();
+    let error = sniff(&file, file.len() as u64, &la57).err().unwrap().to_string();
     assert!(error.contains("5-level paging") && error.contains("no5lvl"), "{error}");
     file[0x236] = 0x7f;
-    assert!(sniff(&file, file.len() as u64, &la57, false).is_ok());
+    assert!(sniff(&file, file.len() as u64, &la57).is_ok());
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn the_header_is_seen_through_wrappers() {
     ] {
         // As much of it as is read beforehand.
         let head = &packed[..packed.len().min(256 << 10)];
-        let sniffed = sniff(head, packed.len() as u64, &machine(Arm64), false).unwrap();
+        let sniffed = sniff(head, packed.len() as u64, &machine(Arm64)).unwrap();
         assert_eq!(sniffed.wrappers.iter().map(|w| w.name).collect::<Vec<_>>(), names);
         assert_eq!((sniffed.plan.least, sniffed.plan.most), (0x8_0000, 0x9_0000));
     }
@@ -267,7 +267,7 @@ fn a_zboot_image_is_the_image_inside() {
             (gzip(&zboot), [&["gzip"], &names[..]].concat()),
         ] {
             let head = &stored[..stored.len().min(256 << 10)];
-            let sniffed = sniff(head, stored.len() as u64, &machine(Arm64), false).unwrap();
+            let sniffed = sniff(head, stored.len() as u64, &machine(Arm64)).unwrap();
             assert_eq!(sniffed.wrappers.iter().map(|w| w.name).collect::<Vec<_>>(), names);
             assert_eq!((sniffed.plan.least, sniffed.plan.most), (0x8_0000, 0x9_0000));
             let mut out = Vec::new();
@@ -323,7 +323,7 @@ fn a_zboot_image_with_numbers_that_cannot_be_is_refused() {
     let mut far = good.clone();
     put(&mut far, 8, &0x4_0000_u32.to_le_bytes());
     put(&mut far, 12, &1_u32.to_le_bytes());
-    let said = sniff(&far, 1 << 30, &machine(Arm64), false).err().unwrap().to_string();
+    let said = sniff(&far, 1 << 30, &machine(Arm64)).err().unwrap().to_string();
     assert!(said.contains("which should be in the first 256 KiB"), "{said}");
     for (comp_type, text) in [
         ("xzkern", "is an EFI zboot image with an xz payload"),
@@ -401,7 +401,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1200), len: u64) {
         for arch in Arch::ALL {
-            let _ = sniff(&bytes, len, &machine(arch), false);
+            let _ = sniff(&bytes, len, &machine(arch));
         }
     }
 
@@ -433,7 +433,7 @@ proptest! {
             put(&mut file, 0x40, b"PE\0\0");
         }
         for arch in Arch::ALL {
-            let _ = sniff(&file, len, &machine(arch), false);
+            let _ = sniff(&file, len, &machine(arch));
         }
     }
 
@@ -450,7 +450,7 @@ proptest! {
         }
         file.truncate(len.max(0x280));
         let packed = if wrapped { gzip(&file) } else { file.clone() };
-        if let Ok(sniffed) = sniff(&packed, packed.len() as u64, &machine(arch), false) {
+        if let Ok(sniffed) = sniff(&packed, packed.len() as u64, &machine(arch)) {
             let Plan { skip, least, most, header } = sniffed.plan;
             prop_assert!(least > 0 && least <= most, "{least} {most}");
             if !wrapped {
@@ -478,6 +478,6 @@ proptest! {
         }
  let mut out = Vec::new();
         let _ = unpack(&[wrapper(format)], Box::new(&stored[..])).take(1 << 20).read_to_end(&mut out);
-        let _ = sniff(&stored, stored.len() as u64, &machine(Arm64), false);
+        let _ = sniff(&stored, stored.len() as u64, &machine(Arm64));
     }
 }
