@@ -235,6 +235,7 @@ impl Chain {
             Disk {
                 partitions,
                 power_of_two: self.bus == Bus::Sd,
+                ..Disk::default()
             }
             .write(&image)?;
             // U-Boot looks on virtio only.

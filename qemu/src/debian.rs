@@ -18,7 +18,7 @@ use mkinitramfs::cpio::Entry;
 use mkinitramfs::modules::Tree;
 
 use crate::board::board;
-use crate::disk::{output, run, tool};
+use crate::disk::tools::{output, run, tool};
 use crate::machine::{DirectKernel, Drive, Machine};
 use crate::setup::{Kernel, Suite};
 use crate::vm::{Vm, Watch};

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use config::Arch;
 
 use crate::board::board;
+pub use crate::drive::{Bus, Drive};
 
 /// Who starts the service kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,63 +67,6 @@ pub struct DirectKernel {
     pub cmdline: String,
 }
 
-/// How a disk is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Bus {
-    /// virtio-blk on PCI.
-    Virtio,
-    /// An NVMe namespace.
-    Nvme,
-    /// A SATA disk on an AHCI controller.
-    Ahci,
-    /// A USB stick on an xHCI controller.
-    Usb,
-    /// An SD card in an SDHCI slot on PCI. Its size must be a power of two.
-    Sd,
-}
-
-impl Bus {
-    /// All of them, for tables and tests.
-    pub const ALL: [Self; 5] = [Self::Virtio, Self::Nvme, Self::Ahci, Self::Usb, Self::Sd];
-}
-
-impl fmt::Display for Bus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Virtio => "virtio",
-            Self::Nvme => "nvme",
-            Self::Ahci => "ahci",
-            Self::Usb => "usb",
-            Self::Sd => "sd",
-        })
-    }
-}
-
-/// A disk image file and where it hangs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drive {
-    /// The image.
-    pub file: PathBuf,
-    /// QEMU's name of its format, `raw` or `qcow2`.
-    pub format: String,
-    /// How the guest sees it.
-    pub bus: Bus,
-    /// Writes go to a temporary file instead of the image.
-    pub snapshot: bool,
-}
-
-impl Drive {
-    /// A raw image on virtio that the guest may write to.
-    pub fn raw(file: impl Into<PathBuf>) -> Self {
-        Self {
-            file: file.into(),
-            format: "raw".into(),
-            bus: Bus::Virtio,
-            snapshot: false,
-        }
-    }
-}
-
 /// How the serial console reaches the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Serial {
@@ -160,6 +104,8 @@ pub struct Machine {
     pub no_reboot: bool,
     /// A socket the gdb stub listens on.
     pub gdb: Option<PathBuf>,
+    /// A socket the monitor listens on, in QMP.
+    pub qmp: Option<PathBuf>,
     /// More QEMU arguments, last. A `-M`, `-cpu`, `-m` or `-smp` among them replaces ours.
     pub extra: Vec<String>,
 }
@@ -180,6 +126,7 @@ impl Machine {
             serial: Serial::Program,
             no_reboot: true,
             gdb: None,
+            qmp: None,
             extra: Vec::new(),
         }
     }
@@ -254,22 +201,8 @@ impl Machine {
             args.push(["-dtb", &text(dtb)], "QEMU's own device tree with a mark in it");
         }
         for (n, drive) in self.drives.iter().enumerate() {
-            let snapshot = if drive.snapshot { ",snapshot=on" } else { "" };
-            let format = &drive.format;
-            let file = text(&drive.file).replace(',', ",,");
-            args.push(
-                [
-                    "-drive",
-                    // A full host would otherwise stop the machine without a word.
-                    &format!("if=none,id=disk{n},file={file},format={format},werror=report{snapshot}"),
-                ],
-                if drive.snapshot {
-                    "a disk nobody writes to"
-                } else {
-                    "a disk"
-                },
-            );
-            for device in devices(drive.bus, n) {
+            args.push(["-drive", &drive.option(n)], drive.why());
+            for device in drive.devices(n) {
                 args.push(["-device", &device], "how the guest sees it");
             }
         }
@@ -281,6 +214,12 @@ impl Machine {
             args.push(
                 ["-gdb", &format!("unix:{},server=on,wait=off", text(gdb))],
                 "breakpoints and physical memory",
+            );
+        }
+        if let Some(qmp) = &self.qmp {
+            args.push(
+                ["-qmp", &format!("unix:{},server=on,wait=off", text(qmp))],
+                "disks that come, go and grow",
             );
         }
         if !self.extra.is_empty() {
@@ -327,26 +266,6 @@ impl Arguments {
         if !self.replaced.iter().any(|word| names.contains(&word.as_str())) {
             self.push(words, why);
         }
-    }
-}
-
-/// The devices that put drive `n` on a bus.
-fn devices(bus: Bus, n: usize) -> Vec<String> {
-    match bus {
-        Bus::Virtio => vec![format!("virtio-blk-pci,drive=disk{n}")],
-        Bus::Nvme => vec![format!("nvme,drive=disk{n},serial=cato{n}")],
-        Bus::Ahci => vec![
-            format!("ahci,id=ahci{n}"),
-            format!("ide-hd,drive=disk{n},bus=ahci{n}.0"),
-        ],
-        Bus::Usb => vec![
-            format!("qemu-xhci,id=xhci{n}"),
-            format!("usb-storage,drive=disk{n},bus=xhci{n}.0"),
-        ],
-        Bus::Sd => vec![
-            format!("sdhci-pci,id=sdhci{n}"),
-            format!("sd-card,drive=disk{n},bus=sd-bus"),
-        ],
     }
 }
 
@@ -483,6 +402,7 @@ mod tests {
                     bus: Bus::Ahci,
                     ..Drive::raw("three")
                 },
+                Drive::card_reader(),
             ],
             ..Machine::new(Arch::X86_64)
         };
@@ -494,6 +414,7 @@ mod tests {
                 "if=none,id=disk0,file=one,format=raw,werror=report",
                 "if=none,id=disk1,file=a,,b,format=raw,werror=report,snapshot=on",
                 "if=none,id=disk2,file=three,format=raw,werror=report",
+                "if=none,id=disk3,werror=report",
             ]
         );
         assert_eq!(
@@ -503,6 +424,8 @@ mod tests {
                 "nvme,drive=disk1,serial=cato1",
                 "ahci,id=ahci2",
                 "ide-hd,drive=disk2,bus=ahci2.0",
+                "qemu-xhci,id=xhci3",
+                "usb-storage,drive=disk3,bus=xhci3.0,removable=on",
                 "virtio-rng-pci",
             ]
         );
@@ -513,6 +436,7 @@ mod tests {
     fn every_argument_says_why() {
         let machine = Machine {
             gdb: Some("g".into()),
+            qmp: Some("q".into()),
             serial: Serial::Person,
             ..Machine::new(Arch::Arm64)
         };

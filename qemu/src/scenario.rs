@@ -18,6 +18,7 @@ use guest_report::Report;
 
 use crate::chain::{Chain, Ready};
 use crate::machine::Machine;
+use crate::qmp::Qmp;
 use crate::setup::{Kernel, Suite, kernels};
 use crate::vm::{Vm, Watch};
 use crate::workspace;
@@ -137,6 +138,19 @@ impl Context {
                 log: Some(log),
             },
         )
+    }
+
+    /// Starts a machine whose disks will come, go or grow.
+    pub fn start_with_monitor(&self, machine: &Machine) -> Result<(Vm, Qmp)> {
+        // A socket's path is short, whatever the checkout's is.
+        let folder = tempfile::tempdir()?;
+        let socket = folder.path().join("qmp");
+        let vm = self.start(&Machine {
+            qmp: Some(socket.clone()),
+            ..machine.clone()
+        })?;
+        let qmp = Qmp::connect(folder, &socket).map_err(|error| vm.failure(&format!("{error:#}")))?;
+        Ok((vm, qmp))
     }
 
     /// Boots to the main system's report, which must say what was asked for, and returns it with the machine.

@@ -18,7 +18,7 @@ pub struct Need {
     pub arches: Vec<Arch>,
     /// Firmware they will be started with.
     pub firmware: Vec<Firmware>,
-    /// Read-only file systems are made too, not just ext4 and FAT.
+    /// Other file systems are made too, not just ext4 and FAT.
     pub images: bool,
 }
 
@@ -49,6 +49,9 @@ fn wanted(need: &Need) -> Vec<(&'static str, Brings)> {
     if need.images {
         list.push(("squashfs-tools", Brings::Program("mksquashfs")));
         list.push(("erofs-utils", Brings::Program("mkfs.erofs")));
+        list.push(("exfatprogs", Brings::Program("mkfs.exfat")));
+        list.push(("xfsprogs", Brings::Program("mkfs.xfs")));
+        list.push(("btrfs-progs", Brings::Program("mkfs.btrfs")));
     }
     for arch in &need.arches {
         let board = board(*arch);

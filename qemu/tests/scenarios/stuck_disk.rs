@@ -90,7 +90,7 @@ fn while_reading(arch: Arch) -> Scenario {
         let image = context.folder.join("dying.img");
         Disk {
             partitions: vec![Partition::new("boot-a", Ext4, files)],
-            power_of_two: false,
+            ..Disk::default()
         }
         .write(&image)?;
         let file = image.display().to_string().replace(',', ",,");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::disk::{output, run, tool};
+use super::tools::{output, run, tool};
 
 /// Puts a new content of `path` into the journal of the ext4 in `image`. It must fit in the one block the file has.
 pub fn leave_unreplayed(image: &Path, path: &str, new: &[u8]) -> Result<()> {

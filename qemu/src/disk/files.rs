@@ -1,0 +1,106 @@
+//! Files by their path, before they are in a file system.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::stat::Mode;
+
+/// Something with a path in a file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// The content of a file of the host.
+    Host(PathBuf),
+    /// This many zero bytes, as a hole.
+    Hole(u64),
+    /// An empty folder.
+    Folder,
+    /// A symbolic link.
+    Link(String),
+    /// A named pipe.
+    Pipe,
+}
+
+/// Files by their path from the file system's root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files(BTreeMap<String, Content>);
+
+impl Files {
+    /// No files.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With something at `path`, in the place of what was there.
+    #[must_use]
+    pub fn with(mut self, path: &str, content: Content) -> Self {
+        self.0.insert(path.trim_matches('/').to_owned(), content);
+        self
+    }
+
+    /// With a file of these bytes.
+    #[must_use]
+    pub fn with_bytes(self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.with(path, Content::Bytes(bytes.into()))
+    }
+
+    /// With a copy of a file of the host.
+    #[must_use]
+    pub fn with_file(self, path: &str, file: impl Into<PathBuf>) -> Self {
+        self.with(path, Content::Host(file.into()))
+    }
+
+    /// Without what was at `path`.
+    #[must_use]
+    pub fn without(mut self, path: &str) -> Self {
+        self.0.remove(path.trim_matches('/'));
+        self
+    }
+
+    /// Writes them below `root` and returns how many bytes they are in all.
+    pub fn stage(&self, root: &Path) -> Result<u64> {
+        let mut total = 0_u64;
+        for (path, content) in &self.0 {
+            let inside = Path::new(path)
+                .components()
+                .all(|part| matches!(part, Component::Normal(_)));
+            ensure!(inside, "{path:?} would lie outside the file system");
+            let at = root.join(path);
+            let what = || format!("can't put {path} on the disk");
+            if let Some(folder) = at.parent() {
+                fs::create_dir_all(folder).with_context(what)?;
+            }
+            match content {
+                Content::Bytes(bytes) => fs::write(&at, bytes).with_context(what)?,
+                Content::Host(file) => {
+                    fs::copy(file, &at).with_context(|| format!("{}: {}", what(), file.display()))?;
+                }
+                Content::Hole(size) => File::create(&at).and_then(|f| f.set_len(*size)).with_context(what)?,
+                Content::Folder => fs::create_dir_all(&at).with_context(what)?,
+                Content::Link(to) => std::os::unix::fs::symlink(to, &at).with_context(what)?,
+                Content::Pipe => {
+                    nix::unistd::mkfifo(&at, Mode::from_bits_truncate(0o644)).with_context(what)?;
+                }
+            }
+            if matches!(content, Content::Bytes(_) | Content::Host(_) | Content::Hole(_)) {
+                total += at.metadata()?.len();
+            }
+        }
+        Ok(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Files::new().with_bytes("../x", "").stage(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("outside"));
+    }
+}
