@@ -18,8 +18,9 @@ use goblin::elf::Elf;
 use mkinitramfs::cross;
 use purgatory::Params;
 use purgatory::params::CHUNK;
-use stage::place::purgatory::{Job, Region, build};
-use stage::place::{Span, Uart, UartKind};
+use stage::layout::purgatory::{Job, Region, build};
+use stage::machine::{Uart, UartKind};
+use stage::memory::Span;
 use zerocopy::FromBytes as _;
 
 /// The builds share a folder, and one of them is meant to fail.

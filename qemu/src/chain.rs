@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use config::{Arch, Arena};
 use mkinitramfs::{Added, Compress, Recipe};
-use stage::quoted::quoted;
+use stage::text::quoted;
 
 use crate::board::board;
 use crate::device_tree;

@@ -1,7 +1,7 @@
-//! The service Linux's command line: what Cato expects there (`stage::service`), behind the console.
+//! The service Linux's command line: what Cato expects there (`stage::machine::service`), behind the console.
 
 use config::Arch;
-use stage::service::expected;
+use stage::machine::service::expected;
 
 use crate::board::board;
 

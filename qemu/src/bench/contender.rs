@@ -4,7 +4,7 @@ use std::fmt;
 
 use config::Arch;
 
-use stage::quoted::quoted;
+use stage::text::quoted;
 
 /// A way from the service Linux to the main Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

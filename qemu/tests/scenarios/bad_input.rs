@@ -11,7 +11,7 @@ use qemu::disk::{Content, Files, Filesystem, Partition};
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::Scenario;
 use qemu::setup::Suite::{Bookworm, Trixie};
-use stage::quoted::quoted;
+use stage::text::quoted;
 
 /// An entry that must be refused.
 struct Bad {

@@ -10,7 +10,7 @@ use qemu::debian::{self, PARTLABEL, PASSWORD};
 use qemu::disk::{Files, Filesystem, Partition};
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::Bookworm;
-use stage::quoted::quoted;
+use stage::text::quoted;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     // Installing comes first, once: an emulated arm64 takes twice the time of an emulated x86_64.

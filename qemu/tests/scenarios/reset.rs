@@ -17,8 +17,9 @@ use qemu::machine::Machine;
 use qemu::scenario::{Context, Scenario};
 use qemu::workspace;
 use sha2::{Digest as _, Sha256};
-use stage::place::purgatory::{Job, PurgatoryImage, Region, build};
-use stage::place::{Conduit, Span, Uart, UartKind};
+use stage::layout::purgatory::{Job, PurgatoryImage, Region, build};
+use stage::machine::{Conduit, Uart, UartKind};
+use stage::memory::Span;
 
 /// Where the segment goes, in the memory of QEMU's `virt`.
 const BASE: u64 = 0x7000_0000;

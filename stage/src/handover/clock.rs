@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 use super::{Anchor, Phase, float};
-use crate::decimal::{self, whole};
+use crate::handover::decimal::{self, whole};
 use crate::sys::counter;
 
 /// Environment of a worker: when PID 1 started.

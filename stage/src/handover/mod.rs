@@ -7,13 +7,12 @@
 //! [`PROPERTY`] of `/chosen`, x86_64 as a setup_data node of type [`SETUP_DATA`].
 
 mod clock;
-mod find;
+pub(crate) mod decimal;
 mod record;
 mod stamps;
 mod timeline;
 
 pub use clock::{Clock, PID1_VARIABLE, Phases, Reading, Sample, boottime_ms, process_started};
-pub use find::{FindError, Found, find};
 pub use record::{Anchor, Handover, Payload, Phase, RecordError, parse};
 pub use stamps::{STAMPS_SIZE, Stamps};
 pub(crate) use timeline::megabytes;

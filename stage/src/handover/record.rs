@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use toml::de::{DeTable, DeValue};
 
 use super::stamps::{STAMPS_SIZE, Stamps};
-use crate::decimal::{self, Decimal};
-use crate::quoted::quoted;
+use crate::handover::decimal::{self, Decimal};
+use crate::text::quoted;
 
 /// Text that is not known yet when the length is: the clocks, and the phases still to come.
 const TO_COME: usize = 640;

@@ -4,7 +4,7 @@
 //! axis by the counter that goes through all of it, and for leaving out, with a word, what is not known or can't be.
 
 use super::{Anchor, Handover, Phase, Stamps, float};
-use crate::decimal::Decimal;
+use crate::handover::decimal::Decimal;
 
 /// Whose time it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

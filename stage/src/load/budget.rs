@@ -7,20 +7,22 @@ use std::fmt;
 
 use config::{Arch, Check, Entry};
 
-use super::arena::in_place::{self, RESERVE};
-use super::arena::{self, Arena, Pages, Slot, WhyNot};
 use super::error::{LoadError, Note};
-use super::formats::{self, First, Sniffed};
-use super::initrd::{self, Kind};
+use super::in_place::RESERVE;
 use super::payload::{Artefact, Role};
-use super::read::{Meter, Stored, fill};
-use super::size::Size;
-use crate::place::{self, Machine, cmdline, dtb};
-use crate::tree::Tree;
+use super::read::{Meter, Stored};
+use crate::devicetree;
+use crate::formats::initrd::{self, Kind};
+use crate::formats::{self, First, Sniffed};
+use crate::machine::Machine;
+use crate::memory::Slot;
+use crate::place;
+use crate::probe::Tree;
+use crate::text::{Size, cmdline};
 
 /// What the kernel allocates besides the payload when it loads a kexec image, bytes: the purgatory, its tables, the zero
 /// page, control pages, and on arm64 a copy of the linear map's page tables.
-const OVERHEAD: u64 = 8 << 20;
+pub(super) const OVERHEAD: u64 = 8 << 20;
 /// The usual huge page, bytes.
 const HUGE: u64 = 2 << 20;
 
@@ -43,9 +45,9 @@ pub struct Budget {
     pub(super) cmdline: String,
     pub(super) check: Check,
     notes: Vec<Note>,
-    in_place: bool,
+    pub(super) in_place: bool,
     needs: u64,
-    available: u64,
+    pub(super) available: u64,
     /// What kexec takes at most, bytes.
     kexec_most: u64,
 }
@@ -165,7 +167,7 @@ fn read_dtb(entry: &Entry, tree: &dyn Tree, arch: Arch) -> Result<Option<(Slot, 
         });
     }
     let mut stored = Stored::open(tree, Role::Dtb, path, entry.sha256.dtb)?;
-    dtb::check_header(stored.head(), stored.size).map_err(|source| LoadError::Dtb {
+    devicetree::check_header(stored.head(), stored.size).map_err(|source| LoadError::Dtb {
         path: path.clone(),
         source,
     })?;
@@ -178,20 +180,18 @@ fn read_dtb(entry: &Entry, tree: &dyn Tree, arch: Arch) -> Result<Option<(Slot, 
         tell: &mut unheard,
     };
     meter
-        .pass(&mut stored, |from| {
-            fill(&mut std::io::Read::take(from, size), 0, &mut slot)
-        })
+        .pass(&mut stored, |from| slot.fill(&mut std::io::Read::take(from, size), 0))
         .map_err(|source| stored.failed(source))?;
     Ok(Some((slot, stored.artefact())))
 }
 
-fn reserve(role: Role, bytes: u64) -> Result<Slot, LoadError> {
+pub(super) fn reserve(role: Role, bytes: u64) -> Result<Slot, LoadError> {
     Slot::reserve(bytes).map_err(|source| LoadError::NoMemory { role, source })
 }
 
 impl Budget {
     /// Bytes of the joined initrds.
-    fn initrd_len(&self) -> u64 {
+    pub(super) fn initrd_len(&self) -> u64 {
         self.initrds.iter().fold(0, |sum: u64, file| {
             sum.saturating_add(file.padding).saturating_add(file.stored.size)
         })
@@ -203,7 +203,7 @@ impl Budget {
         initrds.fold(self.kernel.stored.size, u64::saturating_add)
     }
 
-    fn dtb_len(&self) -> u64 {
+    pub(super) fn dtb_len(&self) -> u64 {
         self.dtb.as_ref().map_or(0, |(_, file)| file.size)
     }
 
@@ -228,7 +228,7 @@ impl Budget {
     }
 
     /// What loading takes at its peak, bytes, when the kernel copies the payload.
-    fn fit_segments(&self) -> Result<u64, LoadError> {
+    pub(super) fn fit_segments(&self) -> Result<u64, LoadError> {
         let kernel = self.kernel.sniffed.plan.most;
         let initrd = self.initrd_len();
         let dtb = self.dtb_len();
@@ -255,89 +255,6 @@ impl Budget {
             });
         }
         Ok(needs)
-    }
-
-    /// Takes the memory for the payload: in place, from one of `sources`, or else ordinary memory.
-    ///
-    /// # Errors
-    /// Where neither works.
-    pub fn reserve(self, machine: &Machine, sources: &mut [Box<dyn Pages>]) -> Result<Arena, LoadError> {
-        let mut arena = match self.take_pages(machine, sources) {
-            Ok(taken) => self.in_place(taken)?,
-            Err(why) => self.segments(why)?,
-        };
-        let check = arena.budget.check;
-        arena.kernel.hash(check);
-        if let Some(initrd) = &mut arena.initrd {
-            initrd.hash(check);
-        }
-        Ok(arena)
-    }
-
-    fn take_pages(&self, machine: &Machine, sources: &mut [Box<dyn Pages>]) -> Result<in_place::Taken, WhyNot> {
-        if !self.in_place {
-            return Err(WhyNot::Asked);
-        }
-        if let Some(flag) = machine.encrypts {
-            return Err(WhyNot::Encrypted(flag));
-        }
-        let initrd = Some(self.initrd_len()).filter(|len| *len > 0);
-        let header = &self.kernel.sniffed.plan.header;
-        if header.must_be_low() {
-            return Err(WhyNot::LowImage);
-        }
-        let ask = header.ask(self.kernel.sniffed.plan.most, initrd, machine.page_size);
-        let dtb = self.dtb.as_ref().map(|(bytes, _)| &**bytes);
-        let usable = place::usable(machine, dtb).map_err(|error| WhyNot::Place(Box::new(error)))?;
-        let spoken_for = OVERHEAD.saturating_add(self.kernel.sniffed.memory);
-        in_place::take(&ask, &usable, self.available.saturating_sub(spoken_for), sources)
-    }
-
-    fn in_place(self, taken: in_place::Taken) -> Result<Arena, LoadError> {
-        let in_place::Taken { places, memory, pages } = taken;
-        let mut slots = memory.into_iter().map(Slot::resident);
-        let none = |role| LoadError::NoMemory {
-            role,
-            source: arena::NoMemory { bytes: 0 },
-        };
-        let kernel = slots.next().ok_or(none(Role::Kernel))?;
-        let initrd = match places.initrd {
-            None => None,
-            Some(_) => Some(slots.next().ok_or(none(Role::Initrd))?),
-        };
-        let info = slots.next().ok_or(none(Role::Dtb))?;
-        let (pages, size) = pages;
-        Ok(Arena {
-            budget: self,
-            kernel,
-            initrd,
-            resident: Some((places, info)),
-            kind: arena::Kind::InPlace { pages, size },
-        })
-    }
-
-    fn segments(self, why: WhyNot) -> Result<Arena, LoadError> {
-        if let Err(error) = self.fit_segments() {
-            return Err(match why {
-                WhyNot::Asked => error,
-                in_place => LoadError::NeitherWay {
-                    in_place,
-                    segments: Box::new(error),
-                },
-            });
-        }
-        let kernel = reserve(Role::Kernel, self.kernel.sniffed.plan.most)?;
-        let initrd = match self.initrds.as_slice() {
-            [] => None,
-            _ => Some(reserve(Role::Initrd, self.initrd_len())?),
-        };
-        Ok(Arena {
-            budget: self,
-            kernel,
-            initrd,
-            resident: None,
-            kind: arena::Kind::Segments(why),
-        })
     }
 }
 

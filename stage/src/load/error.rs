@@ -2,13 +2,14 @@
 
 use std::io;
 
-use super::arena::{NoMemory, WhyNot};
-use super::formats::FormatError;
+use super::in_place::WhyNot;
 use super::payload::Role;
-use super::size::Size;
-use crate::place::cmdline::CmdlineError;
-use crate::place::dtb::DtbError;
-use crate::tree::TreeError;
+use crate::devicetree::DtbError;
+use crate::formats::{First, FormatError};
+use crate::memory::NoMemory;
+use crate::probe::TreeError;
+use crate::text::Size;
+use crate::text::cmdline::CmdlineError;
 use config::Arch;
 
 /// Why an entry could not be loaded. Reads on after `entry "a": `.
@@ -133,7 +134,7 @@ pub enum Note {
         /// Its path in the source.
         path: String,
         /// Its first bytes.
-        first: super::formats::First,
+        first: First,
     },
     /// Microcode or ACPI tables behind something compressed: the kernel looks for them before it can unpack.
     LateEarlyFiles {

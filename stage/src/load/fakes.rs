@@ -6,8 +6,9 @@ use std::io::{self, Cursor, Read};
 
 use config::{Arch, Arena, Check, Entry, Source, WantedDigests};
 
-use crate::place::{Machine, MemoryMap};
-use crate::tree::{OpenFile, Tree, TreeError};
+use crate::machine::Machine;
+use crate::memory::MemoryMap;
+use crate::probe::{OpenFile, Tree, TreeError};
 
 /// Files in memory.
 #[derive(Default)]

@@ -11,29 +11,29 @@ mod budget;
 mod error;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
-mod fakes;
-mod formats;
-mod initrd;
+pub(crate) mod fakes;
+mod in_place;
 mod payload;
 mod read;
-mod size;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests;
+mod verify;
 
-pub use arena::{Arena, Kind as ArenaKind, NoMemory, Pages, Resident, Slot, WhyNot};
+pub use arena::Arena;
 pub use budget::{Budget, budget, mem_available};
 pub use error::{LoadError, Note};
-pub use formats::{First, FormatError};
-pub use payload::{Artefact, BzImage, Image, Kernel, Payload, Role};
+pub use in_place::{ArenaKind, WhyNot};
+pub use payload::{Artefact, Payload, Role};
 pub use read::Progress;
-pub(crate) use size::Size;
+pub use verify::{Verified, VerifyError, verify};
 
 use std::io::{self, Read};
 
+use crate::formats::{FormatError, Kernel, unpack};
+use crate::memory::Slot;
 use budget::KernelFile;
-use formats::unpack;
-use read::{Meter, Stored, fill};
+use read::{Meter, Stored};
 
 impl Arena {
     /// Reads every file once, into the memory that was reserved for it. `progress` hears of every read, so that a slow
@@ -41,7 +41,7 @@ impl Arena {
     ///
     /// # Errors
     /// Names the file and what is wrong with it. What only the whole file shows, its length and its digest, is left to
-    /// [`verify`](crate::verify::verify).
+    /// [`verify`](crate::load::verify).
     pub fn load(self, progress: &mut dyn FnMut(Progress)) -> Result<Payload, LoadError> {
         let Self {
             budget,
@@ -93,7 +93,7 @@ fn load_plain(
 ) -> Result<(), LoadError> {
     let size = stored.size;
     meter
-        .pass(&mut stored, |from| fill(&mut from.take(size), 0, slot))
+        .pass(&mut stored, |from| slot.fill(&mut from.take(size), 0))
         .map_err(|source| stored.failed(source))?;
     artefacts.push(stored.artefact());
     Ok(())
@@ -109,7 +109,7 @@ fn load_kernel(
     let KernelFile { mut stored, sniffed } = file;
     let plan = sniffed.plan;
     let result = meter.pass(&mut stored, |from| {
-        fill(&mut *unpack(&sniffed.wrappers, Box::new(from)), plan.skip, &mut slot)
+        slot.fill(&mut *unpack(&sniffed.wrappers, Box::new(from)), plan.skip)
     });
     let more = match (result, sniffed.wrappers.first()) {
         (Ok(more), _) => more,

@@ -8,17 +8,10 @@ use std::io::{self, BufRead, Read};
 use config::Sha256;
 use sha2::Digest;
 
-use super::arena::Slot;
 use super::error::LoadError;
 use super::payload::{Artefact, Role};
-use crate::tree::Tree;
-
-/// How much of a file is read to see what it is, bytes: more than a whole block of a zstd stream (128 KiB), so that the
-/// header of the kernel inside can be seen.
-pub(super) const HEAD: usize = 256 << 10;
-
-/// How much is read at a time, bytes: small enough for signs of life from a slow disk.
-const CHUNK: usize = 256 << 10;
+use crate::formats::HEAD;
+use crate::probe::Tree;
 
 /// How far loading has come; told after every read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,29 +236,11 @@ impl BufRead for Metered<'_> {
     }
 }
 
-/// Copies from `from` into `slot` until one of the two ends; leaves out the first `skip` bytes. Says whether there was
-/// more than the slot took.
-pub(super) fn fill(from: &mut dyn Read, skip: u64, slot: &mut Slot) -> io::Result<bool> {
-    let skipped = io::copy(&mut Read::take(&mut *from, skip), &mut io::sink())?;
-    if skipped < skip {
-        return Ok(false);
-    }
-    loop {
-        let room = slot.spare(CHUNK);
-        if room.is_empty() {
-            return Ok(from.read(&mut [0])? > 0);
-        }
-        match from.read(room)? {
-            0 => return Ok(false),
-            n => slot.filled(n),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::load::fakes::{Files, Jumpy};
+    use crate::memory::Slot;
 
     #[test]
     fn every_byte_is_counted_and_hashed_once_however_it_is_read() {
@@ -306,7 +281,7 @@ mod tests {
             done: 0,
             tell: &mut |_| (),
         };
-        let more = meter.pass(&mut stored, |from| fill(from, 0, &mut slot)).unwrap();
+        let more = meter.pass(&mut stored, |from| slot.fill(from, 0)).unwrap();
         assert!(!more && *slot == *bytes);
         assert!(stored.whole() && stored.exhausted());
     }

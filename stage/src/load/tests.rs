@@ -6,8 +6,9 @@ use sha2::Digest;
 
 use super::fakes::{Files, Jumpy, bzimage, entry, gzip, image, machine, noise, put, zstd};
 use super::*;
-use crate::tree::{DirTree, Tree};
-use crate::verify::{Verified, verify};
+use crate::load::{Verified, verify};
+use crate::memory::Pages;
+use crate::probe::{DirTree, Tree};
 use config::Arch::{self, Arm64, X86_64};
 use config::{Entry, Sha256};
 
@@ -425,22 +426,22 @@ fn bad_input_is_refused_by_name() {
 }
 
 /// A machine whose memory is known well enough to lay a payload out in it.
-fn roomy() -> crate::place::Machine {
+fn roomy() -> crate::machine::Machine {
     let mut machine = machine(Arm64);
-    let ram = crate::place::Span {
+    let ram = crate::memory::Span {
         start: 0x4000_0000,
         end: 0x8000_0000,
     };
     machine.memory.usable = vec![ram];
     machine.memory.ram = vec![ram];
     machine.memory.total = 1 << 30;
-    machine.fdt = Some(include_bytes!("../place/dtb/samples/running.dtb").to_vec());
+    machine.fdt = Some(include_bytes!("../devicetree/samples/running.dtb").to_vec());
     machine
 }
 
 fn in_place(entry: &Entry, tree: &dyn Tree, order: Vec<u64>) -> Payload {
     let machine = roomy();
-    let pool: Box<dyn Pages> = Box::new(arena::in_place::tests::Pool {
+    let pool: Box<dyn Pages> = Box::new(in_place::tests::Pool {
         order,
         ..Default::default()
     });
@@ -468,7 +469,10 @@ fn the_same_bytes_are_read_in_place_and_hashed_on_the_way() {
         };
         assert!(*k.bytes == *kernel);
         assert_eq!(k.bytes.address(), Some(places.kernel.start));
-        assert_eq!(k.bytes.digests(entry.check), crate::digest::of(entry.check, &kernel));
+        assert_eq!(
+            k.bytes.digests(entry.check),
+            crate::memory::digest::of(entry.check, &kernel)
+        );
         let initrd = payload.initrd.as_ref().unwrap();
         assert!(**initrd == *noise(3 << 20));
         assert_eq!(initrd.address(), places.initrd.map(|i| i.start));
@@ -481,10 +485,10 @@ fn what_has_no_pages_is_said_and_read_all_the_same() {
     let files = Files::new([("k", image(900_000))]);
     let apart: Vec<u64> = (0..5).map(|n| 0x4800_0000 + n * 4 * MIB).collect();
     let machine = roomy();
-    let budget = |change: fn(&mut crate::place::Machine, &mut Entry), order: Vec<u64>| {
+    let budget = |change: fn(&mut crate::machine::Machine, &mut Entry), order: Vec<u64>| {
         let (mut machine, mut entry) = (machine.clone(), entry());
         change(&mut machine, &mut entry);
-        let pool: Box<dyn Pages> = Box::new(arena::in_place::tests::Pool {
+        let pool: Box<dyn Pages> = Box::new(in_place::tests::Pool {
             order,
             ..Default::default()
         });

@@ -3,9 +3,11 @@
 //! Given sizes and the free memory; responsible for every rule of the protocol. Nothing here touches bytes.
 
 use super::error::PlaceError;
-use super::hole::{End, Free, Want};
-use super::range::{align_down, align_up};
-use super::{Places, Span, dtb, pages, part, take};
+use super::{Places, pages, part, take};
+use crate::devicetree as dtb;
+use crate::memory::Span;
+use crate::memory::hole::{End, Free, Want};
+use crate::memory::range::{align_down, align_up};
 
 const TWO_M: u64 = 2 << 20;
 const ONE_G: u64 = 1 << 30;

@@ -3,8 +3,9 @@
 //! Given sizes and the free memory; responsible for every rule of the protocol. Nothing here touches bytes.
 
 use super::error::PlaceError;
-use super::hole::{End, Free, Want};
-use super::{Places, Span, no_room, pages, part};
+use super::{Places, no_room, pages, part};
+use crate::memory::Span;
+use crate::memory::hole::{End, Free, Want};
 
 /// Below are the real-mode vectors, the BIOS's data and the trampolines of the next kernel.
 const LOW: Span = Span { start: 0, end: 1 << 20 };

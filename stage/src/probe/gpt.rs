@@ -11,7 +11,7 @@ use std::io;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::blocks::ReadAt;
+use crate::sys::read_at::ReadAt;
 
 /// A GUID as stored: the first three groups little-endian, the last two big-endian.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

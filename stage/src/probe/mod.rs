@@ -4,14 +4,13 @@
 //! loaded and no device bound that this boot does not need, and for reading it without ever writing to the disk.
 //! Runs in the worker: everything here may take as long as the disk does, and PID 1 ends it at its own deadline.
 
-pub mod blocks;
 pub mod devices;
 pub mod ext4;
 pub mod gpt;
-mod machine;
 mod search;
 pub mod superblock;
-pub mod uevent;
+pub mod tree;
+
 pub mod volumes;
 
 use std::fmt;
@@ -24,14 +23,13 @@ use config::Source;
 use config::modules::Index;
 use nix::errno::Errno;
 
-pub use self::machine::{MachineError, machine, page_size};
 use crate::sys::block::set_read_only;
 use crate::sys::module::{self, ModuleError};
 use crate::sys::mount::Mounted;
 pub use crate::sys::mount::{MountError, mount_basics};
-use crate::tree::{DirTree, OpenFile, Tree, TreeError};
 use search::Search;
 pub use search::Unfinished;
+pub use tree::{DirTree, OpenFile, Tree, TreeError};
 use volumes::{State, Volume};
 
 /// Where the source is mounted.

@@ -9,8 +9,8 @@ use std::io;
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::blocks::ReadAt;
 use super::gpt::dashed;
+use crate::sys::read_at::ReadAt;
 
 /// A kind of file system, and with that the kernel's driver for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use config::Source;
 
-use super::blocks::ReadAt;
 use super::devices::names;
 use super::gpt::{self, Table};
 use super::superblock::{self, FileSystem};
+use crate::sys::read_at::ReadAt;
 
 /// A block device as sysfs shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The report for programs: one object on one line.
 
 use super::Report;
-use crate::decimal::Decimal;
+use crate::handover::decimal::Decimal;
 use crate::handover::{Anchor, Payload};
-use crate::quoted::quoted;
+use crate::text::quoted;
 
 /// Everything in the record, the spans, and what is missing of them.
 pub fn json(report: &Report) -> String {

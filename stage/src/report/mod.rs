@@ -17,8 +17,9 @@ pub use now::running;
 pub use svg::svg;
 pub use text::text;
 
-use crate::decimal::Decimal;
-use crate::handover::{FindError, Handover, Main, Payload, RecordError, Stamps, Timeline, find, megabytes, parse};
+use crate::handover::decimal::Decimal;
+use crate::handover::{Handover, Main, Payload, RecordError, Stamps, Timeline, megabytes, parse};
+use crate::machine::record::{FindError, find};
 
 /// What is reported.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::{Report, check, duration, entry, payload, total};
-use crate::decimal::Decimal;
+use crate::handover::decimal::Decimal;
 use crate::handover::{Owner, Span, megabytes};
 
 const WIDTH: f64 = 1000.0;

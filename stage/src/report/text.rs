@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Report, check, entry, payload, total};
-use crate::decimal::Decimal;
+use crate::handover::decimal::Decimal;
 use crate::handover::megabytes;
 
 /// A few lines of what was booted, then the table of spans, then what is not in it.

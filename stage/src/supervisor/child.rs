@@ -12,8 +12,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::policy::{Event, Exit, Job};
-use crate::decimal::Decimal;
 use crate::handover::PID1_VARIABLE;
+use crate::handover::decimal::Decimal;
 use crate::worker;
 use crate::worker::message::{Lines, Message};
 

@@ -6,6 +6,7 @@
 mod child;
 mod console;
 pub mod policy;
+mod select;
 mod watchdog;
 
 use std::fs;
@@ -21,7 +22,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::handover;
-use crate::service;
+use crate::machine::service;
 use child::Children;
 use console::Console;
 use policy::{Action, Event, Millis, Policy};

@@ -5,7 +5,7 @@
 
 use config::{Config, ReasonStore};
 
-use crate::select::{Tried, Why, select};
+use super::select::{Tried, Why, select};
 use crate::worker::message::{Message, Step};
 
 /// Milliseconds since boot.

@@ -1,10 +1,10 @@
 //! The five ways a worker can fail, the prompt, and that no sequence of events ends in a wait without a deadline.
 
-use crate::select::Why;
+use super::super::select::Why;
 use proptest::prelude::*;
 
+use super::super::select::tests::config;
 use super::*;
-use crate::select::tests::config;
 
 /// Started, without countdown, with the first entry's worker running.
 fn booting(names: &[&str]) -> Policy {

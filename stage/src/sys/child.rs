@@ -25,7 +25,7 @@ use nix::sys::uio::pread;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
 
-use crate::probe::blocks::ReadAt;
+use crate::sys::read_at::ReadAt;
 
 /// A write under way. Dropped, it goes on by itself.
 #[derive(Debug)]

@@ -20,9 +20,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use nix::unistd::ftruncate;
 
-use crate::load::{Pages, Resident};
-use crate::place::Span;
-use crate::place::range::{align_down, align_up};
+use crate::memory::Span;
+use crate::memory::range::{align_down, align_up};
+use crate::memory::{Pages, Resident};
 
 const FOLDER: &str = "/sys/kernel/mm/hugepages";
 /// The smallest that is worth it, bytes.

@@ -6,7 +6,10 @@
 
 use nix::errno::Errno;
 
-use crate::place::{MAX_SEGMENTS, Segment};
+use crate::memory::Span;
+
+/// `KEXEC_SEGMENT_MAX`, include/linux/kexec.h: segments in one `kexec_load`.
+pub const MAX_SEGMENTS: usize = 16;
 
 /// `struct kexec_segment` (include/uapi/linux/kexec.h).
 #[repr(C)]
@@ -17,18 +20,17 @@ struct RawSegment {
     memsz: usize,
 }
 
-/// Loads `segments`, to be entered at `entry` by `reboot(RB_KEXEC)`. The kernel copies them before it returns.
+/// Loads `segments`, bytes and where they go, to be entered at `entry` by `reboot(RB_KEXEC)`. The kernel copies them before it returns.
 ///
 /// # Errors
 /// The kernel's errno; `EADDRNOTAVAIL` for an address this machine's `usize` can't hold, `EINVAL` for too many segments.
-pub fn load(entry: u64, segments: &[&Segment]) -> Result<(), Errno> {
+pub fn load<'a, I: Iterator<Item = (&'a [u8], Span)>>(entry: u64, segments: I) -> Result<(), Errno> {
     let word = |value: u64| usize::try_from(value).map_err(|_| Errno::EADDRNOTAVAIL);
     let mut raw = heapless::Vec::<RawSegment, MAX_SEGMENTS>::new();
-    for segment in segments {
-        let span = segment.mem;
+    for (bytes, span) in segments {
         let item = RawSegment {
-            buf: segment.bytes.as_ptr(),
-            bufsz: segment.bytes.len(),
+            buf: bytes.as_ptr(),
+            bufsz: bytes.len(),
             mem: word(span.start)?,
             memsz: word(span.end.saturating_sub(span.start))?,
         };

@@ -10,4 +10,6 @@ pub mod module;
 pub mod mount;
 pub mod netlink;
 pub mod random;
+pub mod read_at;
 pub mod tty;
+pub mod uevent;

@@ -7,7 +7,7 @@ use nix::sys::socket::{
     AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, setsockopt, socket, sockopt,
 };
 
-use crate::probe::uevent::Event;
+use crate::sys::uevent::Event;
 
 /// The multicast group of the kernel's own events; 2 is udevd's.
 const KERNEL: u32 = 1;

@@ -4,6 +4,7 @@
 //! decides on deadlines, on the jump and on what happens after a failure.
 
 pub mod message;
+mod reason;
 mod record;
 mod run;
 

@@ -2,9 +2,10 @@
 
 use config::Entry;
 
-use crate::handover::{self, Clock, Handover, Payload, Phases, STAMPS_SIZE, Stamps};
+use crate::handover::{Clock, Handover, Payload, Phases, STAMPS_SIZE, Stamps};
+use crate::layout::Layout;
 use crate::load::{self, ArenaKind};
-use crate::place::{Layout, Machine};
+use crate::machine::{Machine, record};
 
 /// What is known so far, for bytes of a fixed length: their place is in what the main kernel is told, and is found before
 /// all is known.
@@ -52,7 +53,7 @@ impl Record {
             handover,
             clock,
             about: machine.ticks_per_ms.and_then(|ticks| ticks.checked_mul(1000)),
-            kexeced: matches!(handover::find(std::path::Path::new("/")), Ok(Some(_))),
+            kexeced: matches!(record::find(std::path::Path::new("/")), Ok(Some(_))),
         }
     }
 

@@ -14,17 +14,18 @@ use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 
 use super::message::{Message, Step};
+use super::reason;
 use super::record::Record;
-use crate::handoff::{self, HandOffError};
 use crate::handover::{Clock, Phases};
-use crate::load::{self, LoadError};
-use crate::place::{self, PlaceError};
-use crate::probe::{self, MachineError, ProbeError};
-use crate::reason;
-use crate::service;
+use crate::kexec::{self, HandOffError};
+use crate::layout::{self, LayoutError};
+use crate::load::{self, LoadError, VerifyError};
+use crate::machine::service;
+use crate::machine::{self, MachineError};
+use crate::probe::{self, ProbeError};
 use crate::supervisor::policy::{UNLOAD_BUSY, limit};
-use crate::sys::{counter, hugepages, kexec};
-use crate::verify::{self, VerifyError};
+use crate::sys::{self, counter, hugepages};
+use crate::text::cmdline;
 
 /// First argument of a worker.
 pub const FLAG: &str = "--worker";
@@ -65,7 +66,7 @@ enum WorkerError {
     #[error("{_0}")]
     Verify(#[from] VerifyError),
     #[error("placement: {_0}")]
-    Place(#[from] PlaceError),
+    Place(#[from] LayoutError),
     #[error("{_0}")]
     HandOff(#[from] HandOffError),
     #[error("PID 1 did not give the word to jump")]
@@ -97,11 +98,11 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        ["unload"] => match kexec::unload() {
+        ["unload"] => match sys::kexec::unload() {
             // No kexec in the service kernel: nothing is loaded either.
             Ok(()) | Err(Errno::ENOSYS) => ExitCode::SUCCESS,
             // kexec is not allowed, so nothing could be loaded; the kernel itself says whether that is so.
-            Err(Errno::EPERM | Errno::EACCES) if !handoff::is_loaded() => ExitCode::SUCCESS,
+            Err(Errno::EPERM | Errno::EACCES) if !kexec::is_loaded() => ExitCode::SUCCESS,
             Err(Errno::EBUSY) => u8::try_from(UNLOAD_BUSY).map_or(ExitCode::FAILURE, ExitCode::from),
             Err(_) => ExitCode::FAILURE,
         },
@@ -124,8 +125,8 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     let entry = config.entry(name).ok_or(WorkerError::NoEntry)?;
     let index = modules()?;
     // Before the machine is looked at: they are free memory again, not pages at hand.
-    hugepages::give_back_all(probe::page_size()?);
-    let mut machine = probe::machine(Path::new("/"))?;
+    hugepages::give_back_all(machine::page_size()?);
+    let mut machine = machine::running(Path::new("/"))?;
     if machine.seed.is_none() {
         say("warning: the service kernel has no entropy yet: the main kernel gets no KASLR and no RNG seed");
     }
@@ -145,7 +146,7 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
 
     enter(Step::Budget, phases)?;
     let running = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let cmdline = place::cmdline::complete(&entry.cmdline, &running, entry.cmdline_extra);
+    let cmdline = cmdline::complete(&entry.cmdline, &running, entry.cmdline_extra);
     if !cmdline.added.is_empty() {
         say(&format!("command line: added {}", cmdline.added.join(" ")));
     }
@@ -175,12 +176,12 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     drop(source.tree);
 
     enter(Step::Verify, phases)?;
-    let payload = verify::verify(payload)?;
+    let payload = load::verify(payload)?;
 
     enter(Step::Place, phases)?;
     machine.notes().for_each(|note| say(&note.to_string()));
     let mut record = Record::new(entry, why, &payload, clock, &machine);
-    let layout = place::lay_out(payload, &machine, PURGATORY, &record.bytes(phases, 0))?;
+    let layout = layout::lay_out(payload, &machine, PURGATORY, &record.bytes(phases, 0))?;
     record.laid_out(&layout);
     if let (Some(place), None) = (machine.reason, layout.reason()) {
         say(&format!(
@@ -195,7 +196,7 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     }
 
     enter(Step::Kexec, phases)?;
-    let mut loaded = handoff::load(layout)?;
+    let mut loaded = kexec::load(layout)?;
     say(&format!("loaded in {} ms", begin.elapsed().as_millis()));
 
     enter(Step::Loaded, phases)?;

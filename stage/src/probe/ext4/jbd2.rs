@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::ReplayError;
 use super::layout::{Geometry, Map};
-use crate::probe::blocks::ReadAt;
+use crate::sys::read_at::ReadAt;
 
 const MAGIC: u32 = 0xC03B_3998;
 const DESCRIPTOR: u32 = 1;

@@ -8,7 +8,7 @@ use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::ReplayError;
-use crate::probe::blocks::ReadAt;
+use crate::sys::read_at::ReadAt;
 
 /// Where the superblock is, in bytes from the volume's start, and how long it is.
 pub(super) const SUPERBLOCK: (u64, usize) = (1024, 1024);

@@ -10,9 +10,9 @@ use std::io::{self, Read};
 
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
 
-use super::blocks::ReadAt;
 use super::superblock::EXT_RECOVER;
-use crate::tree::{OpenFile, Tree, TreeError};
+use crate::probe::{OpenFile, Tree, TreeError};
+use crate::sys::read_at::ReadAt;
 use jbd2::Replay;
 use layout::SUPERBLOCK;
 

@@ -1,0 +1,459 @@
+//! The device tree for the main kernel (arm64).
+//!
+//! Given the running tree or one from a disk; responsible for a packed tree that says only what is true for the main
+//! kernel: its command line, its initrd, fresh seeds, nothing of the service kernel's own boot.
+//! Documentation/devicetree/usage-model.rst, Documentation/arch/arm64/booting.rst section 2.
+
+mod check;
+mod running;
+
+use dtoolkit::fdt::Fdt;
+use dtoolkit::memreserve::MemoryReservation;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use dtoolkit::{Node, Property};
+
+pub use check::{MAX_SIZE, check_header};
+pub use running::{Conduit, Facts, facts};
+
+use crate::handover;
+use crate::memory::Span;
+use crate::memory::range::{align_up, normalise};
+use crate::text::Size;
+
+/// Why bytes are no device tree, or cannot become the main kernel's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DtbError {
+    /// It does not start like one.
+    #[error("is no device tree blob (begins with {0:08x}, not d00dfeed); compile it with dtc")]
+    Magic(u32),
+    /// Shorter than it says.
+    #[error("is truncated: {have} bytes of {need}; copy it again")]
+    Truncated {
+        /// What there is, bytes.
+        have: u64,
+        /// `totalsize`, bytes.
+        need: u64,
+    },
+    /// More than the kernel takes.
+    #[error("is {} long, the kernel takes {}", Size(*.0), Size(MAX_SIZE))]
+    TooLong(u64),
+    /// A format nobody writes since 2007, or one of the future.
+    #[error(
+        "is version {version} of the format (compatible to {oldest}), Cato reads version 17; compile it with a current dtc"
+    )]
+    Version {
+        /// `version`
+        version: u32,
+        /// `last_comp_version`
+        oldest: u32,
+    },
+    /// Broken.
+    #[error("is malformed: bad {what} at offset {at:#x}")]
+    Malformed {
+        /// What is wrong.
+        what: &'static str,
+        /// Where, in bytes from the start.
+        at: usize,
+    },
+    /// A tree for nobody.
+    #[error("is nested deeper than {limit} nodes at offset {at:#x}")]
+    TooDeep {
+        /// Nodes.
+        limit: usize,
+        /// Where, in bytes from the start.
+        at: usize,
+    },
+    /// The root's `#address-cells` or `#size-cells` are too few.
+    #[error("has no room for address {value:#x} in {cells} cells of the root node")]
+    Cells {
+        /// The address or size.
+        value: u64,
+        /// Cells of 32 bits.
+        cells: u32,
+    },
+}
+
+/// What goes into `/chosen`.
+#[derive(Debug, Clone, Copy)]
+pub struct Chosen<'a> {
+    /// The whole command line.
+    pub cmdline: &'a str,
+    /// Where the initrd is, to the byte.
+    pub initrd: Option<Span>,
+    /// 8 bytes for `kaslr-seed`, 128 for `rng-seed`.
+    pub seed: Option<&'a [u8; 136]>,
+}
+
+/// A device tree that can be edited.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    tree: DeviceTree,
+    /// Length of the blob it was read from, with its padding.
+    size: u64,
+}
+
+/// `/chosen` properties that belong to the boot that is over: kdump's, IMA's, the kexec handover's, and our own record.
+const STALE: [&str; 7] = [
+    handover::PROPERTY,
+    "linux,elfcorehdr",
+    "linux,usable-memory-range",
+    "linux,dmcryptkeys",
+    "linux,ima-kexec-buffer",
+    "linux,kho-fdt",
+    "linux,kho-scratch",
+];
+
+impl Tree {
+    /// Reads a tree; trailing bytes after it do not count.
+    pub fn parse(data: &[u8]) -> Result<Self, DtbError> {
+        let data = check::check(data)?;
+        Ok(Self {
+            tree: DeviceTree::from_fdt(&Fdt::new_unchecked(data)),
+            size: u64::try_from(data.len()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Whether it holds nothing but `/chosen`: what the EFI stub makes on a machine with ACPI. The main kernel takes
+    /// ACPI off when it sees any other node but a Xen hypervisor's.
+    pub fn is_stub(&self) -> bool {
+        self.tree.root.children().all(|n| {
+            let name = n.name();
+            is_chosen(name) || (name == "hypervisor" && has_string(n, "compatible", "xen,xen"))
+        })
+    }
+
+    /// Whether the main kernel takes its memory from EFI's map and not from the tree.
+    fn has_efi_map(&self) -> bool {
+        self.chosen()
+            .is_some_and(|c| c.property("linux,uefi-mmap-start").is_some())
+    }
+
+    /// The memory the main kernel will find; none when it does not ask the tree, or the tree has none.
+    pub fn memory(&self) -> Option<Vec<Span>> {
+        if self.is_stub() || self.has_efi_map() {
+            return None;
+        }
+        let cells = self.cells();
+        let spans = normalise(
+            self.tree
+                .root
+                .children()
+                .filter(|n| is_memory(n))
+                .flat_map(|n| cells.reg(n)),
+        );
+        (!spans.is_empty()).then_some(spans)
+    }
+
+    /// What the main kernel will keep off: memory reservations and the regions of `/reserved-memory` that have a place.
+    pub fn reservations(&self) -> Vec<Span> {
+        let cells = self.cells();
+        let regions = self.regions().flat_map(|n| cells.reg(n));
+        let entries = self
+            .tree
+            .memory_reservations
+            .iter()
+            .filter_map(|r| Span::sized(r.address(), r.size()));
+        normalise(regions.chain(entries))
+    }
+
+    /// Takes out what the boot that is over left in a *running* tree: kexec properties, and the memory reservations of
+    /// its tree, its initrd and its IMA buffer, which the main kernel would otherwise lose as RAM.
+    pub fn forget_last_boot(&mut self) {
+        let cells = self.cells();
+        let ima = self
+            .chosen()
+            .and_then(|c| c.property("linux,ima-kexec-buffer"))
+            .and_then(|p| cells.spans(p.value()).next());
+        let initrd = self.initrd();
+        // The tree's own reservation can only be told by its length; not if two have it, and never one that a
+        // secondary CPU waits in.
+        let alike = |r: &&MemoryReservation| r.size() == self.size;
+        let own = (self.tree.memory_reservations.iter().filter(alike).count() == 1)
+            .then(|| self.tree.memory_reservations.iter().find(alike))
+            .flatten()
+            .and_then(|r| Span::sized(r.address(), r.size()))
+            .filter(|s| !self.release_addresses().any(|a| s.start <= a && a < s.end));
+        let rounded = |s: Span| {
+            [4096, 16384, 65536]
+                .iter()
+                .filter_map(|page| Span::sized(s.start, align_up(s.len(), *page)?))
+                .chain([s])
+                .collect::<Vec<_>>()
+        };
+        let stale: Vec<Span> = initrd.into_iter().flat_map(rounded).chain(own).chain(ima).collect();
+        self.tree
+            .memory_reservations
+            .retain(|r| Span::sized(r.address(), r.size()).is_none_or(|s| !stale.contains(&s)));
+        if let Some(chosen) = self.chosen_mut() {
+            for name in STALE {
+                chosen.remove_property(name);
+            }
+        }
+    }
+
+    /// Brings what the firmware told the running kernel into a tree that came from a disk: its reserved memory, its
+    /// memory reservations and the way to its EFI tables.
+    pub fn carry_over(&mut self, running: &Self) -> Result<(), DtbError> {
+        let efi: Vec<DeviceTreeProperty> = running
+            .chosen()
+            .into_iter()
+            .flat_map(Node::properties)
+            .filter(|p| p.name().starts_with("linux,uefi-"))
+            .cloned()
+            .collect();
+        if !efi.is_empty() {
+            let chosen = self.chosen_or_new();
+            for property in efi {
+                chosen.add_property(property);
+            }
+        }
+        for entry in &running.tree.memory_reservations {
+            if !self.tree.memory_reservations.contains(entry) {
+                self.tree.memory_reservations.push(*entry);
+            }
+        }
+        let (theirs, ours) = (running.cells(), self.cells());
+        let mut regions = Vec::new();
+        for node in running.regions() {
+            let spans: Vec<Span> = theirs.reg(node).collect();
+            if spans.is_empty() {
+                continue; // Sized only: each kernel finds a place of its own.
+            }
+            let mut copy = node.clone();
+            // A number that may mean another node in this tree.
+            copy.remove_property("phandle");
+            copy.remove_property("linux,phandle");
+            copy.add_property(DeviceTreeProperty::new_unchecked("reg", ours.encode(&spans)?));
+            regions.push(copy);
+        }
+        if regions.is_empty() {
+            return Ok(());
+        }
+        if self.tree.root.child("reserved-memory").is_none() {
+            let mut node = DeviceTreeNode::new_unchecked("reserved-memory");
+            // The kernel takes the node only with the root's own cells and an empty `ranges`.
+            node.add_property(DeviceTreeProperty::new_unchecked("#address-cells", ours.address));
+            node.add_property(DeviceTreeProperty::new_unchecked("#size-cells", ours.size));
+            node.add_property(DeviceTreeProperty::new_unchecked("ranges", Vec::<u8>::new()));
+            self.tree.root.add_child(node);
+        }
+        if let Some(node) = self.tree.root.child_mut("reserved-memory") {
+            for region in regions {
+                if node.child_mut(region.name()).is_none() {
+                    node.add_child(region);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a full tree that names no memory the memory there is. A stub stays a stub, and with EFI's memory map the
+    /// kernel does not ask.
+    pub fn add_memory(&mut self, ram: &[Span]) -> Result<(), DtbError> {
+        let Some(first) = ram.first() else { return Ok(()) };
+        if self.is_stub() || self.has_efi_map() || self.memory().is_some() {
+            return Ok(());
+        }
+        // Boards ship nodes of length 0 for the boot loader to fill.
+        let empty: Vec<String> = self
+            .tree
+            .root
+            .children()
+            .filter(|n| is_memory(n))
+            .map(|n| n.name().to_owned())
+            .collect();
+        for name in empty {
+            self.tree.root.remove_child(&name);
+        }
+        let mut node = DeviceTreeNode::new_unchecked(format!("memory@{:x}", first.start));
+        node.add_property(DeviceTreeProperty::new_unchecked("device_type", "memory"));
+        node.add_property(DeviceTreeProperty::new_unchecked("reg", self.cells().encode(ram)?));
+        self.tree.root.add_child(node);
+        Ok(())
+    }
+
+    /// Writes `/chosen`: command line, initrd and seeds, or their absence.
+    pub fn set_chosen(&mut self, facts: &Chosen<'_>) {
+        let node = self.chosen_or_new();
+        let mut set = |name: &str, value: Option<Vec<u8>>| match value {
+            Some(value) => node.add_property(DeviceTreeProperty::new_unchecked(name, value)),
+            None => {
+                node.remove_property(name);
+            }
+        };
+        let text = [facts.cmdline.as_bytes(), &[0]].concat();
+        set("bootargs", (!facts.cmdline.is_empty()).then_some(text));
+        // 64 bits whatever was there: old trees have 32.
+        set(
+            "linux,initrd-start",
+            facts.initrd.map(|s| s.start.to_be_bytes().to_vec()),
+        );
+        set("linux,initrd-end", facts.initrd.map(|s| s.end.to_be_bytes().to_vec()));
+        let (kaslr, rng) = facts
+            .seed
+            .and_then(|s| s.split_first_chunk::<8>())
+            .map_or((None, None), |(k, r)| (Some(k.to_vec()), Some(r.to_vec())));
+        set("kaslr-seed", kaslr);
+        set("rng-seed", rng);
+    }
+
+    /// Puts the hand-over record into `/chosen`; [`handover_at`] says where it went in the blob.
+    pub fn set_handover(&mut self, record: &[u8]) {
+        self.chosen_or_new()
+            .add_property(DeviceTreeProperty::new_unchecked(handover::PROPERTY, record.to_vec()));
+    }
+
+    /// The hand-over record in a running tree.
+    pub fn handover(&self) -> Option<Vec<u8>> {
+        Some(self.chosen()?.property(handover::PROPERTY)?.value().to_vec())
+    }
+
+    /// The packed blob.
+    pub fn to_dtb(&self) -> Result<Vec<u8>, DtbError> {
+        let blob = self.tree.to_dtb();
+        let len = u64::try_from(blob.len()).unwrap_or(u64::MAX);
+        if len > MAX_SIZE {
+            return Err(DtbError::TooLong(len));
+        }
+        Ok(blob)
+    }
+
+    /// The running initrd, to the byte; written as 32 or 64 bits.
+    fn initrd(&self) -> Option<Span> {
+        let chosen = self.chosen()?;
+        let number = |name: &str| {
+            let property = chosen.property(name)?;
+            big_endian(property.value())
+        };
+        Some(Span {
+            start: number("linux,initrd-start")?,
+            end: number("linux,initrd-end")?,
+        })
+    }
+
+    /// The children of `/reserved-memory`.
+    fn regions(&self) -> impl Iterator<Item = &DeviceTreeNode> {
+        self.tree
+            .root
+            .child("reserved-memory")
+            .into_iter()
+            .flat_map(Node::children)
+    }
+
+    /// Where secondary CPUs of a board without PSCI wait.
+    fn release_addresses(&self) -> impl Iterator<Item = u64> {
+        self.tree
+            .root
+            .child("cpus")
+            .into_iter()
+            .flat_map(Node::children)
+            .filter_map(|n| big_endian(n.property("cpu-release-addr")?.value()))
+    }
+
+    fn cells(&self) -> Cells {
+        // The kernel's own defaults for a root without them: include/linux/of.h.
+        let of = |name: &str| {
+            let property = self.tree.root.property(name)?;
+            u32::try_from(big_endian(property.value())?).ok()
+        };
+        Cells {
+            address: of("#address-cells").unwrap_or(1),
+            size: of("#size-cells").unwrap_or(1),
+        }
+    }
+
+    fn chosen(&self) -> Option<&DeviceTreeNode> {
+        self.tree.root.children().find(|n| is_chosen(n.name()))
+    }
+
+    fn chosen_mut(&mut self) -> Option<&mut DeviceTreeNode> {
+        let name = self.chosen()?.name().to_owned();
+        self.tree.root.child_mut(&name)
+    }
+
+    fn chosen_or_new(&mut self) -> &mut DeviceTreeNode {
+        let name = self.chosen().map_or("chosen", |n| n.name()).to_owned();
+        self.tree.root.add_child_mut(DeviceTreeNode::new_unchecked(name))
+    }
+}
+
+/// Where the hand-over record begins in a blob that [`Tree::to_dtb`] made, in bytes; none when it has none.
+pub fn handover_at(blob: &[u8]) -> Option<usize> {
+    let tree = Fdt::new_unchecked(check::check(blob).ok()?);
+    let chosen = tree.root().children().find(|n| is_chosen(n.name()))?;
+    let property = chosen.property(handover::PROPERTY)?;
+    let value = property.value();
+    // The value is a part of the blob, so this is where it is.
+    let at = value.as_ptr().addr().checked_sub(blob.as_ptr().addr())?;
+    (blob.get(at..at.checked_add(value.len())?)? == value).then_some(at)
+}
+
+fn is_chosen(name: &str) -> bool {
+    matches!(name, "chosen" | "chosen@0")
+}
+
+fn is_memory(node: &DeviceTreeNode) -> bool {
+    has_string(node, "device_type", "memory")
+}
+
+/// Whether a property is a list of strings with `wanted` in it.
+fn has_string(node: &DeviceTreeNode, name: &str, wanted: &str) -> bool {
+    node.property(name)
+        .is_some_and(|p| p.value().split(|b| *b == 0).any(|s| s == wanted.as_bytes()))
+}
+
+/// A number of one or two cells.
+fn big_endian(value: &[u8]) -> Option<u64> {
+    match value.len() {
+        4 => Some(u32::from_be_bytes(*value.first_chunk()?).into()),
+        8 => Some(u64::from_be_bytes(*value.first_chunk()?)),
+        _ => None,
+    }
+}
+
+/// How the root writes addresses and sizes.
+#[derive(Debug, Clone, Copy)]
+struct Cells {
+    address: u32,
+    size: u32,
+}
+
+impl Cells {
+    /// The spans of a `reg` with addresses the CPU uses; empty ones left out.
+    fn reg(self, node: &DeviceTreeNode) -> impl Iterator<Item = Span> + use<> {
+        let value = node.property("reg").map(|p| p.value().to_vec()).unwrap_or_default();
+        self.spans(&value).collect::<Vec<_>>().into_iter()
+    }
+
+    fn spans(self, value: &[u8]) -> impl Iterator<Item = Span> {
+        let bytes = |cells: u32| usize::try_from(cells.min(2)).unwrap_or(0).saturating_mul(4);
+        let (address, size) = (bytes(self.address), bytes(self.size));
+        let known = matches!((self.address, self.size), (1 | 2, 1 | 2));
+        value
+            .chunks_exact(address.saturating_add(size).max(1))
+            .filter(move |_| known)
+            .filter_map(move |pair| {
+                let (start, len) = pair.split_at_checked(address)?;
+                Span::sized(big_endian(start)?, big_endian(len)?)
+            })
+            .filter(|s| !s.is_empty())
+    }
+
+    fn encode(self, spans: &[Span]) -> Result<Vec<u8>, DtbError> {
+        let mut out = Vec::new();
+        for span in spans {
+            for (value, cells) in [(span.start, self.address), (span.len(), self.size)] {
+                match (cells, u32::try_from(value)) {
+                    (1, Ok(short)) => out.extend(short.to_be_bytes()),
+                    (2, _) => out.extend(value.to_be_bytes()),
+                    _ => return Err(DtbError::Cells { value, cells }),
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
+mod tests;

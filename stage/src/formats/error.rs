@@ -1,0 +1,172 @@
+//! Why a kernel file is not booted.
+
+use config::Arch;
+
+use super::FORMATS;
+use crate::text::{Listed, Size};
+
+/// Why a kernel file is refused. Reads on after `kernel: PATH: `.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// No format of the registry.
+    #[error("is no kernel (begins with {first}); Cato takes {}", taken())]
+    Unknown {
+        /// Its first bytes.
+        first: First,
+    },
+    /// A format that is known and not taken.
+    #[error("is {what}, Cato takes {}; {remedy}", taken())]
+    NotTaken {
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A kernel for another machine.
+    #[error("is {what}, this machine is {arch}; name a kernel for {arch}")]
+    WrongArch {
+        /// What it is.
+        what: &'static str,
+        /// What it would have to be.
+        arch: Arch,
+    },
+    /// arm64 flags bit 0. Nothing but the kernel's own code would change the endianness back, and it does not.
+    #[error("is a big-endian kernel; the boot stage and its tables are little-endian")]
+    BigEndian,
+    /// arm64 flags bits 1 and 2.
+    #[error("is built for {} pages, this CPU has {}; build it with a page size the CPU has", Size(*.wants), Listed(.has))]
+    PageSize {
+        /// The kernel's, bytes.
+        wants: u64,
+        /// The CPU's, bytes.
+        has: Vec<u64>,
+    },
+    /// arm64 before Linux 3.17.
+    #[error("has no image_size in its header (Linux before 3.17); use a newer kernel")]
+    NoImageSize,
+    /// x86 boot protocol.
+    #[error("speaks boot protocol {}.{:02}, needs 2.12 (Linux 3.8) or newer; use a newer kernel", .version >> 8, .version & 0xff)]
+    TooOld {
+        /// Major in the high byte.
+        version: u16,
+    },
+    /// x86 xloadflags bit 0.
+    #[error("is a 32-bit x86 kernel (no 64-bit entry point); use an x86_64 kernel")]
+    Not64Bit,
+    /// x86 loadflags bit 0.
+    #[error("is a zImage for low memory (LOADED_HIGH is not set); use a bzImage")]
+    NotLoadedHigh,
+    /// x86 `relocatable_kernel`.
+    #[error("is not relocatable; build it with CONFIG_RELOCATABLE=y")]
+    NotRelocatable,
+    /// x86 xloadflags bit 5.
+    #[error(
+        "has no support for the 5-level paging this machine runs with; boot the service kernel with \"no5lvl\", or use Linux 4.14 or newer"
+    )]
+    No5Level,
+    /// Shorter than its own header says.
+    #[error("is truncated: {have} bytes of the {need} its header promises; copy it again")]
+    Truncated {
+        /// What there is, bytes.
+        have: u64,
+        /// What there should be, bytes.
+        need: u64,
+    },
+    /// Longer than its own header allows.
+    #[error("is {have} bytes long, its header says {most} at most; it is damaged, or not what it says it is")]
+    TooLong {
+        /// What there is, bytes; when unpacking was stopped, only so far.
+        have: u64,
+        /// What there may be, bytes.
+        most: u64,
+    },
+    /// A header field that makes no sense.
+    #[error("has {field} = {value:#x} in its header, which should be {rule}; it is damaged")]
+    Header {
+        /// The field, by its name in the kernel's documentation.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// A compressed file that gives nothing.
+    #[error("is a {wrapper} stream that is truncated, damaged or empty; copy it again")]
+    Nothing {
+        /// Its format.
+        wrapper: &'static str,
+    },
+    /// Wrapped too often.
+    #[error("is compressed more than {most} times over; unpack it")]
+    TooDeep {
+        /// How often is taken.
+        most: usize,
+    },
+    /// Any of these inside a compressed file.
+    #[error("in {wrapper}: {error}")]
+    Inside {
+        /// The format around it.
+        wrapper: &'static str,
+        /// What is wrong inside.
+        error: Box<FormatError>,
+    },
+}
+
+impl FormatError {
+    pub(super) fn unknown(bytes: &[u8]) -> Self {
+        Self::Unknown {
+            first: First::of(bytes),
+        }
+    }
+}
+
+/// The first bytes of a file, printed as hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct First {
+    bytes: [u8; 8],
+    len: usize,
+}
+
+impl First {
+    /// Of a file that begins with `head`.
+    pub fn of(head: &[u8]) -> Self {
+        let mut bytes = [0; 8];
+        let mut len = 0_usize;
+        for (to, from) in bytes.iter_mut().zip(head) {
+            *to = *from;
+            len = len.saturating_add(1);
+        }
+        Self { bytes, len }
+    }
+}
+
+impl std::fmt::Display for First {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut space = "";
+        for byte in self.bytes.iter().take(self.len) {
+            write!(f, "{space}{byte:02x}")?;
+            space = " ";
+        }
+        Ok(())
+    }
+}
+
+/// The names of what is taken, from the registry.
+fn taken() -> Taken {
+    Taken
+}
+
+struct Taken;
+
+impl std::fmt::Display for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut comma = "";
+        for format in FORMATS {
+            if !matches!(format.kind, super::Kind::Refused(_)) {
+                write!(f, "{comma}{}", format.name)?;
+                comma = ", ";
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! Why there is no layout, in words that say what was asked for, what there is, and what to do.
+
+use config::Arch;
+
+use super::purgatory::BlobError;
+use crate::memory::Span;
+use crate::place::PlaceError;
+use crate::sys::kexec::MAX_SEGMENTS;
+use crate::text::cmdline::CmdlineError;
+
+/// Why there is no layout.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// No addresses.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The kernel's own limit for what it copies.
+    #[error(
+        "the payload fills {asked} bytes of segments; kexec_load takes at most half of the machine's memory, {there} bytes: \
+         give the machine more memory or make the initrd smaller"
+    )]
+    TooMuch {
+        /// Bytes.
+        asked: u64,
+        /// Bytes.
+        there: u64,
+    },
+    /// The kernel would not read all of the command line.
+    #[error("cmdline: {0}")]
+    Cmdline(#[from] CmdlineError),
+    /// Memory that changes under the main kernel.
+    #[error(
+        "the GICv3 ITS of this machine writes interrupts into memory that the running kernel keeps to itself, and the main kernel \
+         would be placed over it: boot the service kernel with irqchip.gicv3_nolpi=1, or through EFI"
+    )]
+    LiveLpis,
+    /// Not for this machine.
+    #[error("the kernel is for {kernel} and this machine is {machine}")]
+    WrongArch {
+        /// The kernel's.
+        kernel: Arch,
+        /// The machine's.
+        machine: Arch,
+    },
+    /// The purgatory's own words.
+    #[error(transparent)]
+    Purgatory(#[from] BlobError),
+    /// More than `kexec_load` takes.
+    #[error("the layout needs more than {MAX_SEGMENTS} segments")]
+    TooManySegments,
+    /// A mistake in this program, caught before it does harm.
+    #[error("the {what} at {:#x}..{:#x} breaks a rule of placement: this is a mistake in Cato, please report it", span.start, span.end)]
+    Contradiction {
+        /// Which segment.
+        what: &'static str,
+        /// Where.
+        span: Span,
+    },
+}

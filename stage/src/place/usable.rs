@@ -1,0 +1,74 @@
+//! Which memory the main kernel and its companions may go to, by what the main kernel will know of it.
+
+use config::Arch;
+
+use super::PlaceError;
+use crate::devicetree::Tree;
+use crate::machine::Machine;
+use crate::memory::Span;
+use crate::memory::map;
+use crate::memory::range::{intersect, normalise, subtract};
+
+/// Firmware interrupt vectors, BIOS data and trampolines of x86.
+pub const LOW_MEMORY: Span = Span { start: 0, end: 1 << 20 };
+/// Memory that a payload with the device tree `dtb` (none is the running one) may go to.
+///
+/// # Errors
+/// Where too little is known of the machine, or the tree is of no use.
+pub fn usable(machine: &Machine, dtb: Option<&[u8]>) -> Result<Vec<Span>, PlaceError> {
+    match machine.arch {
+        Arch::Arm64 => Ok(usable_with(machine, &main_tree(dtb, machine)?)),
+        Arch::X86_64 => usable_x86_64(machine),
+    }
+}
+
+/// The main kernel keeps off what its tree reserves, and does not see memory its tree does not name.
+pub fn usable_with(machine: &Machine, tree: &Tree) -> Vec<Span> {
+    let usable = subtract(&machine.memory.usable, &tree.reservations());
+    match tree.memory() {
+        Some(memory) => intersect(&usable, &memory),
+        None => usable,
+    }
+}
+
+/// The main kernel sees what the firmware's map calls RAM, which memmap= of the service kernel may differ from.
+pub fn usable_x86_64(machine: &Machine) -> Result<Vec<Span>, PlaceError> {
+    if machine.memory.firmware.is_empty() {
+        return Err(PlaceError::NoFirmwareMap);
+    }
+    let (ram, other): (Vec<_>, Vec<_>) = machine.memory.firmware.iter().partition(|e| e.1 == map::E820_RAM);
+    let spans = |entries: &[&(Span, u32)]| normalise(entries.iter().map(|e| e.0));
+    let usable = intersect(&machine.memory.usable, &subtract(&spans(&ram), &spans(&other)));
+    Ok(subtract(&usable, &[LOW_MEMORY]))
+}
+
+/// The tree the main kernel gets, but for its `/chosen`.
+pub fn main_tree(named: Option<&[u8]>, machine: &Machine) -> Result<Tree, PlaceError> {
+    let parse = |bytes: &[u8], which| Tree::parse(bytes).map_err(|error| PlaceError::Dtb { which, error });
+    let running = machine.fdt.as_deref().map(|f| parse(f, which_dtb(false))).transpose()?;
+    let running = running.map(|mut tree| {
+        tree.forget_last_boot();
+        tree
+    });
+    let which = which_dtb(named.is_some());
+    let mut tree = match (named, running) {
+        (None, None) => return Err(PlaceError::NoDtb),
+        (None, Some(running)) => running,
+        (Some(named), running) => {
+            let mut tree = parse(named, which)?;
+            if let Some(running) = running {
+                tree.carry_over(&running)
+                    .map_err(|error| PlaceError::Dtb { which, error })?;
+            }
+            tree
+        }
+    };
+    tree.add_memory(&machine.memory.ram)
+        .map_err(|error| PlaceError::Dtb { which, error })?;
+    Ok(tree)
+}
+
+/// What messages call the tree.
+pub fn which_dtb(named: bool) -> &'static str {
+    if named { "dtb" } else { "/sys/firmware/fdt" }
+}

@@ -1,0 +1,8 @@
+//! Words: kernel command lines, and texts and sizes as people read them. Pure.
+
+pub mod cmdline;
+mod quoted;
+mod size;
+
+pub use quoted::quoted;
+pub(crate) use size::{Listed, Size};
