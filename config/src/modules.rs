@@ -1,41 +1,56 @@
-//! The index of the kernel modules in the initramfs, [`MODULE_INDEX`](crate::paths::MODULE_INDEX): written by
-//! mkinitramfs, read by the stage.
+//! The index of the kernel modules in the initramfs, `/etc/cato/modules`: written by mkinitramfs, read by the stage.
 //!
 //! Given text; responsible for what is loaded for a device or a file system, and in which order. The kernel packages
 //! ship no `modules.dep`, and there is no modprobe in the initramfs, so the index carries what both would know.
 //!
 //! ```text
-//! cato-modules 1
-//! module virtio_ring /lib/modules/virtio_ring.ko
-//! module virtio_blk /lib/modules/virtio_blk.ko
+//! cato-modules 2
+//! kernel 6.1.0-50-arm64
+//! module virtio_ring
+//! module virtio_blk
 //! needs virtio_ring
 //! alias virtio:d00000002v*
+//! module nls_ascii
+//! builtin vfat
+//! needs nls_ascii
 //! ```
 //!
-//! A module needs only modules above it, so the order of the file is an order of loading, and there are no cycles.
+//! A module needs only modules above it, so the order of the file is an order of loading, and there are no cycles. What is
+//! built into the kernel is there when it needs modules all the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use crate::paths::MODULE_FOLDER;
+
 /// The first line, with the format's version.
-const HEAD: &str = "cato-modules 1";
+const HEAD: &str = "cato-modules 2";
 
 /// One module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Module {
     /// As the kernel calls it, with `_` for `-`.
     pub name: String,
-    /// Where its file is, uncompressed.
-    pub path: String,
-    /// Names of the modules that must be loaded before it: its dependencies, soft ones too.
+    /// It is in the kernel already, and has no file.
+    pub builtin: bool,
+    /// Names of the modules that are loaded before it: its dependencies, soft ones too.
     pub needs: Vec<String>,
     /// What it serves: patterns for a device's `modalias`, and names such as `fs-ext4`.
     pub aliases: Vec<String>,
 }
 
+impl Module {
+    /// Its file in the initramfs, uncompressed; `None` for what is built in.
+    pub fn path(&self) -> Option<String> {
+        (!self.builtin).then(|| format!("{MODULE_FOLDER}/{}.ko", self.name))
+    }
+}
+
 /// All modules, each after those that it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Index {
+    /// The version of the kernel that they are built for, as `uname -r` says it; `None` when no module is packed.
+    pub kernel: Option<String>,
     /// In load order.
     pub modules: Vec<Module>,
 }
@@ -57,9 +72,9 @@ pub enum IndexErrorKind {
     Head,
     /// A line that begins with no known word.
     Word(String),
-    /// A `module` line that is not a name and an absolute path.
-    Module,
-    /// `needs` or `alias` before the first `module`.
+    /// What should be a module's name is none.
+    Name(String),
+    /// `needs` or `alias` before the first module.
     Orphan,
     /// A module that is already there.
     Twice(String),
@@ -71,12 +86,22 @@ impl fmt::Display for IndexError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "module index, line {}: ", self.line)?;
         match &self.kind {
-            IndexErrorKind::Head => write!(f, "expected {HEAD:?}"),
-            IndexErrorKind::Word(word) => write!(f, "unknown word {word:?}: module, needs or alias"),
-            IndexErrorKind::Module => f.write_str("expected a module's name and the absolute path of its file"),
-            IndexErrorKind::Orphan => f.write_str("belongs to a module, but none is above it"),
-            IndexErrorKind::Twice(name) => write!(f, "module {name} is there already"),
-            IndexErrorKind::NotAbove(name) => write!(f, "needs {name}, which is not above it"),
+            IndexErrorKind::Head => write!(
+                f,
+                "expected {HEAD:?}; pack cato and the index with the same mkinitramfs"
+            ),
+            IndexErrorKind::Word(word) => {
+                write!(
+                    f,
+                    "unknown word {word:?}; expected kernel, module, builtin, needs or alias"
+                )
+            }
+            IndexErrorKind::Name(name) => {
+                write!(f, "{name:?} is not a module's name; expected letters, digits and _")
+            }
+            IndexErrorKind::Orphan => f.write_str("there is no module above this line that it could belong to"),
+            IndexErrorKind::Twice(name) => write!(f, "module {name} appears twice"),
+            IndexErrorKind::NotAbove(name) => write!(f, "module {name} is needed here, so it must be listed above"),
         }
     }
 }
@@ -86,8 +111,12 @@ impl std::error::Error for IndexError {}
 impl fmt::Display for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{HEAD}")?;
+        if let Some(kernel) = &self.kernel {
+            writeln!(f, "kernel {kernel}")?;
+        }
         for module in &self.modules {
-            writeln!(f, "module {} {}", module.name, module.path)?;
+            let word = if module.builtin { "builtin" } else { "module" };
+            writeln!(f, "{word} {}", module.name)?;
             if !module.needs.is_empty() {
                 writeln!(f, "needs {}", module.needs.join(" "))?;
             }
@@ -104,70 +133,78 @@ pub fn canonical_name(name: &str) -> String {
     name.replace('-', "_")
 }
 
+/// Reads a module's name, which becomes a part of a path.
+fn module_name(text: &str) -> Result<String, IndexErrorKind> {
+    let name = canonical_name(text);
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    is_name
+        .then_some(name)
+        .ok_or_else(|| IndexErrorKind::Name(text.to_owned()))
+}
+
 impl Index {
     /// Reads what [`Index`]'s `Display` writes. Empty lines and lines that begin with `#` mean nothing.
     ///
     /// # Errors
     /// The first line that breaks the format.
     pub fn parse(text: &str) -> Result<Self, IndexError> {
-        let mut lines = text.lines().zip(1..).map(|(text, line)| (line, text.trim()));
-        let mut modules: Vec<Module> = Vec::new();
+        let mut index = Self::default();
         // Name of each module to its place, to find doubles and what is above without a search for each.
         let mut places: HashMap<String, usize> = HashMap::new();
-        match lines.next() {
-            Some((_, HEAD)) => {}
-            _ => {
-                return Err(IndexError {
-                    line: 1,
-                    kind: IndexErrorKind::Head,
-                });
+        if text.lines().next().map(str::trim) != Some(HEAD) {
+            let kind = IndexErrorKind::Head;
+            return Err(IndexError { line: 1, kind });
+        }
+        for (text, line) in text.lines().map(str::trim).zip(1..).skip(1) {
+            if !text.is_empty() && !text.starts_with('#') {
+                index
+                    .take(text, &mut places)
+                    .map_err(|kind| IndexError { line, kind })?;
             }
         }
-        for (line, text) in lines {
-            if text.is_empty() || text.starts_with('#') {
-                continue;
-            }
-            let error = |kind| IndexError { line, kind };
-            let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-            let rest = rest.trim_start();
-            if word == "module" {
-                let (name, path) = rest.split_once(' ').ok_or(error(IndexErrorKind::Module))?;
-                let (name, path) = (canonical_name(name), path.trim_start().to_owned());
-                if !path.starts_with('/') || path.contains(char::is_whitespace) {
-                    return Err(error(IndexErrorKind::Module));
+        Ok(index)
+    }
+
+    fn take(&mut self, line: &str, places: &mut HashMap<String, usize>) -> Result<(), IndexErrorKind> {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest = rest.trim_start();
+        match word {
+            "kernel" => self.kernel = Some(rest.to_owned()),
+            "module" | "builtin" => {
+                let name = module_name(rest)?;
+                if places.insert(name.clone(), self.modules.len()).is_some() {
+                    return Err(IndexErrorKind::Twice(name));
                 }
-                if places.insert(name.clone(), modules.len()).is_some() {
-                    return Err(error(IndexErrorKind::Twice(name)));
-                }
-                modules.push(Module {
+                self.modules.push(Module {
                     name,
-                    path,
+                    builtin: word == "builtin",
                     ..Module::default()
                 });
-                continue;
             }
-            if word != "needs" && word != "alias" {
-                return Err(error(IndexErrorKind::Word(word.to_owned())));
-            }
-            let own = modules.len().saturating_sub(1);
-            let module = modules.last_mut().ok_or(error(IndexErrorKind::Orphan))?;
-            if word == "alias" {
-                module.aliases.push(rest.to_owned());
-                continue;
-            }
-            for name in rest.split_whitespace().map(canonical_name) {
-                if places.get(&name).is_none_or(|&place| place >= own) {
-                    return Err(error(IndexErrorKind::NotAbove(name)));
+            "needs" | "alias" => {
+                let own = self.modules.len().saturating_sub(1);
+                let module = self.modules.last_mut().ok_or(IndexErrorKind::Orphan)?;
+                if word == "alias" {
+                    module.aliases.push(rest.to_owned());
+                    return Ok(());
                 }
-                module.needs.push(name);
+                for name in rest.split_whitespace() {
+                    let name = module_name(name)?;
+                    if places.get(&name).is_none_or(|&place| place >= own) {
+                        return Err(IndexErrorKind::NotAbove(name));
+                    }
+                    module.needs.push(name);
+                }
             }
+            _ => return Err(IndexErrorKind::Word(word.to_owned())),
         }
-        Ok(Self { modules })
+        Ok(())
     }
 
     /// The module of that name; `-` and `_` are the same.
     pub fn find(&self, name: &str) -> Option<&Module> {
-        self.modules.iter().find(|m| same_name(&m.name, name))
+        let name = canonical_name(name);
+        self.modules.iter().find(|m| m.name == name)
     }
 
     /// The modules that serve a device, by its `modalias` as sysfs shows it.
@@ -185,12 +222,11 @@ impl Index {
 
     /// A module and all that it needs, in load order; empty when there is no such module.
     pub fn closure(&self, name: &str) -> Vec<&Module> {
-        let mut wanted: Vec<&str> = Vec::new();
-        wanted.extend(self.find(name).map(|m| m.name.as_str()));
+        let mut wanted: HashSet<&str> = self.find(name).into_iter().map(|m| m.name.as_str()).collect();
         // From the last to the first: who needs a module stands below it.
         let mut found: Vec<&Module> = Vec::new();
         for module in self.modules.iter().rev() {
-            if wanted.iter().any(|w| same_name(w, &module.name)) {
+            if wanted.contains(module.name.as_str()) {
                 wanted.extend(module.needs.iter().map(String::as_str));
                 found.push(module);
             }
@@ -202,10 +238,6 @@ impl Index {
 
 fn dash(byte: u8) -> u8 {
     if byte == b'-' { b'_' } else { byte }
-}
-
-fn same_name(a: &str, b: &str) -> bool {
-    a.bytes().map(dash).eq(b.bytes().map(dash))
 }
 
 /// Whether an alias matches a name, as modprobe(8) does it: `*`, `?` and `[…]` as in fnmatch(3), `-` the same as `_`
@@ -285,7 +317,7 @@ mod tests {
         let own = |list: &[&str]| list.iter().map(|&x| x.to_owned()).collect();
         Module {
             name: name.to_owned(),
-            path: format!("{}/{name}.ko", crate::paths::MODULE_FOLDER),
+            builtin: name == "vfat",
             needs: own(needs),
             aliases: own(aliases),
         }
@@ -293,6 +325,7 @@ mod tests {
 
     fn sample() -> Index {
         Index {
+            kernel: Some("6.1.0-50-arm64".to_owned()),
             modules: vec![
                 module("virtio", &[], &[]),
                 module("virtio_ring", &["virtio"], &[]),
@@ -305,6 +338,8 @@ mod tests {
                     &[],
                     &["pci:v*d*sv*sd*bc08sc05i*", "of:N*T*Cbrcm,bcm2835-sdhciC*"],
                 ),
+                module("nls_ascii", &[], &[]),
+                module("vfat", &["nls_ascii"], &[]),
             ],
         }
     }
@@ -333,7 +368,14 @@ mod tests {
         assert_eq!(index.for_modalias("of:NmmcT(null)Cbrcm,bcm2835_sdhciCx").count(), 1);
         assert_eq!(index.for_filesystem("ext4").unwrap().name, "ext4");
         assert_eq!(index.for_filesystem("ext3").unwrap().name, "ext4");
-        assert!(index.for_filesystem("vfat").is_none());
+        assert!(index.for_filesystem("xfs").is_none());
+        assert_eq!(
+            index.find("virtio-blk").unwrap().path().unwrap(),
+            "/lib/modules/virtio_blk.ko"
+        );
+        let vfat = index.closure("vfat");
+        assert_eq!(names(&vfat), ["nls_ascii", "vfat"]);
+        assert_eq!(vfat[1].path(), None);
         assert_eq!(index.find("sdhci-pci").unwrap().name, "sdhci_pci");
         assert_eq!(
             names(&index.closure("virtio-blk")),
@@ -347,23 +389,24 @@ mod tests {
     fn errors_name_their_line() {
         for (text, line, kind) in [
             ("", 1, IndexErrorKind::Head),
-            ("cato-modules 2\n", 1, IndexErrorKind::Head),
-            ("cato-modules 1\n\nneeds a\n", 3, IndexErrorKind::Orphan),
-            ("cato-modules 1\nmodule a\n", 2, IndexErrorKind::Module),
-            ("cato-modules 1\nmodule a b\n", 2, IndexErrorKind::Module),
-            ("cato-modules 1\nmodul a /b\n", 2, IndexErrorKind::Word("modul".into())),
+            ("cato-modules 1\n", 1, IndexErrorKind::Head),
+            ("cato-modules 2\n\nneeds a\n", 3, IndexErrorKind::Orphan),
+            ("cato-modules 2\nmodule\n", 2, IndexErrorKind::Name(String::new())),
+            ("cato-modules 2\nmodule ../a\n", 2, IndexErrorKind::Name("../a".into())),
+            ("cato-modules 2\nmodule a /b\n", 2, IndexErrorKind::Name("a /b".into())),
+            ("cato-modules 2\nmodul a\n", 2, IndexErrorKind::Word("modul".into())),
             (
-                "cato-modules 1\nmodule a-b /b\nmodule a_b /c",
+                "cato-modules 2\nmodule a-b\nbuiltin a_b",
                 3,
                 IndexErrorKind::Twice("a_b".into()),
             ),
             (
-                "cato-modules 1\nmodule a /b\nneeds a\n",
+                "cato-modules 2\nmodule a\nneeds a\n",
                 3,
                 IndexErrorKind::NotAbove("a".into()),
             ),
             (
-                "cato-modules 1\nmodule a /b\nneeds c\nmodule c /c",
+                "cato-modules 2\nmodule a\nneeds c\nmodule c",
                 3,
                 IndexErrorKind::NotAbove("c".into()),
             ),
@@ -425,7 +468,7 @@ mod tests {
             let name = |i: usize| format!("m_{i}");
             let modules = list.into_iter().enumerate().map(|(i, (needs, aliases))| Module {
                 name: name(i),
-                path: format!("{}/{}.ko", crate::paths::MODULE_FOLDER, name(i)),
+                builtin: i % 5 == 4,
                 needs: if i == 0 {
                     vec![]
                 } else {
@@ -434,6 +477,7 @@ mod tests {
                 aliases,
             });
             Index {
+                kernel: None,
                 modules: modules.collect(),
             }
         })
@@ -446,7 +490,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "(cato-modules 1\n)?([ -~\n]|module |needs |alias |/|\\PC){0,200}") {
+        fn no_text_panics(text in "(cato-modules 2\n)?([ -~\n]|module |builtin |kernel |needs |alias |\\PC){0,200}") {
             if let Ok(index) = Index::parse(&text) {
                 prop_assert_eq!(Index::parse(&index.to_string()), Ok(index));
             }

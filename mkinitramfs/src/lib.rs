@@ -5,7 +5,9 @@
     reason = "host tool: sizes of files that fit in memory; a panic here boots nothing"
 )]
 
+mod added;
 pub mod apt;
+mod compression;
 pub mod cpio;
 pub mod cross;
 pub mod list;
@@ -13,8 +15,10 @@ pub mod modules;
 mod pack;
 pub mod repro;
 
+pub use added::Added;
+pub use compression::{Compress, compress};
 pub use cpio::archive;
-pub use pack::{Added, BUDGET, Compress, Packed, Recipe, Table, check_config, compress, pack};
+pub use pack::{BUDGET, Packed, Recipe, Table, check_config, pack};
 
 use std::path::{Path, PathBuf};
 

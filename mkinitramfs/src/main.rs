@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::{self, Read as _, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use config::Arch;
 use mkinitramfs::list::list;
@@ -60,11 +60,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// No archive that a machine unpacks into its memory is larger, but a device is.
+const LARGEST: u64 = 4 << 30;
+
+fn read(archive: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(archive)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    ensure!(u64::try_from(bytes.len())? <= LARGEST, "more than {LARGEST} bytes");
+    Ok(bytes)
+}
+
 fn run(options: Options) -> Result<()> {
     let mut out = io::stdout().lock();
     if let Some(archive) = options.list.as_ref().filter(|a| a.as_os_str() != "-") {
         let show = || archive.display().to_string();
-        for line in list(&fs::read(archive).with_context(show)?).with_context(show)? {
+        for line in list(&read(archive).with_context(show)?).with_context(show)? {
             writeln!(out, "{line}")?;
         }
         return Ok(());

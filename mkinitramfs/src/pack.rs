@@ -5,16 +5,15 @@
 
 use std::fmt;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use config::{Arch, Config, Source, paths};
 use goblin::elf::Elf;
 use goblin::elf::program_header::PT_LOAD;
 
+use crate::added::Added;
+use crate::compression::{Compress, compress};
 use crate::cpio::{Entry, Node, archive};
 use crate::cross;
 use crate::modules::Tree;
@@ -36,78 +35,6 @@ pub struct Recipe {
     pub compress: Compress,
 }
 
-/// A file or folder of this machine and its path in the initramfs. Programs get mode 0755, other files 0644.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Added {
-    /// Here.
-    pub source: PathBuf,
-    /// There; with a `/` at its end the source's name is appended.
-    pub dest: String,
-}
-
-impl FromStr for Added {
-    type Err = anyhow::Error;
-
-    /// `SRC:DEST`; the last colon separates.
-    fn from_str(text: &str) -> Result<Self> {
-        let (source, dest) = text.rsplit_once(':').context("expected SRC:DEST")?;
-        ensure!(
-            !source.is_empty() && dest.starts_with('/'),
-            "expected SRC:DEST, with an absolute DEST"
-        );
-        Ok(Self {
-            source: source.into(),
-            dest: dest.to_owned(),
-        })
-    }
-}
-
-/// How an archive is compressed. Debian's kernels unpack all three.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Compress {
-    /// Small, and quick to unpack.
-    #[default]
-    Zstd,
-    /// For kernels without `CONFIG_RD_ZSTD`.
-    Gzip,
-    /// Not at all.
-    None,
-}
-
-impl fmt::Display for Compress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Zstd => "zstd",
-            Self::Gzip => "gzip",
-            Self::None => "uncompressed",
-        })
-    }
-}
-
-/// Compresses; the same bytes give the same bytes, on one thread.
-///
-/// # Errors
-/// None but the library's, which has none for bytes in memory.
-pub fn compress(bytes: &[u8], how: Compress) -> Result<Vec<u8>> {
-    match how {
-        Compress::None => Ok(bytes.to_vec()),
-        Compress::Gzip => {
-            // No name and no time in the header.
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-            encoder.write_all(bytes)?;
-            Ok(encoder.finish()?)
-        }
-        Compress::Zstd => {
-            let mut encoder = zstd::Encoder::new(Vec::new(), 19)?;
-            // 8 MiB, the window that every decoder should have room for (RFC 8878, 3.1.1.1.2).
-            encoder.window_log(23)?;
-            encoder.include_checksum(true)?;
-            encoder.write_all(bytes)?;
-            Ok(encoder.finish()?)
-        }
-    }
-}
-
 /// The largest an initramfs without modules and additions may get, compressed.
 pub const BUDGET: usize = 1024 * 1024;
 
@@ -118,7 +45,7 @@ pub struct Table {
     pub cato: usize,
     /// What the purgatory takes in memory.
     pub purgatory: u64,
-    /// Name and size of each module, in load order.
+    /// File name and size of each module, in load order.
     pub modules: Vec<(String, usize)>,
     /// What was added.
     pub added: usize,
@@ -141,7 +68,7 @@ impl fmt::Display for Table {
             usize::try_from(self.purgatory).unwrap_or(usize::MAX),
         )?;
         for (name, size) in &self.modules {
-            row(&format!("{name}.ko"), *size)?;
+            row(name, *size)?;
         }
         if self.added > 0 {
             row("added files", self.added)?;
@@ -205,15 +132,17 @@ impl<'r> Prepared<'r> {
         // A program without standard streams, as PID 1 is where no console works, opens this one in their place.
         entries.push(Entry::char("dev/null", 1, 3));
         entries.push(Entry::file(paths::CONFIG, recipe.config_text.as_str()));
-        let mut modules = Vec::new();
+        let (mut modules, mut warnings) = (Vec::new(), Vec::new());
         match &recipe.modules {
             Some(dir) => {
                 let resolved = Tree::open(dir, recipe.arch)?.resolve(&recipe.module_names)?;
                 entries.push(Entry::file(paths::MODULE_INDEX, resolved.index.to_string()));
-                for (module, bytes) in resolved.index.modules.iter().zip(resolved.files) {
-                    modules.push((module.name.clone(), bytes.len()));
-                    entries.push(Entry::file(&module.path, bytes));
+                for (path, bytes) in resolved.files {
+                    let file = path.rsplit('/').next().unwrap_or_default();
+                    modules.push((file.to_owned(), bytes.len()));
+                    entries.push(Entry::file(&path, bytes));
                 }
+                warnings = resolved.warnings;
             }
             None if recipe.module_names.is_empty() => {
                 entries.push(Entry::file(
@@ -228,14 +157,7 @@ impl<'r> Prepared<'r> {
         }
         let own = entries.len();
         for added in &recipe.add {
-            let mut dest = added.dest.clone();
-            if dest.ends_with('/') {
-                let name = added.source.file_name().and_then(|n| n.to_str());
-                dest.push_str(name.with_context(|| format!("{}: has no name", added.source.display()))?);
-            }
-            // A link on the command line means what it points to.
-            let source = fs::canonicalize(&added.source).with_context(|| added.source.display().to_string())?;
-            add(&source, &dest, &mut entries)?;
+            added.entries(&mut entries)?;
         }
         let added = entries
             .iter()
@@ -248,7 +170,7 @@ impl<'r> Prepared<'r> {
                 }
             })
             .sum();
-        let warnings = missing(&config, &entries);
+        warnings.extend(missing(&config, &entries));
         Ok(Self {
             recipe,
             entries,
@@ -305,55 +227,6 @@ fn loaded(elf: &[u8]) -> Result<u64> {
     Ok(end.saturating_sub(start))
 }
 
-/// Adds a file, or a folder with all that is in it.
-fn add(source: &Path, dest: &str, entries: &mut Vec<Entry>) -> Result<()> {
-    let show = || source.display().to_string();
-    let meta = fs::symlink_metadata(source).with_context(show)?;
-    let kind = meta.file_type();
-    let node = if kind.is_dir() {
-        let mut names: Vec<_> = fs::read_dir(source)
-            .with_context(show)?
-            .collect::<std::io::Result<_>>()?;
-        names.sort_by_key(fs::DirEntry::file_name);
-        for entry in names {
-            let name = entry.file_name();
-            let name = name
-                .to_str()
-                .with_context(|| format!("{}: not UTF-8", entry.path().display()))?;
-            add(
-                &entry.path(),
-                &format!("{}/{name}", dest.trim_end_matches('/')),
-                entries,
-            )?;
-        }
-        if dest.trim_matches('/').is_empty() {
-            return Ok(());
-        }
-        Node::Dir
-    } else if kind.is_symlink() {
-        let target = fs::read_link(source).with_context(show)?;
-        Node::Link {
-            target: target
-                .to_str()
-                .with_context(|| format!("{}: points to what is not UTF-8", show()))?
-                .to_owned(),
-        }
-    } else if kind.is_file() {
-        let executable = meta.permissions().mode() & 0o111 != 0;
-        Node::File {
-            data: fs::read(source).with_context(show)?,
-            executable,
-        }
-    } else {
-        bail!("{}: neither a file nor a folder nor a link", source.display());
-    };
-    entries.push(Entry {
-        path: dest.to_owned(),
-        node,
-    });
-    Ok(())
-}
-
 /// What boot entries take from the initramfs, but nobody put there.
 fn missing(config: &Config, entries: &[Entry]) -> Vec<String> {
     let path = |p: &str| {
@@ -383,6 +256,8 @@ fn missing(config: &Config, entries: &[Entry]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::list::list;
 
@@ -449,24 +324,6 @@ mod tests {
     }
 
     #[test]
-    fn zstd_windows_are_ones_the_kernel_has_room_for() {
-        // 20 MiB that compress badly: the encoder would like a longer window.
-        let mut x = 1u32;
-        let bytes: Vec<u8> = std::iter::repeat_with(|| {
-            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            x.to_le_bytes()[3]
-        })
-        .take(9 << 20)
-        .collect();
-        let packed = compress(&bytes, Compress::Zstd).unwrap();
-        let mut decoder = zstd::Decoder::new(packed.as_slice()).unwrap();
-        decoder.window_log_max(23).unwrap();
-        let mut back = Vec::new();
-        std::io::Read::read_to_end(&mut decoder, &mut back).unwrap();
-        assert!(back == bytes);
-    }
-
-    #[test]
     fn added_files_keep_whether_they_are_programs() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("boot/sub")).unwrap();
@@ -523,18 +380,5 @@ mod tests {
                 .to_string()
                 .contains("twice")
         );
-    }
-
-    #[test]
-    fn src_and_dest() {
-        let added: Added = "a:b:/c".parse().unwrap();
-        assert_eq!(
-            added,
-            Added {
-                source: "a:b".into(),
-                dest: "/c".into()
-            }
-        );
-        assert!("a".parse::<Added>().is_err() && "a:b".parse::<Added>().is_err());
     }
 }

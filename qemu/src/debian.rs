@@ -238,10 +238,9 @@ fn service(kernel: &Kernel, busybox: &Path) -> Result<Vec<u8>> {
     let names = ["virtio_pci", "virtio_blk", "ext4"].map(str::to_owned);
     let modules = Tree::open(&kernel.modules, kernel.arch)?.resolve(&names)?;
     let insmod: Vec<String> = modules
-        .index
-        .modules
+        .files
         .iter()
-        .map(|module| format!("$B insmod {}", module.path))
+        .map(|(path, _)| format!("$B insmod {path}"))
         .collect();
     let init = include_str!("debian/init.sh").replace("\nINSMOD\n", &format!("\n{}\n", insmod.join("\n")));
     let program = ["usr/bin/busybox", "bin/busybox"]
@@ -255,8 +254,7 @@ fn service(kernel: &Kernel, busybox: &Path) -> Result<Vec<u8>> {
         Entry::char("/dev/console", 5, 1),
     ];
     entries.extend(["/proc", "/sys", "/root"].map(Entry::dir));
-    let paths = modules.index.modules.iter().map(|module| module.path.as_str());
-    entries.extend(paths.zip(modules.files).map(|(path, bytes)| Entry::file(path, bytes)));
+    entries.extend(modules.files.into_iter().map(|(path, bytes)| Entry::file(&path, bytes)));
     mkinitramfs::archive(entries)
 }
 

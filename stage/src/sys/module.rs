@@ -46,14 +46,15 @@ fn refusal(cause: Errno) -> String {
     format!("{}{remedy}", cause.desc())
 }
 
-/// Puts one module into the kernel; one that is there already is fine. Does not wait for its devices.
+/// Puts one module into the kernel; one that is there already, or built in, is fine. Does not wait for its devices.
 ///
 /// # Errors
 /// See [`ModuleError`].
 pub fn load(module: &Module) -> Result<(), ModuleError> {
-    let file = File::open(&module.path).map_err(|cause| ModuleError::Open {
+    let Some(path) = module.path() else { return Ok(()) };
+    let file = File::open(&path).map_err(|cause| ModuleError::Open {
         name: module.name.clone(),
-        path: module.path.clone(),
+        path,
         cause,
     })?;
     match finit_module(&file, PARAMETERS, ModuleInitFlags::empty()) {
