@@ -3,7 +3,7 @@
 use config::Arch;
 
 use super::object;
-use super::{Format, FormatError, Head, Header, Kind, Plan, le32};
+use super::{BzImage, Format, FormatError, Head, Header, Kind, Plan, SETUP_HEADER, le32};
 
 pub(super) const FORMAT: Format = Format {
     name: "bzImage",
@@ -142,10 +142,12 @@ fn parse(head: &Head<'_>) -> Result<Plan, FormatError> {
     let raw = Raw::read(head).ok_or_else(|| truncated(u64::try_from(END_2_12).unwrap_or(0)))?;
     raw.bootable(head)?;
     let end = raw.header_end()?;
-    let setup_header = head
+    let stored = head
         .bytes
         .get(SETUP_SECTS..end)
         .ok_or_else(|| truncated(u64::try_from(end).unwrap_or(0)))?;
+    let mut setup_header = [0; SETUP_HEADER];
+    setup_header.iter_mut().zip(stored).for_each(|(to, from)| *to = *from);
 
     // "For backwards compatibility, if the setup_sects field contains 0, the real value is 4." The boot sector is one
     // more, and "the 32-bit (non-real-mode) kernel starts at offset (setup_sects+1)*512 in the kernel file".
@@ -194,8 +196,8 @@ fn parse(head: &Head<'_>) -> Result<Plan, FormatError> {
         skip,
         least,
         most,
-        header: Header::BzImage {
-            setup_header: setup_header.to_vec(),
+        header: Header::BzImage(BzImage {
+            setup_header,
             init_size,
             pref_address: raw.pref_address,
             alignment: raw.kernel_alignment.into(),
@@ -203,6 +205,6 @@ fn parse(head: &Head<'_>) -> Result<Plan, FormatError> {
             above_4g: raw.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G != 0,
             efi_kexec: raw.xloadflags & XLF_EFI_KEXEC != 0,
             initrd_addr_max: raw.initrd_addr_max.into(),
-        },
+        }),
     })
 }

@@ -3,7 +3,7 @@
 use config::Arch;
 
 use super::object;
-use super::{Format, FormatError, Head, Header, Kind, Plan};
+use super::{Format, FormatError, Head, Header, Image, Kind, Plan};
 
 pub(super) const FORMAT: Format = Format {
     name: "Image",
@@ -88,12 +88,12 @@ fn parse(head: &Head<'_>) -> Result<Plan, FormatError> {
         skip: 0,
         least,
         most: head.len.unwrap_or(image_size),
-        header: Header::Image {
+        header: Header::Image(Image {
             text_offset,
             image_size,
             // "Bit 3: Kernel physical placement. 1 - 2MB aligned base such that all image_size bytes […] are within
             // the 48-bit addressable range of physical memory"
             anywhere: flags & 8 != 0,
-        },
+        }),
     })
 }

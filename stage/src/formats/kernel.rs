@@ -1,36 +1,45 @@
-//! A kernel that was read: its header and the bytes that go to memory.
+//! A kernel that was read: its header, which is read once and carried as it is to where the kernel is entered, and the bytes
+//! that go to memory.
 
 use crate::memory::Slot;
 
-/// A kernel by boot protocol. Both hold the bytes that go to memory and the header fields that say where.
+/// A kernel.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Kernel {
+pub struct Kernel {
+    /// What it says about itself.
+    pub header: Header,
+    /// What goes to memory: the whole Image, the protected-mode part of a bzImage.
+    pub bytes: Slot,
+}
+
+/// What a kernel says about itself, by boot protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
     /// arm64 `Image`: Documentation/arch/arm64/booting.rst.
     Image(Image),
     /// x86_64 `bzImage`: Documentation/arch/x86/boot.rst.
     BzImage(BzImage),
 }
 
-/// An arm64 `Image`.
-#[derive(Debug, PartialEq, Eq)]
+/// The header of an arm64 `Image`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Image {
-    /// The file, from its first byte.
-    pub bytes: Slot,
     /// Offset from a 2 MiB boundary at which it is placed, bytes.
     pub text_offset: u64,
-    /// Memory the kernel uses from its start, bytes (never less than `bytes.len()`).
+    /// Memory the kernel uses from its start, bytes (never less than the file has).
     pub image_size: u64,
     /// Bit 3 of the header's flags: may be placed anywhere in memory.
     pub anywhere: bool,
 }
 
-/// An x86_64 `bzImage`.
-#[derive(Debug, PartialEq, Eq)]
+/// Room for the longest setup header there may be, bytes: in the zero page the E820 table follows (zero-page.rst).
+pub const SETUP_HEADER: usize = 0x290 - 0x1f1;
+
+/// The header of an x86_64 `bzImage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BzImage {
-    /// The setup header, file offsets 0x1f1 up to its own end; goes into the zero page at the same offset.
-    pub setup_header: Vec<u8>,
-    /// The protected-mode part: what goes to the load address.
-    pub bytes: Slot,
+    /// The setup header, file offsets 0x1f1 up to its own end, then zeros; goes into the zero page at the same offset.
+    pub setup_header: [u8; SETUP_HEADER],
     /// Memory the kernel uses from its load address before it knows the memory map, bytes.
     pub init_size: u64,
     /// Where it would like to be.
@@ -45,14 +54,4 @@ pub struct BzImage {
     pub efi_kexec: bool,
     /// Highest address an initrd may end at (inclusive) when `above_4g` is not set.
     pub initrd_addr_max: u64,
-}
-
-impl Kernel {
-    /// The bytes that go to memory.
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Image(k) => &k.bytes,
-            Self::BzImage(k) => &k.bytes,
-        }
-    }
 }

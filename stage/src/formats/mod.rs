@@ -24,9 +24,8 @@ pub use error::{First, FormatError};
 use part::Part;
 
 use crate::machine::Machine;
-use crate::memory::Slot;
 use crate::text::cmdline;
-pub use kernel::{BzImage, Image, Kernel};
+pub use kernel::{BzImage, Header, Image, Kernel, SETUP_HEADER};
 
 /// Every format there is, in the order they are tried: what says precisely what it is comes first.
 static FORMATS: &[Format] = &[
@@ -143,82 +142,26 @@ pub(crate) struct Plan {
     pub(crate) header: Header,
 }
 
-/// The header of a kernel, without its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Header {
-    Image {
-        text_offset: u64,
-        image_size: u64,
-        anywhere: bool,
-    },
-    BzImage {
-        setup_header: Vec<u8>,
-        init_size: u64,
-        pref_address: u64,
-        alignment: u64,
-        cmdline_size: u64,
-        above_4g: bool,
-        efi_kexec: bool,
-        initrd_addr_max: u64,
-    },
-}
-
 impl Header {
     /// As in messages.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Image { .. } => image::FORMAT.name,
-            Self::BzImage { .. } => bzimage::FORMAT.name,
+            Self::Image(_) => image::FORMAT.name,
+            Self::BzImage(_) => bzimage::FORMAT.name,
         }
     }
 
     /// Longest command line, bytes without NUL.
     pub(crate) fn cmdline_max(&self) -> u64 {
         match self {
-            Self::Image { .. } => cmdline::ARM64_MOST,
-            Self::BzImage { cmdline_size, .. } => *cmdline_size,
+            Self::Image(_) => cmdline::ARM64_MOST,
+            Self::BzImage(header) => header.cmdline_size,
         }
     }
 
     /// Whether it has to be as near to the start of memory as it can be (Images from before 4.6).
     pub(crate) fn must_be_low(&self) -> bool {
-        matches!(self, Self::Image { anywhere: false, .. })
-    }
-
-    /// The kernel, now that its bytes are there.
-    pub(crate) fn with(self, bytes: Slot) -> Kernel {
-        match self {
-            Self::Image {
-                text_offset,
-                image_size,
-                anywhere,
-            } => Kernel::Image(Image {
-                bytes,
-                text_offset,
-                image_size,
-                anywhere,
-            }),
-            Self::BzImage {
-                setup_header,
-                init_size,
-                pref_address,
-                alignment,
-                cmdline_size,
-                above_4g,
-                efi_kexec,
-                initrd_addr_max,
-            } => Kernel::BzImage(BzImage {
-                setup_header,
-                bytes,
-                init_size,
-                pref_address,
-                alignment,
-                cmdline_size,
-                above_4g,
-                efi_kexec,
-                initrd_addr_max,
-            }),
-        }
+        matches!(self, Self::Image(Image { anywhere: false, .. }))
     }
 }
 

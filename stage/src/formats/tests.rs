@@ -16,11 +16,11 @@ fn refused(file: &[u8], arch: Arch) -> String {
 fn an_image_says_what_it_takes() {
     let file = image(0x12000);
     let plan = look(&file, Arm64).unwrap();
-    let header = Header::Image {
+    let header = Header::Image(Image {
         text_offset: 0,
         image_size: 0x22000,
         anywhere: true,
-    };
+    });
     assert_eq!((plan.skip, plan.least, plan.most), (0, 0x12000, 0x12000));
     assert_eq!(plan.header, header);
     // Signed: the signature follows the sections.
@@ -34,27 +34,19 @@ fn a_bzimage_says_what_it_takes() {
     let file = bzimage(0x8000);
     let plan = look(&file, X86_64).unwrap();
     assert_eq!((plan.skip, plan.least, plan.most), (0x5000, 0x8000, 0x8000));
-    let Header::BzImage {
+    let mut setup_header = [0; SETUP_HEADER];
+    setup_header[..0x26c - 0x1f1].copy_from_slice(&file[0x1f1..0x26c]);
+    let header = Header::BzImage(BzImage {
         setup_header,
-        init_size,
-        pref_address,
-        alignment,
-        cmdline_size,
-        above_4g,
-        efi_kexec,
-        initrd_addr_max,
-        ..
-    } = plan.header
-    else {
-        panic!("not a bzImage");
-    };
-    assert_eq!(setup_header, file[0x1f1..0x26c]);
-    assert_eq!(
-        (init_size, pref_address, alignment),
-        (0x300_0000, 0x100_0000, 0x20_0000)
-    );
-    assert_eq!((cmdline_size, initrd_addr_max), (2047, 0x7fff_ffff));
-    assert!(above_4g && efi_kexec);
+        init_size: 0x300_0000,
+        pref_address: 0x100_0000,
+        alignment: 0x20_0000,
+        cmdline_size: 2047,
+        above_4g: true,
+        efi_kexec: true,
+        initrd_addr_max: 0x7fff_ffff,
+    });
+    assert_eq!(plan.header, header);
     // Signed.
     let signed = [file, vec![7; 1472]].concat();
     assert_eq!(look(&signed, X86_64).unwrap().most, 0x8000 + 1472);
@@ -457,9 +449,9 @@ proptest! {
                 prop_assert_eq!(skip + most, file.len() as u64);
             }
             match header {
-                Header::Image { image_size, .. } => prop_assert!(most <= image_size),
-                Header::BzImage { init_size, alignment, .. } => {
-                    prop_assert!(most <= init_size && alignment.is_power_of_two());
+                Header::Image(header) => prop_assert!(most <= header.image_size),
+                Header::BzImage(header) => {
+                    prop_assert!(most <= header.init_size && header.alignment.is_power_of_two());
                 }
             }
         }

@@ -7,11 +7,13 @@ use super::{Companions, Layout, LayoutError, in_slot, length, record_at, sized};
 use crate::devicetree as dtb;
 use crate::formats::Image;
 use crate::machine::Machine;
+use crate::memory::Slot;
 use crate::place::{Ask, PlaceError, arm64, main_tree, usable_with, which_dtb};
 use crate::text::cmdline;
 
 pub(super) fn lay_out(
-    kernel: Image,
+    header: Image,
+    kernel: Slot,
     mut companions: Companions<'_>,
     machine: &Machine,
     blob: &[u8],
@@ -23,10 +25,8 @@ pub(super) fn lay_out(
     let mut tree = main_tree(companions.dtb.as_deref(), machine)?;
     let usable = usable_with(machine, &tree);
     let ask = Ask::Arm64(arm64::Ask {
-        kernel: length(&kernel.bytes),
-        text_offset: kernel.text_offset,
-        image_size: kernel.image_size,
-        anywhere: kernel.anywhere,
+        header,
+        kernel: length(&kernel),
         initrd: companions.initrd.as_deref().map(length),
         page: machine.page_size,
     });
@@ -46,7 +46,7 @@ pub(super) fn lay_out(
 
     let dtb = sized(places.info.start, &tree);
     let mut parts = Segments::new(machine.page_size);
-    parts.add("kernel", places.kernel.start, kernel.bytes, "Image")?;
+    parts.add("kernel", places.kernel.start, kernel, "Image")?;
     if let (Some(initrd), Some(place)) = (companions.initrd, places.initrd) {
         parts.add("initrd", place.start, initrd, "initramfs")?;
     }

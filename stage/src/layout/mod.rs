@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use config::{Arch, Check};
 
-use crate::formats::Kernel;
+use crate::formats::{Header, Kernel};
 use crate::load::{Payload, Verified};
 use crate::machine::Machine;
 use crate::memory::hole::Free;
@@ -52,14 +52,15 @@ fn lay_out_unverified(payload: Payload, machine: &Machine, blob: &[u8], record: 
         resident: payload.resident,
         record,
     };
-    match (payload.kernel, machine.arch) {
-        (Kernel::Image(kernel), Arch::Arm64) => arm64::lay_out(kernel, companions, machine, blob),
-        (Kernel::BzImage(kernel), Arch::X86_64) => x86_64::lay_out(kernel, companions, machine, blob),
-        (Kernel::Image(_), machine) => Err(LayoutError::WrongArch {
+    let Kernel { header, bytes } = payload.kernel;
+    match (header, machine.arch) {
+        (Header::Image(header), Arch::Arm64) => arm64::lay_out(header, bytes, companions, machine, blob),
+        (Header::BzImage(header), Arch::X86_64) => x86_64::lay_out(&header, bytes, companions, machine, blob),
+        (Header::Image(_), machine) => Err(LayoutError::WrongArch {
             kernel: Arch::Arm64,
             machine,
         }),
-        (Kernel::BzImage(_), machine) => Err(LayoutError::WrongArch {
+        (Header::BzImage(_), machine) => Err(LayoutError::WrongArch {
             kernel: Arch::X86_64,
             machine,
         }),

@@ -4,7 +4,7 @@ use config::ReasonStore;
 
 use super::purgatory::BlobError;
 use super::*;
-use crate::formats::{BzImage, Image, Kernel};
+use crate::formats::{BzImage, Header, Image, Kernel};
 use crate::load::{Artefact, Payload};
 use crate::machine::{Conduit, EfiInfo, Machine, Uart, UartKind};
 use crate::memory::range::subtract;
@@ -100,24 +100,17 @@ fn machine(arch: Arch) -> Machine {
 }
 
 fn kernel(arch: Arch) -> Kernel {
-    match arch {
-        Arch::Arm64 => Kernel::Image(Image {
-            bytes: vec![0xa5; 3_000_000].into(),
+    let header = match arch {
+        Arch::Arm64 => Header::Image(Image {
             text_offset: 0,
             image_size: 0x40_0000,
             anywhere: true,
         }),
-        Arch::X86_64 => Kernel::BzImage(BzImage {
-            setup_header: vec![0; 0x7b],
-            bytes: vec![0xa5; 3_000_000].into(),
-            init_size: 0x80_0000,
-            pref_address: 16 * M,
-            alignment: 2 * M,
-            cmdline_size: 2047,
-            above_4g: true,
-            efi_kexec: true,
-            initrd_addr_max: 0x7fff_ffff,
-        }),
+        Arch::X86_64 => Header::BzImage(crate::place::tests::bzimage()),
+    };
+    Kernel {
+        header,
+        bytes: vec![0xa5; 3_000_000].into(),
     }
 }
 
@@ -227,7 +220,7 @@ fn the_purgatory_knows_all_of_it() {
 #[test]
 fn an_old_image_is_at_the_start_of_memory() {
     let mut payload = payload(Arch::Arm64);
-    let Kernel::Image(image) = &mut payload.kernel else {
+    let Header::Image(image) = &mut payload.kernel.header else {
         panic!()
     };
     (image.anywhere, image.text_offset) = (false, 0x8_0000);
@@ -264,7 +257,7 @@ fn above_4_gib_only_where_the_kernel_allows_it() {
     let high = lay_out_unverified(payload(Arch::X86_64), &m, &blob(Arch::X86_64), &[]).unwrap();
     assert!(high.kernel().start >= 4 * G && part(&high, "initrd").mem.start >= 4 * G);
     let mut low = payload(Arch::X86_64);
-    let Kernel::BzImage(bz) = &mut low.kernel else { panic!() };
+    let Header::BzImage(bz) = &mut low.kernel.header else { panic!() };
     (bz.above_4g, bz.initrd_addr_max) = (false, 0x37ff_ffff);
     let low = lay_out_unverified(low, &m, &blob(Arch::X86_64), &[]).unwrap();
     assert!(low.kernel().end <= 4 * G && part(&low, "boot-data").mem.end <= 4 * G);
@@ -284,7 +277,7 @@ fn efi_goes_on_only_with_a_kernel_that_can() {
     let with = lay_out_unverified(payload(Arch::X86_64), &m, &blob(Arch::X86_64), &[]).unwrap();
     assert_eq!(&part(&with, "boot-data").bytes[0x1c0..0x1c4], b"EL64");
     let mut p = payload(Arch::X86_64);
-    let Kernel::BzImage(bz) = &mut p.kernel else { panic!() };
+    let Header::BzImage(bz) = &mut p.kernel.header else { panic!() };
     bz.efi_kexec = false;
     let without = lay_out_unverified(p, &m, &blob(Arch::X86_64), &[]).unwrap();
     assert_eq!(part(&without, "boot-data").bytes[0x1c0..0x1e0], [0; 32]);
@@ -293,7 +286,7 @@ fn efi_goes_on_only_with_a_kernel_that_can() {
 #[test]
 fn a_kernel_file_that_claims_kaslr_of_itself_is_not_believed() {
     let mut p = payload(Arch::X86_64);
-    let Kernel::BzImage(bz) = &mut p.kernel else { panic!() };
+    let Header::BzImage(bz) = &mut p.kernel.header else { panic!() };
     bz.setup_header[0x211 - 0x1f1] = 0xff;
     let layout = lay_out_unverified(p, &machine(Arch::X86_64), &blob(Arch::X86_64), &[]).unwrap();
     assert_eq!(part(&layout, "boot-data").bytes[0x211], 1);
@@ -373,7 +366,7 @@ fn numbers_no_header_has_are_refused() {
     let x86 = |change: fn(&mut BzImage)| {
         refused(
             |p, _| {
-                if let Kernel::BzImage(k) = &mut p.kernel {
+                if let Header::BzImage(k) = &mut p.kernel.header {
                     change(k);
                 }
             },
@@ -388,7 +381,7 @@ fn numbers_no_header_has_are_refused() {
     let arm = |change: fn(&mut Image)| {
         refused(
             |p, _| {
-                if let Kernel::Image(k) = &mut p.kernel {
+                if let Header::Image(k) = &mut p.kernel.header {
                     change(k);
                 }
             },

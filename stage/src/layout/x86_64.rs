@@ -8,7 +8,7 @@ use super::zeropage;
 use super::{Companions, Layout, LayoutError, in_slot, length, record_at};
 use crate::formats::BzImage;
 use crate::machine::Machine;
-use crate::memory::Span;
+use crate::memory::{Slot, Span};
 use crate::memory::range::align_down;
 use crate::place::{Ask, LOW_MEMORY, usable_x86_64, x86_64};
 use crate::text::cmdline;
@@ -17,22 +17,23 @@ use crate::text::cmdline;
 const EFI_TABLE: u64 = 8192;
 
 pub(super) fn lay_out(
-    kernel: BzImage,
+    header: &BzImage,
+    kernel: Slot,
     mut companions: Companions<'_>,
     machine: &Machine,
     blob: &[u8],
 ) -> Result<Layout, LayoutError> {
     // boot.rst, "cmdline_size": the longest command line without its NUL.
-    cmdline::check(&companions.cmdline, kernel.cmdline_size)?;
+    cmdline::check(&companions.cmdline, header.cmdline_size)?;
     let usable = usable_x86_64(machine)?;
     // boot.rst, xloadflags, XLF_EFI_KEXEC: only such a kernel goes on with EFI. Any other finds ACPI through acpi_rsdp_addr.
     let efi = machine
         .efi
         .as_ref()
-        .filter(|e| kernel.efi_kexec && !e.runtime.is_empty());
+        .filter(|e| header.efi_kexec && !e.runtime.is_empty());
     let cmdline = std::mem::take(&mut companions.cmdline);
     let mut data = zeropage::BootData {
-        setup_header: &kernel.setup_header,
+        setup_header: &header.setup_header,
         cmdline: &cmdline,
         initrd: None,
         e820: &machine.memory.firmware,
@@ -43,12 +44,8 @@ pub(super) fn lay_out(
         handover: Some(companions.record).filter(|r| !r.is_empty()),
     };
     let ask = Ask::X86_64(x86_64::Ask {
-        kernel: length(&kernel.bytes),
-        init_size: kernel.init_size,
-        pref_address: kernel.pref_address,
-        alignment: kernel.alignment,
-        above_4g: kernel.above_4g,
-        initrd_addr_max: kernel.initrd_addr_max,
+        header: *header,
+        kernel: length(&kernel),
         initrd: companions.initrd.as_deref().map(length),
         boot_data: length(&zeropage::build(&data, 0).bytes),
         page: machine.page_size,
@@ -77,7 +74,7 @@ pub(super) fn lay_out(
     parts.add(
         "kernel",
         places.kernel.start,
-        kernel.bytes,
+        kernel,
         "bzImage, protected-mode part",
     )?;
     if let (Some(initrd), Some(place)) = (companions.initrd, places.initrd) {

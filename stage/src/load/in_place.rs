@@ -188,7 +188,7 @@ fn held(spans: &[Span], size: u64) -> u64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::place::arm64;
+    use crate::formats::{BzImage, Header, Image};
 
     const MIB: u64 = 1 << 20;
     const PAGE: u64 = 2 * MIB;
@@ -263,14 +263,12 @@ pub(crate) mod tests {
     }
 
     fn ask() -> Ask {
-        Ask::Arm64(arm64::Ask {
-            kernel: 5 * MIB,
+        let header = Header::Image(Image {
             text_offset: 0,
             image_size: 6 * MIB,
             anywhere: true,
-            initrd: Some(9 * MIB),
-            page: 4096,
-        })
+        });
+        Ask::new(&header, 5 * MIB, Some(9 * MIB), 4096)
     }
 
     fn usable() -> Vec<Span> {
@@ -318,17 +316,11 @@ pub(crate) mod tests {
     }
 
     fn bzimage(kernel: u64, initrd: u64) -> Ask {
-        Ask::X86_64(crate::place::x86_64::Ask {
-            kernel,
+        let header = Header::BzImage(BzImage {
             init_size: 62 * MIB,
-            pref_address: 16 * MIB,
-            alignment: PAGE,
-            above_4g: true,
-            initrd_addr_max: 0x7fff_ffff,
-            initrd: Some(initrd),
-            boot_data: crate::place::x86_64::INFO_ROOM,
-            page: 4096,
-        })
+            ..crate::place::tests::bzimage()
+        });
+        Ask::new(&header, kernel, Some(initrd), 4096)
     }
 
     /// What a bzImage needs behind its bytes is more than all of its bytes, and the kernel hands out the top of memory first.

@@ -149,5 +149,8 @@ fn load_kernel(
         }
     }
     artefacts.push(stored.artefact());
-    Ok(plan.header.with(slot))
+    Ok(Kernel {
+        header: plan.header,
+        bytes: slot,
+    })
 }

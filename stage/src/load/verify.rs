@@ -155,7 +155,7 @@ fn account(payload: &Payload) -> Result<(), VerifyError> {
     // The kernel may have been unpacked, the initrds are padded, the device tree is taken as it is.
     part(
         "kernel",
-        Some(payload.kernel.bytes()),
+        Some(&payload.kernel.bytes),
         |role| role == Role::Kernel,
         |have, _| have > 0,
     )?;
@@ -176,7 +176,7 @@ fn account(payload: &Payload) -> Result<(), VerifyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::{Image, Kernel};
+    use crate::formats::{Header, Image, Kernel};
     use config::Check;
 
     fn artefact(role: Role) -> Artefact {
@@ -192,12 +192,14 @@ mod tests {
 
     fn payload() -> Payload {
         Payload {
-            kernel: Kernel::Image(Image {
+            kernel: Kernel {
+                header: Header::Image(Image {
+                    text_offset: 0,
+                    image_size: 16,
+                    anywhere: true,
+                }),
                 bytes: vec![1; 8].into(),
-                text_offset: 0,
-                image_size: 16,
-                anywhere: true,
-            }),
+            },
             initrd: Some(vec![2; 16].into()),
             dtb: Some(vec![3; 8].into()),
             cmdline: "ro".into(),

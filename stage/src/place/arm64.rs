@@ -5,6 +5,7 @@
 use super::error::PlaceError;
 use super::{Places, pages, part, take};
 use crate::devicetree as dtb;
+use crate::formats::Image;
 use crate::memory::Span;
 use crate::memory::hole::{End, Free, Want};
 use crate::memory::range::{align_down, align_up};
@@ -18,14 +19,10 @@ const MAX: u64 = 1 << 48;
 /// What is asked for, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
+    /// The Image's.
+    pub header: Image,
     /// Of the Image file.
     pub kernel: u64,
-    /// From the Image header.
-    pub text_offset: u64,
-    /// From the Image header.
-    pub image_size: u64,
-    /// From the Image header's flags, bit 3.
-    pub anywhere: bool,
     /// None when there is none.
     pub initrd: Option<u64>,
     /// Of the running kernel.
@@ -37,7 +34,7 @@ pub struct Ask {
 pub(super) fn arrange(ask: &Ask, free: Free) -> Result<(Places, Free), PlaceError> {
     // booting.rst section 4, "flags", bit 3: without it the 2 MiB aligned base is as close as possible to the start of RAM, as
     // memory below it is lost to the kernel; with it, anywhere.
-    if !ask.anywhere {
+    if !ask.header.anywhere {
         return attempt(ask, free, End::Bottom);
     }
     let first = attempt(ask, free.clone(), End::Top);
@@ -49,15 +46,15 @@ fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free),
     // booting.rst section 4: the Image is text_offset bytes from a 2 MiB aligned base, and image_size bytes from its start are
     // free for the kernel.
     let header = |what, value| PlaceError::Header { what, value };
-    if !ask.text_offset.is_multiple_of(ask.page) || ask.text_offset >= MAX {
-        return Err(header("text_offset", ask.text_offset));
+    if !ask.header.text_offset.is_multiple_of(ask.page) || ask.header.text_offset >= MAX {
+        return Err(header("text_offset", ask.header.text_offset));
     }
-    let room = pages(ask.image_size.max(ask.kernel), ask.page).ok_or_else(|| header("image_size", ask.image_size))?;
+    let room = pages(ask.header.image_size.max(ask.kernel), ask.page).ok_or_else(|| header("image_size", ask.header.image_size))?;
     let kernel = take(
         &mut free,
         "kernel",
         &Want {
-            offset: ask.text_offset,
+            offset: ask.header.text_offset,
             end: kernel_end,
             ..Want::top(room, TWO_M).within(whole).holding(ask.kernel)
         },

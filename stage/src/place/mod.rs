@@ -8,7 +8,7 @@ pub mod arm64;
 mod error;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
-mod tests;
+pub(crate) mod tests;
 mod usable;
 pub mod x86_64;
 
@@ -48,36 +48,8 @@ impl Ask {
     /// What a kernel with that header asks for: `kernel` bytes of it, an initrd of that length, in pages of `page` bytes.
     pub(crate) fn new(header: &Header, kernel: u64, initrd: Option<u64>, page: u64) -> Self {
         match *header {
-            Header::Image {
-                text_offset,
-                image_size,
-                anywhere,
-            } => Self::Arm64(arm64::Ask {
-                kernel,
-                text_offset,
-                image_size,
-                anywhere,
-                initrd,
-                page,
-            }),
-            Header::BzImage {
-                init_size,
-                pref_address,
-                alignment,
-                above_4g,
-                initrd_addr_max,
-                ..
-            } => Self::X86_64(x86_64::Ask {
-                kernel,
-                init_size,
-                pref_address,
-                alignment,
-                above_4g,
-                initrd_addr_max,
-                initrd,
-                boot_data: x86_64::INFO_ROOM,
-                page,
-            }),
+            Header::Image(header) => Self::Arm64(arm64::Ask { header, kernel, initrd, page }),
+            Header::BzImage(header) => Self::X86_64(x86_64::Ask { header, kernel, initrd, boot_data: x86_64::INFO_ROOM, page }),
         }
     }
 
@@ -93,8 +65,8 @@ impl Ask {
     /// Bytes the kernel uses behind its own before it knows the memory map.
     pub(crate) fn room_behind_kernel(&self) -> u64 {
         match self {
-            Self::Arm64(ask) => ask.image_size.saturating_sub(ask.kernel),
-            Self::X86_64(ask) => ask.init_size.saturating_sub(ask.kernel),
+            Self::Arm64(ask) => ask.header.image_size.saturating_sub(ask.kernel),
+            Self::X86_64(ask) => ask.header.init_size.saturating_sub(ask.kernel),
         }
     }
 

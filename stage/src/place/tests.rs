@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use crate::formats::{BzImage, Header, Image, SETUP_HEADER};
 use crate::memory::range::subtract;
 use crate::memory::range::{covers, normalise};
 use crate::place::*;
@@ -113,6 +114,20 @@ fn whole_pages(span: Span, page: u64) -> Span {
     }
 }
 
+/// A bzImage's header.
+pub(crate) fn bzimage() -> BzImage {
+    BzImage {
+        setup_header: [0; SETUP_HEADER],
+        init_size: 0x80_0000,
+        pref_address: 16 * M,
+        alignment: 2 * M,
+        cmdline_size: 2047,
+        above_4g: true,
+        efi_kexec: true,
+        initrd_addr_max: 0x7fff_ffff,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
@@ -124,10 +139,10 @@ proptest! {
         above_4g: bool, pref in prop_oneof![Just(M), Just(16 * M)],
         align in prop_oneof![Just(2 * M), Just(16 * M)], max in prop_oneof![Just(0x37ff_ffffu64), Just(0x7fff_ffff)],
     ) {
-        let ask = x86_64::Ask {
-            kernel, init_size: kernel + more, pref_address: pref, alignment: align, above_4g,
-            initrd_addr_max: max, initrd, boot_data, page: 4 * K,
+        let header = BzImage {
+            init_size: kernel + more, pref_address: pref, alignment: align, above_4g, initrd_addr_max: max, ..bzimage()
         };
+        let ask = x86_64::Ask { header, kernel, initrd, boot_data, page: 4 * K };
         match x86_64::arrange(&ask, Free::new(usable.clone())) {
             Err(error) => is_no_room(&error),
             Ok((places, free)) => {
@@ -163,7 +178,8 @@ proptest! {
         let usable: Vec<Span> = usable.iter()
             .map(|s| Span { start: s.start.next_multiple_of(page), end: s.end / page * page })
             .filter(|s| !s.is_empty()).collect();
-        let ask = arm64::Ask { kernel, text_offset, image_size: kernel + more, anywhere, initrd, page };
+        let header = Image { text_offset, image_size: kernel + more, anywhere };
+        let ask = arm64::Ask { header, kernel, initrd, page };
         match arm64::arrange(&ask, Free::new(usable.clone())) {
             Err(error) => is_no_room(&error),
             Ok((places, free)) => {
@@ -218,13 +234,11 @@ proptest! {
         let pages = some_pages(&usable, &mask);
         let free = Free::with_pages(usable.clone(), pages.clone());
         let ask = if arm {
-            Ask::Arm64(arm64::Ask { kernel, text_offset: 0, image_size: kernel + more, anywhere: true, initrd, page: 4 * K })
+            Header::Image(Image { text_offset: 0, image_size: kernel + more, anywhere: true })
         } else {
-            Ask::X86_64(x86_64::Ask {
-                kernel, init_size: kernel + more, pref_address: 16 * M, alignment: 2 * M, above_4g: true,
-                initrd_addr_max: 0x7fff_ffff, initrd, boot_data: x86_64::INFO_ROOM, page: 4 * K,
-            })
+            Header::BzImage(BzImage { init_size: kernel + more, ..bzimage() })
         };
+        let ask = Ask::new(&header, kernel, initrd, 4 * K);
         if let Ok((places, left)) = arrange(&ask, free) {
             let resident = ask.resident_spans(&places);
             prop_assert_eq!(resident.len(), 2 + usize::from(initrd.is_some()));

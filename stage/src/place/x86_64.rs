@@ -4,6 +4,7 @@
 
 use super::error::PlaceError;
 use super::{Places, no_room, pages, part};
+use crate::formats::BzImage;
 use crate::memory::Span;
 use crate::memory::hole::{End, Free, Want};
 
@@ -19,18 +20,10 @@ pub const INFO_ROOM: u64 = 256 << 10;
 /// What is asked for, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
+    /// The bzImage's.
+    pub header: BzImage,
     /// Of the protected-mode part.
     pub kernel: u64,
-    /// From the setup header.
-    pub init_size: u64,
-    /// From the setup header.
-    pub pref_address: u64,
-    /// From the setup header.
-    pub alignment: u64,
-    /// From the setup header: xloadflags bit 1.
-    pub above_4g: bool,
-    /// From the setup header; inclusive.
-    pub initrd_addr_max: u64,
     /// None when there is none.
     pub initrd: Option<u64>,
     /// Zero page, command line and setup_data.
@@ -61,7 +54,7 @@ pub(super) fn arrange(ask: &Ask, free: Free) -> Result<(Places, Free), PlaceErro
 fn limit(ask: &Ask) -> u64 {
     // boot.rst, xloadflags, XLF_CAN_BE_LOADED_ABOVE_4G: only with this bit may kernel, boot_params, command line and
     // initrd be above 4 GiB.
-    if ask.above_4g { MAX } else { FOUR_G }
+    if ask.header.above_4g { MAX } else { FOUR_G }
 }
 
 /// What the kernel needs: its bytes and the room behind them.
@@ -70,22 +63,22 @@ fn kernel_room(ask: &Ask) -> Result<Want, PlaceError> {
     // boot.rst, "pref_address": below it the kernel moves itself up, over whatever is there.
     // boot.rst, "init_size": this much from the load address on is used before the kernel looks at the memory map. The file
     // may be longer.
-    let room = pages(ask.init_size.max(ask.kernel), ask.page).ok_or(PlaceError::Header {
+    let room = pages(ask.header.init_size.max(ask.kernel), ask.page).ok_or(PlaceError::Header {
         what: "init_size",
-        value: ask.init_size,
+        value: ask.header.init_size,
     })?;
-    if !ask.alignment.is_power_of_two() {
+    if !ask.header.alignment.is_power_of_two() {
         return Err(PlaceError::Header {
             what: "kernel_alignment",
-            value: ask.alignment,
+            value: ask.header.alignment,
         });
     }
     let limit = limit(ask);
     let window = Span {
-        start: ask.pref_address.min(limit),
+        start: ask.header.pref_address.min(limit),
         end: limit,
     };
-    let align = ask.alignment.max(ask.page);
+    let align = ask.header.alignment.max(ask.page);
     Ok(Want::top(room, align).within(window).holding(ask.kernel))
 }
 
@@ -95,10 +88,10 @@ fn companions(ask: &Ask, kernel: Span, mut free: Free) -> Result<(Places, Free),
 
     // boot.rst, "initrd_addr_max": the initrd's last byte is not above it. With the bit above, ext_ramdisk_image takes
     // any address.
-    let initrd_limit = if ask.above_4g {
+    let initrd_limit = if ask.header.above_4g {
         MAX
     } else {
-        ask.initrd_addr_max.saturating_add(1).min(FOUR_G)
+        ask.header.initrd_addr_max.saturating_add(1).min(FOUR_G)
     };
     let initrd = ask
         .initrd

@@ -24,7 +24,7 @@ impl Record {
     pub(super) fn new(entry: &Entry, why: &str, payload: &load::Payload, clock: Clock, machine: &Machine) -> Self {
         let bytes = |slot: Option<&[u8]>| slot.map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         let sizes = Payload {
-            kernel: bytes(Some(payload.kernel.bytes())),
+            kernel: bytes(Some(&payload.kernel.bytes)),
             initrd: bytes(payload.initrd.as_deref()),
             // The running one is what the main kernel's is made from.
             dtb: bytes(payload.dtb.as_deref().or(machine.fdt.as_deref())),
