@@ -5,13 +5,17 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use config::Arch::{self, Arm64, X86_64};
+use mkinitramfs::{Compress, compress};
 use qemu::chain::Chain;
 use qemu::disk::{Content, Files, Filesystem, Partition};
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::Scenario;
 use qemu::setup::Suite::{Bookworm, Trixie};
 use stage::text::quoted;
+
+use crate::initrd::mkimage;
 
 /// An entry that must be refused.
 struct Bad {
@@ -32,8 +36,12 @@ fn bad_entries(arch: Arch) -> Vec<Bad> {
         more: String::new(),
         says,
     };
+    let initrd = |name, says| Bad {
+        more: format!("initrd = \"{name}\"\n"),
+        ..bad(name, "kernel", says)
+    };
     // The kernel is half there, by a header that says how long it is.
-    let truncated = "kernel: truncated: is truncated: [0-9]+ bytes of the [0-9]+ its header promises";
+    let truncated = "kernel: truncated: is truncated \\([0-9]+ of [0-9]+ bytes\\)";
     let other = match arch {
         Arm64 => "kernel: other: is an x86 bzImage, this machine is arm64",
         X86_64 => "kernel: other: is an arm64 Image, this machine is x86_64",
@@ -55,6 +63,22 @@ fn bad_entries(arch: Arch) -> Vec<Bad> {
             "initrd",
             "kernel: initrd: is a cpio archive, .*name it as initrd",
         ),
+        initrd(
+            "u-kernel",
+            "initrd: u-kernel: is a U-Boot image of a kernel, not of a ramdisk",
+        ),
+        initrd(
+            "u-damaged",
+            "initrd: u-damaged: is a U-Boot image whose data does not match its checksum",
+        ),
+        initrd("u-packed", "initrd: u-packed: holds a U-Boot image inside gzip"),
+        initrd("fit", "initrd: fit: is a FIT image or a device tree, not an initramfs"),
+        initrd("squashfs", "initrd: squashfs: is a squashfs image, not an initramfs"),
+        initrd(
+            "odc",
+            "initrd: odc: is a cpio archive in the old portable format, not an initramfs",
+        ),
+        initrd("half", "initrd: half: is truncated"),
         Bad {
             more: format!("sha256 = {{ kernel = \"{}\" }}\n", "0123456789abcdef".repeat(4)),
             ..bad("digest", "kernel", "kernel: kernel: sha256 mismatch")
@@ -108,6 +132,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let other = context.kernel(if arch == Arm64 { X86_64 } else { Arm64 }, Bookworm)?;
                 let kernel = fs::read(&chain.kernel)?;
                 let initrd = chain.make_initrd(&context.folder)?;
+                let whole = fs::read(initrd.as_deref().context("no initrd")?)?;
+                let mut damaged = mkimage(3, &whole);
+                damaged.truncate(damaged.len() - 1);
+                damaged.push(0x55);
                 let files: Files = chain
                     .main_files(initrd.as_deref())
                     .with("folder", Content::Folder)
@@ -115,6 +143,13 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .with_bytes("empty", "")
                     .with("link-out", Content::Link("../../../../proc/version".into()))
                     .with_bytes("truncated", kernel.get(..kernel.len() / 2).unwrap_or_default())
+                    .with_bytes("u-kernel", mkimage(2, b"kernel"))
+                    .with_bytes("u-damaged", damaged)
+                    .with_bytes("u-packed", compress(&mkimage(3, &whole), Compress::Gzip)?)
+                    .with_bytes("fit", b"\xd0\x0d\xfe\xed\0\0\x10\0")
+                    .with_bytes("squashfs", [&b"hsqs"[..], &[7; 4096]].concat())
+                    .with_bytes("odc", b"070707000001000002100644")
+                    .with_bytes("half", whole.get(..whole.len() / 2).unwrap_or_default())
                     .with_file("other", other.image);
                 chain.partitions = Some(vec![Partition::new("boot-a", Filesystem::Ext4, files)]);
                 let bad = bad_entries(arch);

@@ -21,6 +21,7 @@ mod disks;
 mod faults;
 mod firmware_by_suite;
 mod format;
+mod initrd;
 mod machines;
 mod packing;
 mod power_cut;
@@ -43,6 +44,7 @@ fn all() -> Vec<Scenario> {
         firmware_by_suite::scenarios(),
         machines::scenarios(),
         format::scenarios(),
+        initrd::scenarios(),
         disks::scenarios(),
         power_cut::scenarios(),
         bad_input::scenarios(),

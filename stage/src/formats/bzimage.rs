@@ -2,6 +2,7 @@
 
 use config::Arch;
 
+use super::initrd::version;
 use super::object;
 use super::{BzImage, Format, FormatError, Head, Header, Kind, Plan, SETUP_HEADER, le32};
 
@@ -18,6 +19,7 @@ const BOOT_FLAG: usize = 0x1fe;
 const JUMP: usize = 0x200;
 const HEADER: usize = 0x202;
 const VERSION: usize = 0x206;
+const KERNEL_VERSION: usize = 0x20e;
 const LOADFLAGS: usize = 0x211;
 const INITRD_ADDR_MAX: usize = 0x22c;
 const KERNEL_ALIGNMENT: usize = 0x230;
@@ -47,6 +49,7 @@ struct Raw {
     boot_flag: u16,
     jump: u8,
     version: u16,
+    kernel_version: u16,
     loadflags: u8,
     initrd_addr_max: u32,
     kernel_alignment: u32,
@@ -66,6 +69,7 @@ impl Raw {
             boot_flag: head.le16(BOOT_FLAG)?,
             jump: byte(JUMP.checked_add(1)?)?,
             version: head.le16(VERSION)?,
+            kernel_version: head.le16(KERNEL_VERSION)?,
             loadflags: byte(LOADFLAGS)?,
             initrd_addr_max: head.le32(INITRD_ADDR_MAX)?,
             kernel_alignment: head.le32(KERNEL_ALIGNMENT)?,
@@ -112,6 +116,14 @@ impl Raw {
             });
         }
         Ok(())
+    }
+
+    /// "If non-zero, contains a pointer to a NUL-terminated human-readable kernel version number string, less 0x200."
+    fn version(&self, file: &[u8]) -> Option<(u16, u16)> {
+        let at = usize::from(self.kernel_version)
+            .checked_add(0x200)
+            .filter(|at| *at > 0x200)?;
+        version(file.get(at..)?)
     }
 
     /// "The end of setup header can be calculated as follows: 0x0202 + byte value at offset 0x0201"
@@ -205,6 +217,7 @@ fn parse(head: &Head<'_>) -> Result<Plan, FormatError> {
             above_4g: raw.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G != 0,
             efi_kexec: raw.xloadflags & XLF_EFI_KEXEC != 0,
             initrd_addr_max: raw.initrd_addr_max.into(),
+            version: raw.version(head.bytes),
         }),
     })
 }

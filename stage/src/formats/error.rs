@@ -9,7 +9,7 @@ use crate::text::{Listed, Size};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// No format of the registry.
-    #[error("is no kernel (begins with {first}); Cato takes {}", taken())]
+    #[error("is not a kernel (begins with {first}); Cato takes {}", taken())]
     Unknown {
         /// Its first bytes.
         first: First,
@@ -31,7 +31,7 @@ pub enum FormatError {
         arch: Arch,
     },
     /// arm64 flags bit 0. Nothing but the kernel's own code would change the endianness back, and it does not.
-    #[error("is a big-endian kernel; the boot stage and its tables are little-endian")]
+    #[error("is a big-endian kernel; use a little-endian one")]
     BigEndian,
     /// arm64 flags bits 1 and 2.
     #[error("is built for {} pages, this CPU has {}; build it with a page size the CPU has", Size(*.wants), Listed(.has))]
@@ -61,11 +61,11 @@ pub enum FormatError {
     NotRelocatable,
     /// x86 xloadflags bit 5.
     #[error(
-        "has no support for the 5-level paging this machine runs with; boot the service kernel with \"no5lvl\", or use Linux 4.14 or newer"
+        "does not support 5-level paging, which this machine runs with; boot the service kernel with \"no5lvl\", or use Linux 4.14 or newer"
     )]
     No5Level,
     /// Shorter than its own header says.
-    #[error("is truncated: {have} bytes of the {need} its header promises; copy it again")]
+    #[error("is truncated ({have} of {need} bytes); copy it again")]
     Truncated {
         /// What there is, bytes.
         have: u64,

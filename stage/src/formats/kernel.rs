@@ -1,6 +1,7 @@
 //! A kernel that was read: its header, which is read once and carried as it is to where the kernel is entered, and the bytes
 //! that go to memory.
 
+use super::initrd::BuiltIn;
 use crate::memory::Slot;
 
 /// A kernel.
@@ -10,6 +11,16 @@ pub struct Kernel {
     pub header: Header,
     /// What goes to memory: the whole Image, the protected-mode part of a bzImage.
     pub bytes: Slot,
+}
+
+impl Kernel {
+    /// What it says about the compressions of an initrd that it unpacks.
+    pub fn built_in(&self) -> BuiltIn {
+        match &self.header {
+            Header::Image(_) => BuiltIn::of_image(&self.bytes),
+            Header::BzImage(header) => BuiltIn::of_version(header.version),
+        }
+    }
 }
 
 /// What a kernel says about itself, by boot protocol.
@@ -54,4 +65,6 @@ pub struct BzImage {
     pub efi_kexec: bool,
     /// Highest address an initrd may end at (inclusive) when `above_4g` is not set.
     pub initrd_addr_max: u64,
+    /// Major and minor version of Linux, where it says so.
+    pub version: Option<(u16, u16)>,
 }

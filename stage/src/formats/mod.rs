@@ -192,11 +192,7 @@ pub(super) fn sniff(head: &[u8], len: u64, machine: &Machine) -> Result<Sniffed,
         match &format.kind {
             Kind::Kernel(parse) => {
                 let plan = parse(&head).map_err(|e| inside(&wrappers, e))?;
-                return Ok(Sniffed {
-                    memory: memory.min(plan.most.saturating_mul(2)),
-                    wrappers,
-                    plan,
-                });
+                return Ok(Sniffed { wrappers, plan, memory });
             }
             Kind::Refused(why) => return Err(inside(&wrappers, why(&head))),
             Kind::Stream(_) | Kind::Part(_) if wrappers.len() >= DEPTH => {

@@ -42,7 +42,7 @@ fn at(bytes: &[u8], offset: usize, magic: &[u8]) -> bool {
 }
 
 /// What it is, and what to do; without a remedy where it is for another machine.
-fn known(bytes: &[u8]) -> Option<(&'static str, Option<&'static str>)> {
+pub(super) fn known(bytes: &[u8]) -> Option<(&'static str, Option<&'static str>)> {
     if let Some((_, _, what, remedy)) = SIGHTS.iter().find(|(offset, magic, ..)| at(bytes, *offset, magic)) {
         return Some((what, Some(remedy)));
     }

@@ -45,6 +45,7 @@ fn a_bzimage_says_what_it_takes() {
         above_4g: true,
         efi_kexec: true,
         initrd_addr_max: 0x7fff_ffff,
+        version: None,
     });
     assert_eq!(plan.header, header);
     // Signed.
@@ -73,11 +74,7 @@ fn an_image_that_would_die_silently_is_refused() {
         (8, &[0, 0, 0x20], "has text_offset = 0x200000 in its header"),
         (8, &[1], "has text_offset = 0x1 in its header"),
         // The last section ends one byte behind the file.
-        (
-            0x40 + 24 + 160 + 40 + 16,
-            &[1],
-            "is truncated: 73728 bytes of the 73729 its header promises",
-        ),
+        (0x40 + 24 + 160 + 40 + 16, &[1], "is truncated (73728 of 73729 bytes)"),
     ];
     for (at, bytes, text) in cases {
         let mut file = image(0x12000);
@@ -112,17 +109,9 @@ fn a_bzimage_that_would_die_silently_is_refused() {
         (0x1fe, &[0], "has boot_flag = 0xaa00"),
         (0x201, &[0x65], "has jump = 0x65"),
         (0x1f4, &[0, 0, 0, 0], "has syssize = 0x0"),
-        (
-            0x1f4,
-            &[1, 8, 0, 0],
-            "is truncated: 53248 bytes of the 53249 its header promises",
-        ),
+        (0x1f4, &[1, 8, 0, 0], "is truncated (53248 of 53249 bytes)"),
         // The last section ends one byte behind the file.
-        (
-            0x40 + 24 + 160 + 16,
-            &[1],
-            "is truncated: 53248 bytes of the 53249 its header promises",
-        ),
+        (0x40 + 24 + 160 + 16, &[1], "is truncated (53248 of 53249 bytes)"),
         (0x1f1, &[255], "is truncated"),
     ];
     for (at, bytes, text) in cases {
@@ -207,9 +196,9 @@ fn what_is_known_and_not_taken_is_named() {
         (b"070701".to_vec(), "is a cpio archive"),
         (
             b"#!/bin/sh".to_vec(),
-            "is no kernel (begins with 23 21 2f 62 69 6e 2f 73); Cato takes Image",
+            "is not a kernel (begins with 23 21 2f 62 69 6e 2f 73); Cato takes Image",
         ),
-        (b"no".to_vec(), "is no kernel (begins with 6e 6f)"),
+        (b"no".to_vec(), "is not a kernel (begins with 6e 6f)"),
     ] {
         for arch in Arch::ALL {
             let said = refused(&file, arch);
@@ -302,7 +291,7 @@ fn a_zboot_image_with_numbers_that_cannot_be_is_refused() {
             4,
             "in EFI zboot: is a gzip stream that is truncated, damaged or empty; copy it again",
         ),
-        (8, 0x4001, "in EFI zboot: is no kernel (begins with "),
+        (8, 0x4001, "in EFI zboot: is not a kernel (begins with "),
     ] {
         let mut file = good.clone();
         if (at, value) == (8, 0x4001) {

@@ -26,6 +26,9 @@ const FIRST_BYTES: [u8; 17] = [
 ];
 /// The largest window that is taken, bytes: what `zstd --ultra -22` asks for.
 const WINDOW_MAX: u64 = 128 << 20;
+/// The largest window of a frame behind the first one, bytes, if that has a smaller one: memory is counted from what the
+/// first one says. "It's recommended for decoders to support at least 8 MB."
+const WINDOW_LATER: u64 = 8 << 20;
 
 /// Frames one after another.
 struct Zstd<R> {
@@ -33,6 +36,8 @@ struct Zstd<R> {
     frames: FrameDecoder,
     within: bool,
     ended: bool,
+    /// The first frame has been opened.
+    later: bool,
 }
 
 impl<R: BufRead> Zstd<R> {
@@ -44,6 +49,7 @@ impl<R: BufRead> Zstd<R> {
             frames,
             within: false,
             ended: false,
+            later: false,
         }
     }
 
@@ -53,8 +59,15 @@ impl<R: BufRead> Zstd<R> {
             self.ended = true;
             return Ok(());
         }
+        let window = Frame::parse(self.stored.fill_buf()?).map_or(0, |frame| frame.window);
         match self.frames.reset(&mut self.stored) {
-            Ok(()) => self.within = true,
+            Ok(()) => {
+                self.within = true;
+                if !self.later {
+                    self.frames.set_max_window_size(window.max(WINDOW_LATER));
+                    self.later = true;
+                }
+            }
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
                 let length = u64::from(length);
                 let skipped = io::copy(&mut (&mut self.stored).take(length), &mut io::sink())?;
@@ -104,15 +117,19 @@ fn damaged(error: FrameDecoderError) -> io::Error {
 }
 
 /// Frame_Header, RFC 8878 section 3.1.1.1.
-struct Frame {
+pub(super) struct Frame {
     /// Length of magic and header, bytes.
     header: usize,
     /// Window_Size, bytes.
-    window: u64,
+    pub(super) window: u64,
+    /// It needs a dictionary.
+    pub(super) dictionary: bool,
+    /// XXH64 of the content follows the last block.
+    checksum: bool,
 }
 
 impl Frame {
-    fn parse(head: &[u8]) -> Option<Self> {
+    pub(super) fn parse(head: &[u8]) -> Option<Self> {
         if !head.starts_with(&MAGIC) {
             return None;
         }
@@ -138,12 +155,60 @@ impl Frame {
             let base = 1_u64 << (10_u8.saturating_add(byte >> 3));
             base.saturating_add((base >> 3).saturating_mul(u64::from(byte & 7)))
         };
-        Some(Self { header, window })
+        Some(Self {
+            header,
+            window,
+            dictionary: dictionary_bytes > 0,
+            checksum: descriptor & 4 != 0,
+        })
     }
 
-    /// The decoder keeps a window and a block in a ring that it doubles while it grows.
+    /// The decoder keeps a window and a block in a ring that it doubles while it grows. A later frame may have the larger
+    /// window.
     fn memory(&self) -> u64 {
-        self.window.min(WINDOW_MAX).saturating_add(BLOCK_MAX).saturating_mul(2)
+        let window = self.window.clamp(WINDOW_LATER, WINDOW_MAX);
+        window.saturating_add(BLOCK_MAX).saturating_mul(2)
+    }
+
+    /// Where it ends, if that is in `bytes`.
+    pub(super) fn end(&self, bytes: &[u8]) -> Option<usize> {
+        let mut at = self.header;
+        loop {
+            let block = Block::parse(bytes, at)?;
+            at = block.end;
+            if block.last {
+                let end = at.checked_add(if self.checksum { 4 } else { 0 })?;
+                return Some(end).filter(|end| *end <= bytes.len());
+            }
+        }
+    }
+}
+
+/// Block_Header, RFC 8878 section 3.1.1.2: Last_Block, Block_Type, Block_Size in three bytes.
+struct Block {
+    last: bool,
+    /// What it unpacks to, bytes; none where the header does not say.
+    gives: Option<usize>,
+    /// Where the next one begins.
+    end: usize,
+}
+
+impl Block {
+    fn parse(bytes: &[u8], at: usize) -> Option<Self> {
+        let [low, middle, high] = bytes.get(at..)?.first_chunk().copied()?;
+        let header = u32::from_le_bytes([low, middle, high, 0]);
+        let size = usize::try_from(header >> 3).ok()?;
+        let (stored, gives) = match header >> 1 & 3 {
+            0 => (size, Some(size)),
+            1 => (1, Some(size)),
+            2 => (size, None),
+            _ => return None,
+        };
+        Some(Self {
+            last: header & 1 != 0,
+            gives,
+            end: at.checked_add(3)?.checked_add(stored)?,
+        })
     }
 }
 
@@ -160,29 +225,16 @@ fn shortened(head: &[u8]) -> Option<Vec<u8>> {
     let mut at = frame.header;
     let mut unpacked = 0_usize;
     while unpacked < PEEK {
-        // Block_Header, RFC 8878 section 3.1.1.2: Last_Block, Block_Type, Block_Size in three bytes.
-        let Some([low, middle, high]) = head.get(at..).and_then(|b| b.first_chunk()).copied() else {
+        let Some(block) = Block::parse(head, at).filter(|block| block.end <= head.len()) else {
             break;
         };
-        let header = u32::from_le_bytes([low, middle, high, 0]);
-        let size = usize::try_from(header >> 3).ok()?;
-        let (stored, gives) = match header >> 1 & 3 {
-            0 => (size, size),
-            1 => (1, size),
-            // What a compressed block unpacks to is not in its header. One is enough to see a kernel's header in.
-            2 => (size, PEEK),
-            _ => break,
-        };
-        let end = at.checked_add(3)?.checked_add(stored)?;
-        if end > head.len() {
+        last = Some((at, block.end));
+        if block.last {
             break;
         }
-        last = Some((at, end));
-        if header & 1 != 0 {
-            break;
-        }
-        unpacked = unpacked.saturating_add(gives);
-        at = end;
+        // What a compressed block unpacks to is not in its header. One is enough to see a kernel's header in.
+        unpacked = unpacked.saturating_add(block.gives.unwrap_or(PEEK));
+        at = block.end;
     }
     let (block, end) = last?;
     let mut frame = head.get(..end)?.to_vec();

@@ -124,6 +124,7 @@ fn payload(arch: Arch) -> Payload {
         resident: None,
         arena: crate::load::ArenaKind::Segments(crate::load::WhyNot::Asked),
         artefacts: Vec::<Artefact>::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -257,7 +258,9 @@ fn above_4_gib_only_where_the_kernel_allows_it() {
     let high = lay_out_unverified(payload(Arch::X86_64), &m, &blob(Arch::X86_64), &[]).unwrap();
     assert!(high.kernel().start >= 4 * G && part(&high, "initrd").mem.start >= 4 * G);
     let mut low = payload(Arch::X86_64);
-    let Header::BzImage(bz) = &mut low.kernel.header else { panic!() };
+    let Header::BzImage(bz) = &mut low.kernel.header else {
+        panic!()
+    };
     (bz.above_4g, bz.initrd_addr_max) = (false, 0x37ff_ffff);
     let low = lay_out_unverified(low, &m, &blob(Arch::X86_64), &[]).unwrap();
     assert!(low.kernel().end <= 4 * G && part(&low, "boot-data").mem.end <= 4 * G);
@@ -277,7 +280,9 @@ fn efi_goes_on_only_with_a_kernel_that_can() {
     let with = lay_out_unverified(payload(Arch::X86_64), &m, &blob(Arch::X86_64), &[]).unwrap();
     assert_eq!(&part(&with, "boot-data").bytes[0x1c0..0x1c4], b"EL64");
     let mut p = payload(Arch::X86_64);
-    let Header::BzImage(bz) = &mut p.kernel.header else { panic!() };
+    let Header::BzImage(bz) = &mut p.kernel.header else {
+        panic!()
+    };
     bz.efi_kexec = false;
     let without = lay_out_unverified(p, &m, &blob(Arch::X86_64), &[]).unwrap();
     assert_eq!(part(&without, "boot-data").bytes[0x1c0..0x1e0], [0; 32]);
@@ -286,7 +291,9 @@ fn efi_goes_on_only_with_a_kernel_that_can() {
 #[test]
 fn a_kernel_file_that_claims_kaslr_of_itself_is_not_believed() {
     let mut p = payload(Arch::X86_64);
-    let Header::BzImage(bz) = &mut p.kernel.header else { panic!() };
+    let Header::BzImage(bz) = &mut p.kernel.header else {
+        panic!()
+    };
     bz.setup_header[0x211 - 0x1f1] = 0xff;
     let layout = lay_out_unverified(p, &machine(Arch::X86_64), &blob(Arch::X86_64), &[]).unwrap();
     assert_eq!(part(&layout, "boot-data").bytes[0x211], 1);

@@ -8,8 +8,8 @@ use super::zeropage;
 use super::{Companions, Layout, LayoutError, in_slot, length, record_at};
 use crate::formats::BzImage;
 use crate::machine::Machine;
-use crate::memory::{Slot, Span};
 use crate::memory::range::align_down;
+use crate::memory::{Slot, Span};
 use crate::place::{Ask, LOW_MEMORY, usable_x86_64, x86_64};
 use crate::text::cmdline;
 
@@ -71,12 +71,7 @@ pub(super) fn lay_out(
     }
 
     let mut parts = Segments::new(machine.page_size);
-    parts.add(
-        "kernel",
-        places.kernel.start,
-        kernel,
-        "bzImage, protected-mode part",
-    )?;
+    parts.add("kernel", places.kernel.start, kernel, "bzImage, protected-mode part")?;
     if let (Some(initrd), Some(place)) = (companions.initrd, places.initrd) {
         parts.add("initrd", place.start, initrd, "initramfs")?;
     }

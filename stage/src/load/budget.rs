@@ -7,13 +7,14 @@ use std::fmt;
 
 use config::{Arch, Check, Entry};
 
-use super::error::{LoadError, Note};
+use super::error::LoadError;
 use super::in_place::RESERVE;
 use super::payload::{Artefact, Role};
 use super::read::{Meter, Stored};
 use crate::devicetree;
-use crate::formats::initrd::{self, Kind};
-use crate::formats::{self, First, Sniffed};
+use crate::formats::initrd::uboot::{self, UBoot};
+use crate::formats::initrd::{self, InitrdError, bootconfig};
+use crate::formats::{self, Sniffed};
 use crate::machine::Machine;
 use crate::memory::Slot;
 use crate::place;
@@ -44,7 +45,6 @@ pub struct Budget {
     pub(super) dtb: Option<(Slot, Artefact)>,
     pub(super) cmdline: String,
     pub(super) check: Check,
-    notes: Vec<Note>,
     pub(super) in_place: bool,
     needs: u64,
     pub(super) available: u64,
@@ -67,11 +67,39 @@ impl fmt::Debug for KernelFile {
     }
 }
 
-/// An initrd and the zeros before it.
+/// An initrd, as it is stored.
 #[derive(Debug)]
 pub(super) struct InitrdFile {
     pub(super) stored: Stored,
-    pub(super) padding: u64,
+    /// The header around it.
+    pub(super) uboot: Option<UBoot>,
+}
+
+impl InitrdFile {
+    /// Where the initrd is in the file: offset and length, bytes.
+    pub(super) fn span(&self) -> (u64, u64) {
+        match self.uboot {
+            None => (0, self.stored.size),
+            Some(uboot) => (uboot::HEADER, uboot.size),
+        }
+    }
+
+    /// Looks at its first bytes.
+    fn look(&self) -> Result<(), InitrdError> {
+        let (skip, len) = self.span();
+        let head = self.stored.head();
+        let head = head
+            .get(usize::try_from(skip).unwrap_or(usize::MAX)..)
+            .unwrap_or_default();
+        let whole = usize::try_from(len).ok().and_then(|len| head.get(..len));
+        // Nothing but a bootconfig may be in one.
+        let config = bootconfig::find(whole.unwrap_or_default())?;
+        let head = config
+            .and_then(|range| head.get(..range.start))
+            .or(whole)
+            .unwrap_or(head);
+        initrd::examine(head, false).map(|_| ())
+    }
 }
 
 /// Opens the files of `entry` in `tree`, and checks what can be checked of them without reading them; only a device tree
@@ -88,7 +116,7 @@ pub fn budget(
 ) -> Result<Budget, LoadError> {
     let kernel = open_kernel(entry, tree, machine)?;
     cmdline::check(&cmdline, kernel.sniffed.plan.header.cmdline_max())?;
-    let (initrds, notes) = open_initrds(entry, tree)?;
+    let initrds = open_initrds(entry, tree)?;
     let dtb = read_dtb(entry, tree, machine.arch)?;
     let mut budget = Budget {
         kernel,
@@ -96,7 +124,6 @@ pub fn budget(
         dtb,
         cmdline,
         check: entry.check,
-        notes,
         in_place: entry.arena == config::Arena::Auto,
         needs: 0,
         available,
@@ -120,40 +147,25 @@ fn open_kernel(entry: &Entry, tree: &dyn Tree, machine: &Machine) -> Result<Kern
     Ok(KernelFile { stored, sniffed })
 }
 
-fn open_initrds(entry: &Entry, tree: &dyn Tree) -> Result<(Vec<InitrdFile>, Vec<Note>), LoadError> {
-    let mut files = Vec::new();
-    let mut kinds: Vec<Kind> = Vec::new();
-    let mut notes = Vec::new();
-    let mut at = 0_u64;
-    for (index, path) in entry.initrd.iter().enumerate() {
+fn open_initrds(entry: &Entry, tree: &dyn Tree) -> Result<Vec<InitrdFile>, LoadError> {
+    let open = |(index, path): (usize, &String)| {
         let role = match entry.initrd.len() {
             1 => Role::Initrd,
             _ => Role::InitrdAt(index),
         };
         let wanted = entry.sha256.initrd.get(index).copied().flatten();
         let stored = Stored::open(tree, role, path, wanted)?;
-        let kind = initrd::kind(stored.head());
-        if kind == Kind::Unknown {
-            notes.push(Note::UnknownInitrd {
-                role,
-                path: path.clone(),
-                first: First::of(stored.head()),
-            });
-        }
-        let padding = initrd::padding(at, kinds.last().copied());
-        at = at.saturating_add(padding).saturating_add(stored.size);
-        kinds.push(kind);
-        files.push(InitrdFile { stored, padding });
-    }
-    notes.extend(
-        initrd::late(&kinds)
-            .filter_map(|index| files.get(index))
-            .map(|file| Note::LateEarlyFiles {
-                role: file.stored.role,
-                path: file.stored.path.clone(),
-            }),
-    );
-    Ok((files, notes))
+        let refused = |source| LoadError::Initrd {
+            role,
+            path: path.clone(),
+            source,
+        };
+        let uboot = uboot::header(stored.head(), stored.size).map_err(refused)?;
+        let file = InitrdFile { stored, uboot };
+        file.look().map_err(refused)?;
+        Ok(file)
+    };
+    entry.initrd.iter().enumerate().map(open).collect()
 }
 
 fn read_dtb(entry: &Entry, tree: &dyn Tree, arch: Arch) -> Result<Option<(Slot, Artefact)>, LoadError> {
@@ -190,11 +202,13 @@ pub(super) fn reserve(role: Role, bytes: u64) -> Result<Slot, LoadError> {
 }
 
 impl Budget {
-    /// Bytes of the joined initrds.
+    /// Bytes of the joined initrds, at most.
     pub(super) fn initrd_len(&self) -> u64 {
-        self.initrds.iter().fold(0, |sum: u64, file| {
-            sum.saturating_add(file.padding).saturating_add(file.stored.size)
-        })
+        // Before each but the first one, and before a bootconfig that is moved, there may be padding.
+        let gaps = self.initrds.len().saturating_sub(1).saturating_mul(12);
+        let gaps = u64::try_from(gaps).unwrap_or(u64::MAX);
+        let lengths = self.initrds.iter().map(|file| file.span().1);
+        lengths.fold(gaps, u64::saturating_add)
     }
 
     /// Bytes of the files that are still to be read, as stored.
@@ -205,11 +219,6 @@ impl Budget {
 
     pub(super) fn dtb_len(&self) -> u64 {
         self.dtb.as_ref().map_or(0, |(_, file)| file.size)
-    }
-
-    /// What may be odd about the entry; for the console.
-    pub fn notes(&self) -> &[Note] {
-        &self.notes
     }
 
     /// What loading takes at its peak, bytes, when the payload is read in place.

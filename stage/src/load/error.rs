@@ -5,7 +5,8 @@ use std::io;
 use super::in_place::WhyNot;
 use super::payload::Role;
 use crate::devicetree::DtbError;
-use crate::formats::{First, FormatError};
+use crate::formats::FormatError;
+use crate::formats::initrd::InitrdError;
 use crate::memory::NoMemory;
 use crate::probe::TreeError;
 use crate::text::Size;
@@ -52,6 +53,16 @@ pub enum LoadError {
         format: &'static str,
         /// What the decoder said.
         source: io::Error,
+    },
+    /// The kernel would not read all of an initrd.
+    #[error("{role}: {path}: {source}")]
+    Initrd {
+        /// Which one.
+        role: Role,
+        /// Its path in the source.
+        path: String,
+        /// What is wrong with it.
+        source: InitrdError,
     },
     /// The device tree is not one.
     #[error("dtb: {path}: {source}")]
@@ -122,41 +133,4 @@ pub enum LoadError {
         /// How much.
         source: NoMemory,
     },
-}
-
-/// Something about an entry that is not an error and may explain what the main kernel does next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// An initrd begins with nothing the kernel unpacks.
-    UnknownInitrd {
-        /// Which one.
-        role: Role,
-        /// Its path in the source.
-        path: String,
-        /// Its first bytes.
-        first: First,
-    },
-    /// Microcode or ACPI tables behind something compressed: the kernel looks for them before it can unpack.
-    LateEarlyFiles {
-        /// Which one.
-        role: Role,
-        /// Its path in the source.
-        path: String,
-    },
-}
-
-impl std::fmt::Display for Note {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::UnknownInitrd { role, path, first } => write!(
-                f,
-                "{role}: {path}: begins with {first}, neither cpio nor a compression the kernel knows; passed on as it is"
-            ),
-            Self::LateEarlyFiles { role, path } => write!(
-                f,
-                "{role}: {path}: holds microcode or ACPI tables, which the kernel finds only in uncompressed archives \
-                 before the first compressed one; name it first"
-            ),
-        }
-    }
 }

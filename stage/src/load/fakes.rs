@@ -183,6 +183,29 @@ pub(crate) fn bzimage(len: u32) -> Vec<u8> {
     file
 }
 
+/// A newc archive of files with names and sizes, without a trailer.
+pub(crate) fn cpio(files: &[(&str, usize)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, size) in files {
+        let fields = [1, 0o100_644, 0, 0, 1, 0, *size, 0, 0, 0, 0, name.len() + 1, 0];
+        out.extend_from_slice(b"070701");
+        for field in fields {
+            out.extend_from_slice(format!("{field:08x}").as_bytes());
+        }
+        out.extend_from_slice(name.as_bytes());
+        out.push(0);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out.extend(noise(*size));
+        out.resize(out.len().next_multiple_of(4), 0);
+    }
+    out
+}
+
+/// An archive of `len` bytes, a multiple of 4.
+pub(crate) fn initrd(len: usize) -> Vec<u8> {
+    cpio(&[("i", len - 112)])
+}
+
 /// One gzip member.
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;

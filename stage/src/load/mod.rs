@@ -13,27 +13,28 @@ mod error;
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 pub(crate) mod fakes;
 mod in_place;
+mod initrds;
 mod payload;
 mod read;
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests;
 mod verify;
 
 pub use arena::Arena;
 pub use budget::{Budget, budget, mem_available};
-pub use error::{LoadError, Note};
+pub use error::LoadError;
 pub use in_place::{ArenaKind, WhyNot};
-pub use payload::{Artefact, Payload, Role};
+pub use payload::{Artefact, Note, Payload, Role, What};
 pub use read::Progress;
 pub use verify::{Verified, VerifyError, verify};
 
-use std::io::{self, Read};
+use std::io;
 
 use crate::formats::{FormatError, Kernel, unpack};
 use crate::memory::Slot;
 use budget::KernelFile;
-use read::{Meter, Stored};
+use initrds::Joined;
+use read::Meter;
 
 impl Arena {
     /// Reads every file once, into the memory that was reserved for it. `progress` hears of every read, so that a slow
@@ -58,14 +59,27 @@ impl Arena {
         };
 
         let kernel = load_kernel(budget.kernel, kernel, &mut meter, &mut artefacts)?;
-        let mut initrd = initrd;
-        for file in budget.initrds {
-            if let Some(slot) = &mut initrd {
-                // The reservation counted these zeros.
-                let _ = (0..file.padding).all(|_| slot.push(&[0]));
-                load_plain(file.stored, slot, &mut meter, &mut artefacts)?;
+        let (initrd, notes) = match initrd {
+            None => (None, Vec::new()),
+            Some(slot) => {
+                let mut joined = Joined::new(slot, &kernel);
+                let mut files = budget.initrds.into_iter().peekable();
+                while let Some(file) = files.next() {
+                    joined.add(file, files.peek().is_none(), &mut meter, &mut artefacts)?;
+                }
+                let (slot, notes) = joined.finish()?;
+                (Some(slot), notes)
             }
-        }
+        };
+        // What was reserved had room for padding.
+        let resident = resident.map(|(mut places, info)| {
+            if let (Some(place), Some(initrd)) = (&mut places.initrd, &initrd) {
+                place.end = place
+                    .start
+                    .saturating_add(u64::try_from(initrd.len()).unwrap_or(u64::MAX));
+            }
+            (places, info)
+        });
         let dtb = budget.dtb.map(|(bytes, artefact)| {
             artefacts.push(artefact);
             bytes
@@ -80,23 +94,9 @@ impl Arena {
             artefacts,
             resident,
             arena: kind,
+            notes,
         })
     }
-}
-
-/// Reads a file as it is to the end of `slot`.
-fn load_plain(
-    mut stored: Stored,
-    slot: &mut Slot,
-    meter: &mut Meter<'_>,
-    artefacts: &mut Vec<Artefact>,
-) -> Result<(), LoadError> {
-    let size = stored.size;
-    meter
-        .pass(&mut stored, |from| slot.fill(&mut from.take(size), 0))
-        .map_err(|source| stored.failed(source))?;
-    artefacts.push(stored.artefact());
-    Ok(())
 }
 
 /// Reads and unpacks the kernel.

@@ -28,6 +28,8 @@ pub struct Payload {
     pub resident: Option<(Places, Slot)>,
     /// Where all that memory is.
     pub arena: ArenaKind,
+    /// What is worth knowing about the initrds; for the console.
+    pub notes: Vec<Note>,
 }
 
 /// What a stored file is for; printed as the config names it.
@@ -69,4 +71,45 @@ pub struct Artefact {
     pub sha256: Option<Sha256>,
     /// What the config demands.
     pub wanted: Option<Sha256>,
+}
+
+/// Something about an initrd that is not an error and may explain what the main kernel does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Which one.
+    pub role: Role,
+    /// Its path in the source.
+    pub path: String,
+    /// What there is to know.
+    pub what: What,
+}
+
+/// What there is to know about an initrd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Microcode or ACPI tables behind something compressed: the kernel looks for them before it can unpack.
+    LateEarlyFiles,
+    /// The kernel stops before the end.
+    Junk {
+        /// Offset in the initrd.
+        at: u64,
+    },
+    /// Its bootconfig was put behind the last initrd.
+    Bootconfig,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: ", self.role, self.path)?;
+        match self.what {
+            What::LateEarlyFiles => f.write_str(
+                "holds microcode or ACPI tables, which the kernel finds only in uncompressed archives before the first \
+                 compressed one; name it first",
+            ),
+            What::Junk { at } => write!(f, "the kernel stops at byte {at}: there is no archive from there on"),
+            What::Bootconfig => {
+                f.write_str("its bootconfig goes behind the last initrd, where the kernel looks for it")
+            }
+        }
+    }
 }

@@ -4,8 +4,10 @@ use std::fs;
 
 use sha2::Digest;
 
-use super::fakes::{Files, Jumpy, bzimage, entry, gzip, image, machine, noise, put, zstd};
+use super::fakes::{Files, Jumpy, bzimage, entry, gzip, image, initrd, machine, put, zstd};
 use super::*;
+use crate::formats::initrd::bootconfig::tests::bootconfig;
+use crate::formats::initrd::uboot::tests::mkimage;
 use crate::formats::{Header, Image};
 use crate::load::{Verified, verify};
 use crate::memory::Pages;
@@ -41,18 +43,14 @@ fn dtb() -> Vec<u8> {
     blob
 }
 
-/// A cpio archive of one name.
+/// A cpio archive of one empty file.
 fn cpio(name: &str) -> Vec<u8> {
-    let mut out = b"070701".to_vec();
-    for field in [0, 0o100_644, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() + 1, 0] {
-        out.extend_from_slice(format!("{field:08x}").as_bytes());
-    }
-    [out, name.as_bytes().to_vec(), vec![0]].concat()
+    fakes::cpio(&[(name, 0)])
 }
 
 #[test]
 fn a_whole_entry_becomes_a_payload() {
-    let (kernel, packed, tree) = (image(900_000), gzip(&noise(99_999)), dtb());
+    let (kernel, packed, tree) = (image(900_000), gzip(&initrd(100_000)), dtb());
     for stored in [kernel.clone(), gzip(&kernel), zstd(&kernel)] {
         let mut entry = entry();
         entry.initrd = vec!["i".into(), "c".into()];
@@ -104,7 +102,7 @@ fn a_bzimage_is_split_where_its_setup_ends() {
 fn one_initrd_is_passed_on_byte_for_byte() {
     let mut entry = entry();
     entry.initrd = vec!["i".into()];
-    let packed = zstd(&noise(333));
+    let packed = zstd(&initrd(336));
     let files = Files::new([("k", image(0x12000)), ("i", packed.clone())]);
     let payload = boot(&entry, &files, Arm64).unwrap();
     assert_eq!(payload.initrd.as_deref().unwrap(), packed);
@@ -113,27 +111,162 @@ fn one_initrd_is_passed_on_byte_for_byte() {
 #[test]
 fn initrds_stay_in_order_and_what_that_costs_is_said() {
     let notes = |files: &[&[u8]]| {
-        let mut entry = entry();
-        let paths = ["0", "1", "2"];
-        entry.initrd = paths[..files.len()].iter().map(|p| (*p).to_owned()).collect();
-        let nothing: &[u8] = b"?";
-        let of = |i: usize| (*files.get(i).unwrap_or(&nothing)).to_vec();
-        let tree = Files::new([("k", image(0x12000)), ("0", of(0)), ("1", of(1)), ("2", of(2))]);
-        let budget = budget(&entry, &tree, &machine(Arm64), 512 * MIB, String::new()).unwrap();
-        budget.notes().iter().map(ToString::to_string).collect::<Vec<_>>()
+        let payload = joined(files).unwrap().into_inner();
+        payload.notes.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let early = cpio("kernel/x86/microcode/GenuineIntel.bin");
-    let packed = gzip(b"x");
+    let packed = gzip(&cpio("x"));
     assert_eq!(notes(&[&early, &packed, &cpio("etc")]), [""; 0]);
     let late = notes(&[&packed, &early]);
     assert_eq!(late.len(), 1);
     assert!(late[0].starts_with("initrd[1]: 1: holds microcode"), "{}", late[0]);
-    let unknown = notes(&[b"hello"]);
-    assert!(
-        unknown[0].starts_with("initrd: 0: begins with 68 65 6c 6c 6f, neither cpio"),
-        "{}",
-        unknown[0]
+    // What the kernel stops at is of no use behind the last one, and the end of all before another one.
+    let junk = [&cpio("x")[..], b"junk"].concat();
+    assert_eq!(
+        notes(&[&cpio("x"), &junk]),
+        ["initrd[1]: 1: the kernel stops at byte 112: there is no archive from there on"]
     );
+    assert_eq!(
+        joined(&[&junk, &cpio("x")]).unwrap_err(),
+        "initrd[0]: 0: has something at byte 112 at which the kernel stops, so the next initrd would be lost; \
+         repack it, or name it last"
+    );
+}
+
+/// An entry with these initrds, all the way.
+fn joined(files: &[&[u8]]) -> Result<Verified<Payload>, String> {
+    let mut entry = entry();
+    let paths = ["0", "1", "2"];
+    entry.initrd = paths[..files.len()].iter().map(|p| (*p).to_owned()).collect();
+    let of = |i: usize| files.get(i).map(|file| file.to_vec()).unwrap_or_default();
+    let tree = Files::new([("k", image(0x12000)), ("0", of(0)), ("1", of(1)), ("2", of(2))]);
+    boot(&entry, &tree, Arm64)
+}
+
+#[test]
+fn the_header_u_boot_wants_is_taken_off() {
+    let archive = initrd(300_000);
+    let wrapped = mkimage(3, &archive);
+    for (padding, byte) in [(0, 0), (512, 0), (4096, 0xff)] {
+        let file = [&wrapped[..], &vec![byte; padding]].concat();
+        let payload = joined(&[&file, &mkimage(3, &cpio("etc"))]).unwrap().into_inner();
+        assert!(**payload.initrd.as_ref().unwrap() == *[&archive[..], &cpio("etc")].concat());
+    }
+    let refused = |file: &[u8]| joined(&[file]).unwrap_err();
+    let mut damaged = wrapped.clone();
+    damaged[200_000] ^= 1;
+    let said = "initrd: 0: is a U-Boot image whose data does not match its checksum; copy it again";
+    assert_eq!(refused(&damaged), said);
+    damaged[20] ^= 1;
+    assert_eq!(refused(&damaged), said.replace("data", "header"));
+    assert_eq!(
+        refused(&wrapped[..299_999]),
+        "initrd: 0: is truncated (299999 of at least 300064 bytes); copy it again"
+    );
+    assert_eq!(
+        refused(&mkimage(2, &archive)),
+        "initrd: 0: is a U-Boot image of a kernel, not of a ramdisk; make one with mkimage -T ramdisk"
+    );
+    let more = [&wrapped[..], &[0; 100], b"more"].concat();
+    assert!(
+        refused(&more).contains("something else behind it (at byte 300164)"),
+        "{}",
+        refused(&more)
+    );
+    assert!(refused(&mkimage(3, b"hello")).contains("is not an initramfs (begins with 68 65 6c 6c 6f)"));
+}
+
+#[test]
+fn a_bootconfig_is_behind_all_of_them_and_whole() {
+    let first = initrd(200_000);
+    let config = bootconfig("kernel.debug = 1\n", first.len() + 2);
+    let plain = cpio("etc");
+    // Behind the first, with the padding boot loaders leave; in the middle of nothing; behind the last; in one of its own.
+    let attached = [&first[..], &[0; 2], &config, &[0; 515]].concat();
+    for files in [
+        vec![&attached[..], &plain],
+        vec![&first[..], &config, &plain],
+        vec![&config[..], &first, &plain],
+    ] {
+        let payload = joined(&files).unwrap().into_inner();
+        let whole = payload.initrd.as_ref().unwrap();
+        assert!(whole.ends_with(&config) && whole.len().is_multiple_of(4));
+        assert!(whole.starts_with(&first));
+        let rest = &whole[first.len()..whole.len() - config.len()];
+        let at = rest.windows(plain.len()).position(|w| *w == *plain).unwrap();
+        assert!((first.len() + at).is_multiple_of(4));
+        assert!(rest.iter().filter(|b| **b != 0).eq(plain.iter().filter(|b| **b != 0)));
+        let note = payload.notes[0].to_string();
+        assert!(
+            note.ends_with("its bootconfig goes behind the last initrd, where the kernel looks for it"),
+            "{note}"
+        );
+    }
+    // Behind the only one or the last one it stays.
+    let attached = [&first[..], &[0; 2], &config].concat();
+    let payload = joined(&[&attached]).unwrap().into_inner();
+    assert!(**payload.initrd.as_ref().unwrap() == *attached && payload.notes.is_empty());
+    let two = joined(&[&attached, &config]).unwrap_err();
+    assert_eq!(
+        two,
+        "initrd[1]: 1: has a second bootconfig, the kernel reads only one; merge them"
+    );
+    let mut damaged = attached;
+    damaged[200_003] ^= 1;
+    assert_eq!(
+        joined(&[&damaged, &plain]).unwrap_err(),
+        "initrd[0]: 0: has a bootconfig at its end that does not match its checksum; attach it again (bootconfig -a)"
+    );
+}
+
+#[test]
+fn a_compression_the_kernel_was_built_without_is_refused() {
+    let mut entry = entry();
+    entry.initrd = vec!["i".into()];
+    let mut old = bzimage(0x8000);
+    put(&mut old, 0x20e, &0x100_u16.to_le_bytes());
+    put(&mut old, 0x300, b"5.4.0-42-generic\0");
+    let mut arm = image(0x12000);
+    put(&mut arm, 0x3000, b"Linux version 5.8.18 (x)");
+    for (kernel, arch) in [(old, X86_64), (arm, Arm64)] {
+        let said = |initrd: Vec<u8>| said(&entry, &Files::new([("k", kernel.clone()), ("i", initrd)]), arch);
+        let text = said(zstd(&cpio("etc")));
+        assert!(
+            text.starts_with("initrd: i: is compressed with zstd, which the kernel can't unpack (Linux 5."),
+            "{text}"
+        );
+        let files = Files::new([("k", kernel.clone()), ("i", gzip(&cpio("etc")))]);
+        assert!(boot(&entry, &files, arch).is_ok());
+    }
+}
+
+#[test]
+fn memory_is_counted_for_every_frame_of_a_stream() {
+    // A small frame, and one with a window of 16 MiB that its content does not need.
+    let kernel = image(0x12000);
+    let mut later = zstd(&kernel[60_000..]);
+    assert_eq!(later[4] & 0x20, 0, "a window, no single segment");
+    later[5] = 14 << 3;
+    let stored = [zstd(&kernel[..60_000]), later].concat();
+    let text = said(&entry(), &Files::new([("k", stored.clone())]), Arm64);
+    assert!(
+        text.contains("can't be unpacked (zstd)") && text.contains("window"),
+        "{text}"
+    );
+    // 8 MiB is what is always counted.
+    let at = zstd(&kernel[..60_000]).len() + 5;
+    let mut stored = stored;
+    stored[at] = 13 << 3;
+    assert!(boot(&entry(), &Files::new([("k", stored.clone())]), Arm64).is_ok());
+    let budget = budget(
+        &entry(),
+        &Files::new([("k", stored)]),
+        &machine(Arm64),
+        512 * MIB,
+        String::new(),
+    )
+    .unwrap();
+    assert!(budget.kernel.sniffed.memory >= 16 * MIB);
 }
 
 #[test]
@@ -142,7 +275,7 @@ fn progress_goes_up_to_the_end() {
     entry.initrd = vec!["i".into()];
     let stored = zstd(&image(900_000));
     let size = stored.len() as u64 + 2_000_000;
-    let files = Files::new([("k", stored), ("i", noise(2_000_000))]);
+    let files = Files::new([("k", stored), ("i", initrd(2_000_000))]);
     let budget = budget(&entry, &files, &machine(Arm64), 512 * MIB, String::new()).unwrap();
     let mut seen = Vec::new();
     let payload = budget
@@ -160,14 +293,14 @@ fn progress_goes_up_to_the_end() {
 #[test]
 fn a_wrong_digest_names_the_file_and_both_digests() {
     let kernel = zstd(&image(0x12000));
-    let files = Files::new([("k", kernel.clone()), ("i", b"070701".to_vec()), ("d", dtb())]);
+    let files = Files::new([("k", kernel.clone()), ("i", cpio("etc")), ("d", dtb())]);
     let mut good = entry();
     good.initrd = vec!["i".into()];
     good.dtb = Some("d".into());
     let wrong = Some(Sha256([0x3f; 32]));
     for (role, path, stored) in [
         ("kernel", "k", kernel),
-        ("initrd", "i", b"070701".to_vec()),
+        ("initrd", "i", cpio("etc")),
         ("dtb", "d", dtb()),
     ] {
         let mut entry = good.clone();
@@ -188,7 +321,7 @@ fn a_wrong_digest_names_the_file_and_both_digests() {
 fn a_file_that_changes_while_it_is_read_is_refused() {
     for claimed in [600_001, 599_999, 1_200_000, 500_000, 100] {
         // Where the kernel's own header is not what stops it.
-        let mut files = Files::new([("k", image(0x12000)), ("i", noise(600_000))]);
+        let mut files = Files::new([("k", image(0x12000)), ("i", initrd(600_000))]);
         files.claim("i", claimed);
         let mut entry = entry();
         entry.initrd = vec!["i".into()];
@@ -309,7 +442,7 @@ fn a_command_line_longer_than_the_kernel_takes_is_refused() {
 
 #[test]
 fn what_does_not_fit_is_refused_before_it_is_read() {
-    let tree = Files::new([("k", image(0x12000)), ("i", noise(40 << 20))]);
+    let tree = Files::new([("k", image(0x12000)), ("i", initrd(40 << 20))]);
     let mut entry = entry();
     entry.initrd = vec!["i".into()];
     let with = |total, available| {
@@ -379,6 +512,7 @@ fn bad_input_is_refused_by_name() {
     nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     fs::write(at("empty"), b"").unwrap();
     fs::write(at("Image"), image(0x12000)).unwrap();
+    fs::write(at("initrd"), cpio("etc")).unwrap();
     fs::write(at("bzImage"), bzimage(0x8000)).unwrap();
     fs::write(at("short"), &image(0x12000)[..0x11fff]).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", at("out")).unwrap();
@@ -398,7 +532,7 @@ fn bad_input_is_refused_by_name() {
         entry.kernel = "Image".into();
         entry.initrd = vec![path.into()];
         assert_eq!(said(&entry, &tree, Arm64), format!("initrd: {path}: {cause}"));
-        entry.initrd = vec!["Image".into(), path.into()];
+        entry.initrd = vec!["initrd".into(), path.into()];
         assert_eq!(said(&entry, &tree, Arm64), format!("initrd[1]: {path}: {cause}"));
         entry.initrd.clear();
         entry.dtb = Some(path.into());
@@ -407,11 +541,7 @@ fn bad_input_is_refused_by_name() {
     for (path, arch, cause) in [
         ("bzImage", Arm64, "is an x86 bzImage, this machine is arm64"),
         ("Image", X86_64, "is an arm64 Image, this machine is x86_64"),
-        (
-            "short",
-            Arm64,
-            "is truncated: 73727 bytes of the 73728 its header promises",
-        ),
+        ("short", Arm64, "is truncated (73727 of 73728 bytes)"),
     ] {
         let mut entry = entry();
         entry.kernel = path.into();
@@ -459,7 +589,7 @@ fn the_same_bytes_are_read_in_place_and_hashed_on_the_way() {
     for stored in [kernel.clone(), gzip(&kernel), zstd(&kernel)] {
         let mut entry = entry();
         entry.initrd = vec!["i".into()];
-        let files = Files::new([("k", stored), ("i", noise(3 << 20))]);
+        let files = Files::new([("k", stored), ("i", initrd(3 << 20))]);
         let mut payload = in_place(&entry, &files, (0..40).map(|n| 0x4800_0000 + n * 2 * MIB).collect());
         assert_eq!(payload.arena.to_string(), "in place, 4 pages of 2 MiB");
         let (places, _) = payload.resident.as_ref().unwrap();
@@ -472,7 +602,7 @@ fn the_same_bytes_are_read_in_place_and_hashed_on_the_way() {
             crate::memory::digest::of(entry.check, &kernel)
         );
         let initrd = payload.initrd.as_ref().unwrap();
-        assert!(**initrd == *noise(3 << 20));
+        assert!(**initrd == *fakes::initrd(3 << 20));
         assert_eq!(initrd.address(), places.initrd.map(|i| i.start));
         assert!(verify(payload).is_ok());
     }

@@ -49,7 +49,8 @@ fn attempt(ask: &Ask, mut free: Free, kernel_end: End) -> Result<(Places, Free),
     if !ask.header.text_offset.is_multiple_of(ask.page) || ask.header.text_offset >= MAX {
         return Err(header("text_offset", ask.header.text_offset));
     }
-    let room = pages(ask.header.image_size.max(ask.kernel), ask.page).ok_or_else(|| header("image_size", ask.header.image_size))?;
+    let room = pages(ask.header.image_size.max(ask.kernel), ask.page)
+        .ok_or_else(|| header("image_size", ask.header.image_size))?;
     let kernel = take(
         &mut free,
         "kernel",

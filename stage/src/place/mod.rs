@@ -48,8 +48,19 @@ impl Ask {
     /// What a kernel with that header asks for: `kernel` bytes of it, an initrd of that length, in pages of `page` bytes.
     pub(crate) fn new(header: &Header, kernel: u64, initrd: Option<u64>, page: u64) -> Self {
         match *header {
-            Header::Image(header) => Self::Arm64(arm64::Ask { header, kernel, initrd, page }),
-            Header::BzImage(header) => Self::X86_64(x86_64::Ask { header, kernel, initrd, boot_data: x86_64::INFO_ROOM, page }),
+            Header::Image(header) => Self::Arm64(arm64::Ask {
+                header,
+                kernel,
+                initrd,
+                page,
+            }),
+            Header::BzImage(header) => Self::X86_64(x86_64::Ask {
+                header,
+                kernel,
+                initrd,
+                boot_data: x86_64::INFO_ROOM,
+                page,
+            }),
         }
     }
 

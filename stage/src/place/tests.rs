@@ -125,6 +125,7 @@ pub(crate) fn bzimage() -> BzImage {
         above_4g: true,
         efi_kexec: true,
         initrd_addr_max: 0x7fff_ffff,
+        version: None,
     }
 }
 
@@ -233,7 +234,7 @@ proptest! {
     ) {
         let pages = some_pages(&usable, &mask);
         let free = Free::with_pages(usable.clone(), pages.clone());
-        let ask = if arm {
+        let header = if arm {
             Header::Image(Image { text_offset: 0, image_size: kernel + more, anywhere: true })
         } else {
             Header::BzImage(BzImage { init_size: kernel + more, ..bzimage() })

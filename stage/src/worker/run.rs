@@ -154,9 +154,6 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     let available = load::mem_available(&meminfo).ok_or(WorkerError::Memory)?;
     let budget = load::budget(entry, source.tree.as_ref(), &machine, available, cmdline.text)?;
     say(&budget.to_string());
-    for note in budget.notes() {
-        say(&note.to_string());
-    }
 
     enter(Step::Reserve, phases)?;
     let arena = budget.reserve(&machine, &mut hugepages::sources(machine.page_size))?;
@@ -174,6 +171,9 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
         }
     })?;
     drop(source.tree);
+    for note in &payload.notes {
+        say(&note.to_string());
+    }
 
     enter(Step::Verify, phases)?;
     let payload = load::verify(payload)?;

@@ -20,6 +20,7 @@
 //! | `efi`, `acpi`, `la57` | `yes` or `no` |
 //! | `taint` | `/proc/sys/kernel/tainted` |
 //! | `kernel-code` | where the kernel runs: `/proc/iomem`'s range |
+//! | `initrd-size` | bytes of the initrd the kernel unpacked, where `retain_initrd` keeps it |
 //! | `uptime` | seconds since the kernel started |
 //! | `handover` | what `/bin/cato report --json` prints, where the initrd has it |
 //! | `handover-text`, `handover-svg` | the same as a table and as a picture |

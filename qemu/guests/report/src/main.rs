@@ -140,6 +140,9 @@ fn report(console: &mut Console, cmdline: &str) {
     if let Some(range) = text("/proc/iomem").as_deref().and_then(kernel_code) {
         console.say("kernel-code", range);
     }
+    if let Ok(initrd) = fs::metadata("/sys/firmware/initrd") {
+        console.say("initrd-size", &initrd.len().to_string());
+    }
     if let Some(uptime) = text("/proc/uptime") {
         console.say("uptime", uptime.split_whitespace().next().unwrap_or_default());
     }

@@ -1,0 +1,101 @@
+//! A bootconfig at the end of an initrd: Documentation/admin-guide/bootconfig.rst.
+//!
+//! > [initrd][bootconfig][padding][size(le32)][checksum(le32)][#BOOTCONFIG\n]
+//!
+//! The kernel looks for it at the very end of all initrds, three bytes of padding allowed (init/main.c).
+
+use std::ops::Range;
+
+use super::error::InitrdError;
+
+/// How much of an initrd's end is looked at, bytes: the longest bootconfig, and as much padding.
+pub const TAIL: u64 = 64 << 10;
+const MAGIC: &[u8] = b"#BOOTCONFIG\n";
+/// `XBC_DATA_MAX`, which is too long already.
+const TOO_LONG: usize = (32 << 10) - 1;
+
+/// Where the bootconfig is in `tail`, the end of an initrd. Zeros may follow it.
+///
+/// # Errors
+/// Where the kernel would leave it out, or there are two.
+pub fn find(tail: &[u8]) -> Result<Option<Range<usize>>, InitrdError> {
+    let wrong = |what| Err(InitrdError::Bootconfig { what });
+    let zeros = tail.iter().rev().take_while(|b| **b == 0).count();
+    let end = tail.len().saturating_sub(zeros);
+    let Some(rest) = tail.get(..end).and_then(|t| t.strip_suffix(MAGIC)) else {
+        return Ok(None);
+    };
+    let fields = rest.split_last_chunk().and_then(|(rest, sum)| {
+        let (data, size) = rest.split_last_chunk()?;
+        Some((data, u32::from_le_bytes(*size), u32::from_le_bytes(*sum)))
+    });
+    let Some((data, size, sum)) = fields else {
+        return wrong("has no size");
+    };
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    if size >= TOO_LONG {
+        return wrong("says it is longer than 32 KiB");
+    }
+    let Some(start) = data.len().checked_sub(size) else {
+        return wrong("is longer than the file");
+    };
+    let (before, data) = data.split_at_checked(start).unwrap_or_default();
+    if data.iter().fold(0_u32, |sum, byte| sum.wrapping_add((*byte).into())) != sum {
+        return wrong("does not match its checksum");
+    }
+    if before.ends_with(MAGIC) {
+        return Err(InitrdError::Bootconfigs);
+    }
+    Ok(Some(start..end))
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// As the kernel's `bootconfig -a` attaches it to an initrd of `before` bytes.
+    pub(crate) fn bootconfig(text: &str, before: usize) -> Vec<u8> {
+        let mut data = text.as_bytes().to_vec();
+        data.push(0);
+        while !(before + data.len() + 20).is_multiple_of(4) {
+            data.push(0);
+        }
+        let sum: u32 = data.iter().map(|b| u32::from(*b)).sum();
+        let size = u32::try_from(data.len()).unwrap();
+        [&data, &size.to_le_bytes()[..], &sum.to_le_bytes(), MAGIC].concat()
+    }
+
+    #[test]
+    fn it_is_found_behind_padding_and_checked() {
+        let attached = bootconfig("kernel.a = 1\n", 3);
+        for zeros in [0, 3, 4, 512, 4096] {
+            let file = [b"abc", &attached[..], &vec![0; zeros]].concat();
+            assert_eq!(find(&file), Ok(Some(3..3 + attached.len())), "{zeros}");
+        }
+        assert_eq!(find(b"abc"), Ok(None));
+        assert_eq!(find(b""), Ok(None));
+        let said = |file: &[u8]| find(file).unwrap_err().to_string();
+        let mut damaged = attached.clone();
+        damaged[0] ^= 1;
+        assert_eq!(
+            said(&damaged),
+            "has a bootconfig at its end that does not match its checksum; attach it again (bootconfig -a)"
+        );
+        assert!(said(MAGIC).contains("has no size"));
+        assert!(said(&attached[1..]).contains("is longer than the file"));
+        let huge = [&[0; 9][..], &u32::MAX.to_le_bytes(), &[0; 4], MAGIC].concat();
+        assert!(said(&huge).contains("32 KiB"));
+        let two = [&attached[..], &bootconfig("b = 2\n", 0)].concat();
+        assert_eq!(find(&two), Err(InitrdError::Bootconfigs));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = find(&bytes);
+            let _ = find(&[&bytes[..], MAGIC].concat());
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Which compressions a kernel has been built with, as far as it says so.
+//!
+//! Given the kernel's bytes; an arm64 Image has its config in it (CONFIG_IKCONFIG, kernel/configs.c) or at least its
+//! version, a bzImage its version in the setup header.
+
+use std::io::Read;
+
+use flate2::bufread::GzDecoder;
+
+use super::error::InitrdError;
+use super::packing::Packing;
+
+/// What a kernel says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltIn {
+    config: Option<String>,
+    version: Option<(u16, u16)>,
+}
+
+/// Around the config, kernel/configs.c.
+const CONFIG: &[u8] = b"IKCFG_ST";
+/// init/version-timestamp.c
+const BANNER: &[u8] = b"Linux version ";
+/// Longest config that is read, bytes; Debian's have 300,000.
+const CONFIG_MAX: u64 = 4 << 20;
+
+impl BuiltIn {
+    /// Of an uncompressed kernel.
+    pub fn of_image(image: &[u8]) -> Self {
+        let mut config = String::new();
+        let packed = find(image, CONFIG).unwrap_or_default();
+        // Half a config would lack what the kernel has.
+        let whole = GzDecoder::new(packed)
+            .take(CONFIG_MAX)
+            .read_to_string(&mut config)
+            .is_ok();
+        let whole =
+            whole && config.contains("CONFIG_") && u64::try_from(config.len()).is_ok_and(|len| len < CONFIG_MAX);
+        Self {
+            config: Some(config).filter(|_| whole),
+            version: find(image, BANNER).and_then(version),
+        }
+    }
+
+    /// Of a kernel of which only the version is known.
+    pub fn of_version(version: Option<(u16, u16)>) -> Self {
+        Self { config: None, version }
+    }
+
+    /// Whether it unpacks `packing`, as far as that is known.
+    ///
+    /// # Errors
+    /// Where it certainly does not.
+    pub fn unpacks(&self, packing: Packing) -> Result<(), InitrdError> {
+        let option = format!("CONFIG_RD_{}", packing.name().to_uppercase());
+        let why = match (&self.config, self.version) {
+            (Some(config), _) if config.lines().any(|line| line.strip_prefix(&option) == Some("=y")) => return Ok(()),
+            (Some(_), _) => format!("{option} is not set"),
+            (None, Some(version)) if version < packing.since() => {
+                let (major, minor) = packing.since();
+                format!("Linux {}.{}, it came with {major}.{minor}", version.0, version.1)
+            }
+            _ => return Ok(()),
+        };
+        Err(InitrdError::NotBuiltIn {
+            packing: packing.name(),
+            why,
+        })
+    }
+}
+
+/// What is behind the first `needle`.
+fn find<'a>(bytes: &'a [u8], needle: &[u8]) -> Option<&'a [u8]> {
+    // 40 MB are searched while the machine waits: what the last byte of a window allows is skipped (Horspool).
+    let (_, before) = needle.split_last()?;
+    let mut skip = [needle.len(); 256];
+    for (at, byte) in before.iter().enumerate() {
+        *skip.get_mut(usize::from(*byte))? = before.len().saturating_sub(at);
+    }
+    let mut at = 0_usize;
+    loop {
+        let window = bytes.get(at..)?.get(..needle.len())?;
+        if window == needle {
+            return bytes.get(at.saturating_add(needle.len())..);
+        }
+        at = at.saturating_add(*skip.get(usize::from(*window.last()?))?);
+    }
+}
+
+/// `6.12` of `6.12.117+deb13-amd64 …`.
+pub(in super::super) fn version(text: &[u8]) -> Option<(u16, u16)> {
+    let text = text.get(..32).unwrap_or(text);
+    let mut numbers = text
+        .split(|b| !b.is_ascii_digit())
+        .map(|digits| str::from_utf8(digits).ok()?.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::read::GzEncoder;
+    use proptest::prelude::*;
+
+    fn image(config: &str, banner: &str) -> Vec<u8> {
+        let mut packed = Vec::new();
+        GzEncoder::new(config.as_bytes(), Compression::default())
+            .read_to_end(&mut packed)
+            .unwrap();
+        [
+            &[7; 1000],
+            CONFIG,
+            &packed,
+            b"IKCFG_ED",
+            &[9; 77],
+            banner.as_bytes(),
+            b" (x)",
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn the_config_says_it_else_the_version() {
+        let said = |kernel: &BuiltIn, packing| kernel.unpacks(packing).map_err(|e| e.to_string());
+        let kernel = BuiltIn::of_image(&image(
+            "CONFIG_RD_GZIP=y\n# CONFIG_RD_ZSTD is not set\n",
+            "Linux version 6.1.0",
+        ));
+        assert_eq!(kernel.version, Some((6, 1)));
+        assert_eq!(said(&kernel, Packing::Gzip), Ok(()));
+        assert_eq!(
+            said(&kernel, Packing::Zstd).unwrap_err(),
+            "is compressed with zstd, which the kernel can't unpack (CONFIG_RD_ZSTD is not set); compress it with another tool"
+        );
+        let old = BuiltIn::of_version(version(b"5.4.0-42-generic (build)"));
+        assert_eq!(said(&old, Packing::Lz4), Ok(()));
+        assert!(
+            said(&old, Packing::Zstd)
+                .unwrap_err()
+                .contains("(Linux 5.4, it came with 5.9)")
+        );
+        let silent = BuiltIn::of_image(&[0; 5000]);
+        assert_eq!(
+            silent,
+            BuiltIn {
+                config: None,
+                version: None
+            }
+        );
+        assert_eq!(said(&silent, Packing::Zstd), Ok(()));
+        // A damaged config says nothing.
+        let mut damaged = image("CONFIG_RD_GZIP=y\n", "Linux version 6.1.0");
+        damaged[1030] ^= 0xff;
+        assert_eq!(BuiltIn::of_image(&damaged).config, None);
+        for (text, want) in [
+            (&b"6.12.117"[..], Some((6, 12))),
+            (b"v6", None),
+            (b"", None),
+            (b"99999999.1", None),
+        ] {
+            assert_eq!(version(text), want);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_search_finds_what_is_there(before in "[ASKT_GICF]{0,40}", after in any::<[u8; 5]>()) {
+            let bytes = [before.as_bytes(), CONFIG, &after].concat();
+            let want = bytes.windows(CONFIG.len()).position(|w| w == CONFIG).unwrap() + CONFIG.len();
+            prop_assert_eq!(find(&bytes, CONFIG), Some(&bytes[want..]));
+            prop_assert_eq!(find(before.as_bytes(), CONFIG).is_some(), before.contains("IKCFG_ST"));
+            let _ = BuiltIn::of_image(&bytes);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What an initrd holds, and whether the kernel reads all of it: init/initramfs.c,
+//! Documentation/driver-api/early-userspace/buffer-format.rst.
+//!
+//! > initramfs := ("\0" | cpio_archive | cpio_gzip_archive)*
+//! > […] arbitrary amounts zero bytes (for padding) can be added between members.
+//!
+//! Given the bytes of one initrd, or only the first ones; responsible for saying what it is by content, for refusing what
+//! the kernel would not read, and for the padding between several. The kernel recognises an uncompressed archive only at an
+//! offset that is a multiple of 4, counted from the start of all initrds, and finds microcode and ACPI tables only in
+//! uncompressed archives at its very start: so nothing is put before the first one.
+
+pub mod bootconfig;
+mod builtin;
+mod error;
+mod packing;
+pub mod uboot;
+
+pub use builtin::BuiltIn;
+pub(super) use builtin::version;
+pub use error::InitrdError;
+pub use packing::Packing;
+
+use super::{FORMATS, First, HEAD, Kind, refused};
+use packing::End;
+
+const CPIO: [&[u8]; 2] = [b"070701", b"070702"];
+/// Length of a cpio header, bytes.
+const CPIO_HEADER: usize = 110;
+/// Folders of files the kernel takes without unpacking: Documentation/arch/x86/microcode.rst,
+/// Documentation/admin-guide/acpi/initrd_table_override.rst.
+const EARLY: [&str; 2] = ["kernel/x86/microcode/", "kernel/firmware/acpi/"];
+
+const NEWC: &str = "pack its files with cpio -H newc";
+/// What people take for an initramfs: offset, bytes that are there, what it is, what to do.
+static SIGHTS: &[(usize, &[u8], &str, &str)] = &[
+    (0, uboot::MAGIC, "a U-Boot image", "take out what is inside"),
+    (
+        0,
+        b"\xd0\x0d\xfe\xed",
+        "a FIT image or a device tree",
+        "name the ramdisk inside it",
+    ),
+    (0, b"070707", "a cpio archive in the old portable format", NEWC),
+    (0, b"\xc7\x71", "a cpio archive in the old binary format", NEWC),
+    (0, b"\x71\xc7", "a cpio archive in the old binary format", NEWC),
+    (0, b"\x04\x22\x4d\x18", "an lz4 frame", "compress it with lz4 -l"),
+    (
+        1,
+        b"\x2a\x4d\x18",
+        "zstd with a skippable frame first",
+        "compress it with zstd, not pzstd",
+    ),
+    (0, b"hsqs", "a squashfs image", NEWC),
+    (0x438, b"\x53\xef", "an ext2, ext3 or ext4 image", NEWC),
+    (0, b"\x45\x3d\xcd\x28", "a cramfs image", NEWC),
+    (0, b"-rom1fs-", "a romfs image", NEWC),
+    (257, b"ustar", "a tar archive", NEWC),
+    (0, b"PK\x03\x04", "a zip archive", NEWC),
+];
+
+/// What an initrd holds, as far as it could be looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Files the kernel looks for before it can unpack anything.
+    pub early: bool,
+    /// The compressions in it, each once.
+    pub packed: Vec<Packing>,
+    /// What follows at once would be taken for its next block (lz4's legacy format).
+    pub open: bool,
+    /// Offset of something at which the kernel stops.
+    pub junk: Option<u64>,
+}
+
+/// Looks at an initrd, all of it (`whole`) or its first bytes. Steps and memory are bounded by the length of `bytes`.
+///
+/// # Errors
+/// Where the kernel would read nothing of it, or it is damaged.
+pub fn examine(bytes: &[u8], whole: bool) -> Result<Found, InitrdError> {
+    let mut found = Found::default();
+    let mut any = false;
+    let mut at = 0_usize;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let zeros = rest.iter().take_while(|b| **b == 0).count();
+        at = at.saturating_add(zeros);
+        let rest = rest.get(zeros..).unwrap_or_default();
+        if rest.is_empty() {
+            return match (any || !whole, bytes.is_empty()) {
+                (true, _) => Ok(found),
+                (false, true) => Err(InitrdError::Nothing("empty")),
+                (false, false) => Err(InitrdError::Nothing("nothing but zeros")),
+            };
+        }
+        let end = if is_cpio(rest) && at.is_multiple_of(4) {
+            let (name, end) = match entry(rest) {
+                Some(entry) => entry,
+                // Cut short, or not of hex digits.
+                None if rest.len() >= CPIO_HEADER => return Err(InitrdError::Header { at: offset(at) }),
+                None => (&[][..], CPIO_HEADER),
+            };
+            found.early |= found.packed.is_empty() && EARLY.iter().any(|folder| name.starts_with(folder.as_bytes()));
+            if end > rest.len() {
+                End::Beyond
+            } else {
+                End::At(end.next_multiple_of(4).min(rest.len()))
+            }
+        } else if let Some(packing) = Packing::of(rest) {
+            packing.check(rest)?;
+            if found.packed.is_empty() {
+                inside(packing, rest)?;
+            }
+            if !found.packed.contains(&packing) {
+                found.packed.push(packing);
+            }
+            packing.end(rest)
+        } else if any {
+            found.junk = Some(offset(at));
+            return Ok(found);
+        } else {
+            return Err(foreign(rest));
+        };
+        any = true;
+        match end {
+            End::At(end) => at = at.saturating_add(end),
+            End::Open(end) => {
+                at = at.saturating_add(end);
+                found.open = true;
+            }
+            End::Beyond if whole => {
+                let have = offset(bytes.len());
+                return Err(InitrdError::Truncated {
+                    have,
+                    need: have.saturating_add(1),
+                });
+            }
+            End::Beyond | End::Unknown => return Ok(found),
+        }
+    }
+}
+
+fn offset(at: usize) -> u64 {
+    u64::try_from(at).unwrap_or(u64::MAX)
+}
+
+fn is_cpio(bytes: &[u8]) -> bool {
+    CPIO.iter().any(|magic| bytes.starts_with(magic))
+}
+
+/// The name of the file that `bytes` begin with, as far as it is there, and where its data ends.
+fn entry(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let field = |at: usize| {
+        let digits = bytes.get(at..at.checked_add(8)?)?;
+        usize::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let (data, name) = (field(54)?, field(94)?);
+    let name_end = CPIO_HEADER.checked_add(name)?;
+    let end = name_end.checked_next_multiple_of(4)?.checked_add(data)?;
+    Some((bytes.get(CPIO_HEADER..name_end).unwrap_or_default(), end))
+}
+
+/// Looks into a compressed file that can be unpacked here: the kernel takes nothing but a cpio archive there.
+fn inside(packing: Packing, bytes: &[u8]) -> Result<(), InitrdError> {
+    let Some(stream) = FORMATS.iter().find_map(|format| match &format.kind {
+        Kind::Stream(stream) if (format.is)(bytes) => Some(stream),
+        _ => None,
+    }) else {
+        return Ok(());
+    };
+    match (stream.peek)(bytes.get(..HEAD).unwrap_or(bytes)) {
+        inner if inner.is_empty() => Err(InitrdError::Stream {
+            packing: packing.name(),
+        }),
+        inner if is_cpio(&inner) => Ok(()),
+        inner => Err(InitrdError::Inside {
+            packing: packing.name(),
+            what: known(&inner).map(|(what, _)| what),
+        }),
+    }
+}
+
+fn foreign(bytes: &[u8]) -> InitrdError {
+    match known(bytes) {
+        Some((what, remedy)) => InitrdError::Foreign { what, remedy },
+        None => InitrdError::Unknown {
+            first: First::of(bytes),
+        },
+    }
+}
+
+/// What it is, and what to do.
+fn known(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let at = |(offset, magic, ..): &&(usize, &[u8], _, _)| bytes.get(*offset..).is_some_and(|b| b.starts_with(magic));
+    if let Some((_, _, what, remedy)) = SIGHTS.iter().find(at) {
+        return Some((what, remedy));
+    }
+    let kernel = |format: &super::Format| matches!(format.kind, Kind::Kernel(_) | Kind::Part(_)) && (format.is)(bytes);
+    if FORMATS.iter().any(kernel) {
+        return Some(("a kernel", "name it as kernel"));
+    }
+    let (what, _) = refused::known(bytes)?;
+    Some((what, "name the initrd of the same build"))
+}
+
+/// Zeros before an initrd that begins at offset `at` (without them); `open` as the one before was [found](Found::open).
+pub fn padding(at: usize, open: bool) -> usize {
+    let aligned = at.next_multiple_of(4).saturating_sub(at);
+    // Four zeros are a block of length zero, which is the end.
+    aligned.saturating_add(if open { 4 } else { 0 })
+}
+
+#[cfg(test)]
+mod tests;

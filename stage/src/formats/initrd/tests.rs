@@ -1,0 +1,186 @@
+use super::*;
+use crate::load::fakes::{cpio, gzip, zstd};
+use proptest::prelude::*;
+
+fn said(bytes: &[u8]) -> String {
+    examine(bytes, true).unwrap_err().to_string()
+}
+
+/// Blocks as `lz4 -l` writes them.
+fn lz4(blocks: &[&[u8]]) -> Vec<u8> {
+    let mut out = b"\x02\x21\x4c\x18".to_vec();
+    for block in blocks {
+        out.extend(u32::try_from(block.len()).unwrap().to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    out
+}
+
+#[test]
+fn what_the_kernel_reads_is_taken() {
+    let early = cpio(&[("kernel", 0), ("kernel/x86/microcode/AuthenticAMD.bin", 33)]);
+    let tables = cpio(&[("a", 1), ("kernel/firmware/acpi/dsdt.aml", 7)]);
+    let plain = cpio(&[("init", 5), ("etc/kernel/x86/microcode/x", 0)]);
+    for (file, is_early, packed) in [
+        (early.clone(), true, vec![]),
+        ([&[0; 4], &tables[..]].concat(), true, vec![]),
+        (plain.clone(), false, vec![]),
+        (gzip(&plain), false, vec![Packing::Gzip]),
+        (zstd(&plain), false, vec![Packing::Zstd]),
+        (
+            [early, vec![0; 512], zstd(&plain), gzip(&plain)].concat(),
+            true,
+            vec![Packing::Zstd, Packing::Gzip],
+        ),
+        // What is behind something compressed is not looked for early.
+        ([zstd(&plain), vec![0; 4]].concat(), false, vec![Packing::Zstd]),
+        (b"\xfd7zXZ\0\0\x01rest".to_vec(), false, vec![Packing::Xz]),
+        (b"BZh9rest".to_vec(), false, vec![Packing::Bzip2]),
+    ] {
+        for whole in [true, false] {
+            let found = examine(&file, whole).unwrap();
+            assert_eq!((found.early, &found.packed, found.junk), (is_early, &packed, None));
+        }
+    }
+    let found = examine(&lz4(&[b"block", b"another"]), true).unwrap();
+    assert!(found.open && found.junk.is_none());
+    let found = examine(&[lz4(&[b"block"]), vec![0; 4]].concat(), true).unwrap();
+    assert!(!found.open && found.packed == [Packing::Lz4]);
+}
+
+#[test]
+fn what_is_no_initramfs_is_refused_by_name() {
+    let plain = cpio(&[("init", 5)]);
+    let mut squashfs = b"hsqs".to_vec();
+    squashfs.resize(4096, 7);
+    let mut ext2 = vec![1; 4096];
+    ext2[0x438..0x43a].copy_from_slice(b"\x53\xef");
+    for (file, says) in [
+        (b"".to_vec(), "is empty; copy it again"),
+        (vec![0; 4096], "is nothing but zeros; copy it again"),
+        (
+            b"random".to_vec(),
+            "is not an initramfs (begins with 72 61 6e 64 6f 6d); pack one with cpio -H newc, then gzip or zstd",
+        ),
+        (
+            b"\xd0\x0d\xfe\xed\0\0\0\x48".to_vec(),
+            "is a FIT image or a device tree, not an initramfs; name the ramdisk inside it",
+        ),
+        (
+            b"070707000000".to_vec(),
+            "is a cpio archive in the old portable format, not an initramfs; pack its files with cpio -H newc",
+        ),
+        (
+            squashfs,
+            "is a squashfs image, not an initramfs; pack its files with cpio -H newc",
+        ),
+        (
+            ext2,
+            "is an ext2, ext3 or ext4 image, not an initramfs; pack its files with cpio -H newc",
+        ),
+        (
+            b"\x04\x22\x4d\x18\x64\x40".to_vec(),
+            "is an lz4 frame, not an initramfs; compress it with lz4 -l",
+        ),
+        (
+            b"\x50\x2a\x4d\x18\x04\0\0\0".to_vec(),
+            "is zstd with a skippable frame first, not an initramfs; compress it with zstd, not pzstd",
+        ),
+        (
+            b"ANDROID!".to_vec(),
+            "is an Android boot image, not an initramfs; name the initrd of the same build",
+        ),
+        (
+            gzip(&uboot::tests::mkimage(3, &plain)),
+            "holds a U-Boot image inside gzip, the kernel takes only a cpio archive there; repack it",
+        ),
+        (
+            zstd(b"hello"),
+            "holds no cpio archive inside zstd, the kernel takes only a cpio archive there; repack it",
+        ),
+        (
+            gzip(b""),
+            "is a gzip stream that is truncated, damaged or empty; copy it again",
+        ),
+        (
+            b"\x1f\x8b\x08\x04rest".to_vec(),
+            "is gzip with fields in its header that the kernel does not skip, the kernel takes at most a file name there; \
+             compress it with gzip itself",
+        ),
+        (
+            b"\xfd7zXZ\0\0\x04rest".to_vec(),
+            "is xz with a CRC64 or SHA-256 check, the kernel takes CRC32; use xz --check=crc32",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd\0\x90rest".to_vec(),
+            "is zstd with a window larger than 128 MiB, the kernel takes no larger one; use zstd without --long",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd\x01\x50\x07rest".to_vec(),
+            "is zstd with a dictionary, the kernel takes none; use zstd without -D",
+        ),
+    ] {
+        assert_eq!(said(&file), says);
+    }
+}
+
+#[test]
+fn what_is_cut_short_is_refused_once_all_of_it_is_there() {
+    let archive = cpio(&[("init", 5), ("etc/config", 300)]);
+    for file in [archive.clone(), zstd(&archive.repeat(1000)), lz4(&[b"block"])] {
+        for cut in [1, 5] {
+            let file = &file[..file.len() - cut];
+            let whole = examine(&[&[0; 4], file].concat(), true);
+            assert!(whole.is_err(), "{:x?} {cut}", &file[..4]);
+        }
+        assert!(examine(&file[..file.len() / 2 + 4], false).is_ok());
+    }
+    let mut damaged = archive;
+    damaged[60] = b'g';
+    assert_eq!(said(&damaged), "has a damaged cpio header at byte 0; copy it again");
+}
+
+#[test]
+fn what_the_kernel_stops_at_is_told_where() {
+    let archive = cpio(&[("init", 4)]);
+    let at = archive.len() as u64;
+    for junk in [&b"junk"[..], b"\xff\xff", b"070707"] {
+        let found = examine(&[&archive, junk].concat(), true).unwrap();
+        assert_eq!(found.junk, Some(at));
+    }
+    // An archive that does not begin at a multiple of 4.
+    let found = examine(&[zstd(&archive), vec![0; 1], archive.clone()].concat(), true).unwrap();
+    let aligned = (zstd(&archive).len() + 1).is_multiple_of(4);
+    assert_eq!(found.junk.is_none(), aligned);
+}
+
+#[test]
+fn what_follows_is_aligned_and_not_swallowed() {
+    for (at, open, zeros) in [
+        (0, false, 0),
+        (8, false, 0),
+        (9, false, 3),
+        (11, false, 1),
+        (12, true, 4),
+        (13, true, 7),
+    ] {
+        assert_eq!(padding(at, open), zeros, "{at} {open}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(
+        fields in "[0-9a-fA-F]{104}", magic in 0..12_usize, whole in any::<bool>(),
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let magics: [&[u8]; 12] = [
+            b"", b"\0\0\0\0", b"070702", b"\x1f\x8b\x08\0", b"\x02\x21\x4c\x18", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0",
+            b"BZh", b"\x5d\0", b"\x89LZO", b"\x27\x05\x19\x56", b"hsqs",
+        ];
+        let _ = examine(&[magics[magic], &bytes].concat(), whole);
+        let _ = examine(&[b"070701", fields.as_bytes(), &bytes[..]].concat(), whole);
+        let archive = cpio(&[("init", 9)]);
+        let _ = examine(&[&archive, magics[magic], &bytes].concat(), whole);
+    }
+}
