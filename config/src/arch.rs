@@ -39,7 +39,7 @@ impl fmt::Display for UnknownArch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "unknown architecture {:?}: arm64 (aarch64) or x86_64 (amd64)",
+            "unknown architecture {:?}; expected arm64 (aarch64) or x86_64 (amd64)",
             self.0
         )
     }

@@ -5,21 +5,23 @@
 use toml::de::DeValue;
 
 use crate::diagnostic::quoted;
-use crate::keys::Place;
-use crate::reader::{BOOLEAN, Problems, STRING, Table, Value};
-use crate::value::{Cmdline, File, MaybeDigest, Title};
+use crate::keys::TableKind;
+use crate::problems::Problems;
+use crate::reader::{BOOLEAN, STRING, Table, Value};
+use crate::value::{Cmdline, Fault, FilePath, MaybeDigest, Title};
 use crate::word::{ArenaName, CheckName};
-use crate::{Diagnostic, Entry, Kind, Sha256, Source, WantedDigests};
+use crate::{Diagnostic, DiagnosticKind, Entry, Sha256, Source, WantedDigests};
 
+const FILES: &str = "a string or an array of strings";
 const DIGEST: &str = "a string of 64 hex digits";
 
 /// Reads the entry `name`; `None` after at least one problem.
-pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Option<Entry> {
+pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems<'_>) -> Option<Entry> {
     let shown = quoted(name);
     let path = format!("entry.{}", shown.trim_matches('`'));
     let described = format!("`[{path}]`");
     let table = problems.table(&path, value)?;
-    let table = Table::new(table, value.span(), Place::Entry, &described);
+    let table = Table::new(table, value.span(), TableKind::Entry, &described);
     table.refuse_unknown(problems);
 
     let title = table.read::<Option<Title>>("title", STRING, problems);
@@ -33,14 +35,14 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Op
     let on_disk = !matches!(source, Some(Source::Initramfs(_)));
     let kernel = table
         .required("kernel", "kernel = \"PATH\", relative to the source", problems)
-        .and_then(|found| file("kernel", found, on_disk, problems));
+        .and_then(|found| file("kernel", STRING, found, on_disk, problems));
     let initrd = match table.get("initrd") {
         None => Some(Vec::new()),
         Some(found) => initrd(found, on_disk, problems),
     };
     let dtb = match table.get("dtb") {
         None => Some(None),
-        Some(found) => file("dtb", found, on_disk, problems).map(Some),
+        Some(found) => file("dtb", STRING, found, on_disk, problems).map(Some),
     };
     let cmdline: Option<Cmdline> = table.read("cmdline", STRING, problems);
     let cmdline_extra = table.read::<Option<bool>>("cmdline_extra", BOOLEAN, problems);
@@ -66,14 +68,14 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems) -> Op
     })
 }
 
-fn file(key: &str, value: &Value<'_>, on_disk: bool, problems: &mut Problems) -> Option<String> {
-    let file: File = problems.read(key, STRING, value)?;
+fn file(key: &str, wanted: &str, value: &Value<'_>, on_disk: bool, problems: &mut Problems<'_>) -> Option<String> {
+    let file: FilePath = problems.read(key, wanted, value)?;
     problems.check(value.span(), file.in_source(on_disk))
 }
 
-fn initrd(value: &Value<'_>, on_disk: bool, problems: &mut Problems) -> Option<Vec<String>> {
+fn initrd(value: &Value<'_>, on_disk: bool, problems: &mut Problems<'_>) -> Option<Vec<String>> {
     one_or_many("initrd", value, problems, |item, problems| {
-        file("initrd", item, on_disk, problems)
+        file("initrd", FILES, item, on_disk, problems)
     })
 }
 
@@ -81,8 +83,8 @@ fn initrd(value: &Value<'_>, on_disk: bool, problems: &mut Problems) -> Option<V
 fn one_or_many<'i, T>(
     key: &str,
     value: &Value<'i>,
-    problems: &mut Problems,
-    mut read: impl FnMut(&Value<'i>, &mut Problems) -> Option<T>,
+    problems: &mut Problems<'_>,
+    mut read: impl FnMut(&Value<'i>, &mut Problems<'_>) -> Option<T>,
 ) -> Option<Vec<T>> {
     match value.get_ref() {
         DeValue::String(_) => read(value, problems).map(|one| vec![one]),
@@ -91,15 +93,15 @@ fn one_or_many<'i, T>(
             all.into_iter().collect()
         }
         _ => {
-            problems.wrong_type(key, "a string or an array of strings", value);
+            problems.wrong_type(key, FILES, value);
             None
         }
     }
 }
 
-fn digests(value: &Value<'_>, entry: &Table<'_, '_>, problems: &mut Problems) -> Option<WantedDigests> {
+fn digests(value: &Value<'_>, entry: &Table<'_, '_>, problems: &mut Problems<'_>) -> Option<WantedDigests> {
     let table = problems.table("sha256", value)?;
-    let table = Table::new(table, value.span(), Place::Sha256, "`sha256`");
+    let table = Table::new(table, value.span(), TableKind::Sha256, "`sha256`");
     table.refuse_unknown(problems);
     let kernel = table.read("kernel", DIGEST, problems);
     let initrd = match table.get("initrd") {
@@ -121,7 +123,7 @@ fn digests(value: &Value<'_>, entry: &Table<'_, '_>, problems: &mut Problems) ->
 fn initrd_digests(
     value: &Value<'_>,
     files: Option<&Value<'_>>,
-    problems: &mut Problems,
+    problems: &mut Problems<'_>,
 ) -> Option<Vec<Option<Sha256>>> {
     let digests = one_or_many("sha256.initrd", value, problems, |item, problems| {
         let digest: MaybeDigest = problems.read("sha256.initrd", DIGEST, item)?;
@@ -134,12 +136,10 @@ fn initrd_digests(
     };
     let alone = matches!(value.get_ref(), DeValue::String(_));
     if alone && count > 1 {
-        problems.bad(
-            value.span(),
-            format!("one digest for {count} initrds"),
-            "expected an array of digests".to_owned(),
-            Some("list the digests in the order of `initrd`; \"\" stands for none"),
-        );
+        let message = format!("`initrd` has {count} files, but one digest");
+        let fault = Fault::new(message, "expected an array of digests")
+            .help("list the digests in the order of `initrd`; \"\" stands for none");
+        problems.bad(value.span(), fault);
         return None;
     }
     if files.is_none() && !digests.is_empty() {
@@ -147,8 +147,12 @@ fn initrd_digests(
         return None;
     }
     if digests.len() > count {
-        let label = format!("{} here, {count} in `initrd`", digests.len());
-        problems.bad(value.span(), "more digests than initrds".to_owned(), label, None);
+        let label = format!(
+            "{} digests for {count} {}",
+            digests.len(),
+            if count == 1 { "file" } else { "files" }
+        );
+        problems.bad(value.span(), Fault::new("`initrd` has fewer files than digests", label));
         return None;
     }
     Some(digests)
@@ -156,10 +160,10 @@ fn initrd_digests(
 
 fn no_such_file(key: &str, digest: &Value<'_>) -> Diagnostic {
     Diagnostic {
-        kind: Kind::MissingKey,
-        message: "a digest of a file that is not named".to_owned(),
+        kind: DiagnosticKind::MissingKey,
+        message: format!("the digest `{key}` has no file"),
         span: digest.span(),
         label: format!("the entry has no `{key}`"),
-        help: None,
+        help: Some(format!("remove the digest, or add `{key}` to the entry")),
     }
 }

@@ -1,26 +1,33 @@
 //! `boot.toml`, from text to [`Config`], and the other small texts that the host tools write and the stage reads.
 //!
 //! Given the text of a file; responsible for every diagnostic about it, with line and column, all in one run.
-//! Pure: no I/O, no unsafe, the same code on the host (`cato check`) and in the initramfs.
+//! Pure: no I/O, no unsafe, the same code on the host (`cato check`) and in the initramfs. No text costs more than its
+//! length: [`read`] and [`modules::Index::parse`] are where fuzzing starts.
 #![forbid(unsafe_code)]
 
 mod arch;
 mod diagnostic;
 mod entry;
 pub mod keys;
+mod lines;
+mod lookalike;
 mod model;
 pub mod modules;
 mod parse;
+mod paste;
 pub mod paths;
+mod problems;
 mod reader;
 mod render;
+mod survey;
 mod syntax;
 mod value;
 mod word;
 
 pub use arch::{Arch, UnknownArch};
-pub use diagnostic::{Diagnostic, Kind, line_column};
+pub use diagnostic::{Diagnostic, DiagnosticKind};
+pub use lines::line_column;
 pub use model::{Arena, Check, Config, Console, Entry, Purgatory, ReasonStore, Sha256, Source, WantedDigests};
-pub use parse::{MAX_BYTES, parse, parse_bytes};
+pub use parse::{MAX_BYTES, Reading, parse, read};
 pub use render::render;
 pub use value::Fault;

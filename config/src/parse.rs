@@ -3,20 +3,25 @@
 //! Given the text of a `boot.toml`; responsible for finding every problem in it in one go: all that is not TOML, then
 //! all that is TOML but not a valid configuration, in what could be read.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::rc::Rc;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnostic::{BYTE_ORDER_MARK, quoted};
-use crate::entry;
-use crate::keys::{Place, nearest};
-use crate::reader::{BOOLEAN, INTEGER, Problems, STRING, Table, in_file_order};
-use crate::syntax;
-use crate::value::{self, Countdown, Retry, Version};
-use crate::{Config, Console, Diagnostic, Entry, Kind, Purgatory, ReasonStore};
+use crate::diagnostic::quoted;
+use crate::keys::{MAX_CANDIDATES, TableKind};
+use crate::lines::{BYTE_ORDER_MARK, Lines};
+use crate::lookalike::named;
+use crate::problems::{Advice, Problems};
+use crate::reader::{BOOLEAN, INTEGER, STRING, Table, in_file_order};
+use crate::survey::Survey;
+use crate::value::{self, Countdown, Fault, Retry, Version};
+use crate::{Config, Console, Diagnostic, DiagnosticKind, Entry, Purgatory, ReasonStore};
+use crate::{entry, paste, render, syntax};
 
 /// The longest text that is looked at.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -26,78 +31,103 @@ const COUNTDOWN: Duration = Duration::from_secs(3);
 /// `[console] retry` where the file has none.
 const RETRY: Duration = Duration::from_mins(1);
 
-/// Reads a `boot.toml`.
+/// What a `boot.toml` says, and what is wrong with it.
+#[derive(Debug)]
+pub struct Reading<'t> {
+    /// What it says; none where there is an error.
+    pub config: Option<Config>,
+    /// Every problem, in the order of the text: errors, and warnings, with which the file can be booted from.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The text that the places count in.
+    pub text: Cow<'t, str>,
+}
+
+impl Reading<'_> {
+    /// Its problems as [`render`] draws them.
+    pub fn render(&self, file_name: &str) -> String {
+        render(file_name, &self.text, &self.diagnostics)
+    }
+}
+
+/// Reads a `boot.toml`, whatever the bytes: in bounded time and memory, without a panic.
+///
+/// Where they are not UTF-8, the places count in [`String::from_utf8_lossy`] of `bytes`; the messages name the offsets
+/// in `bytes`.
+pub fn read(bytes: &[u8]) -> Reading<'_> {
+    if bytes.len() > MAX_BYTES {
+        let diagnostic = Diagnostic {
+            kind: DiagnosticKind::Size,
+            message: format!("the file is longer than {} KiB", MAX_BYTES / 1024),
+            span: 0..0,
+            label: String::new(),
+            help: None,
+        };
+        return Reading {
+            config: None,
+            diagnostics: vec![diagnostic],
+            text: Cow::Borrowed(""),
+        };
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let lines = Lines::new(&text);
+    let mut problems = Problems::new(&lines);
+    encoding(bytes, &mut problems);
+    let config = document(&text, &mut problems);
+    let (config, diagnostics) = problems.finish(config);
+    Reading {
+        config,
+        diagnostics,
+        text,
+    }
+}
+
+/// Reads a `boot.toml` for somebody who wants no warnings.
 ///
 /// # Errors
 /// Every problem of the text, in the order of the text.
 pub fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
-    let config = read(text, &mut problems);
-    problems.finish(config)
+    let Reading {
+        config, diagnostics, ..
+    } = read(text.as_bytes());
+    config.ok_or(diagnostics)
 }
 
-/// Reads a `boot.toml` that may not even be UTF-8.
-///
-/// # Errors
-/// Every problem, in the order of the text. The spans are those of [`String::from_utf8_lossy`] of `bytes`, which is the
-/// text to [`render`](crate::render) them with; the messages name the offsets in `bytes`.
-pub fn parse_bytes(bytes: &[u8]) -> Result<Config, Vec<Diagnostic>> {
-    if let Ok(text) = str::from_utf8(bytes) {
-        return parse(text);
-    }
-    let mut problems = Problems::default();
-    if bytes.len() > MAX_BYTES {
-        problems.push(too_long());
-        return problems.finish(None);
-    }
+/// What is not UTF-8, with its place in the text with stand-ins.
+fn encoding(bytes: &[u8], problems: &mut Problems<'_>) {
     let (mut offset, mut in_text) = (0_usize, 0_usize);
     for chunk in bytes.utf8_chunks() {
         offset = offset.saturating_add(chunk.valid().len());
         in_text = in_text.saturating_add(chunk.valid().len());
-        if let Some(first) = chunk.invalid().first() {
-            let end = in_text.saturating_add(char::REPLACEMENT_CHARACTER.len_utf8());
-            problems.push(Diagnostic {
-                kind: Kind::Encoding,
-                message: format!("not UTF-8: byte 0x{first:02x} at offset {offset}"),
-                span: in_text..end,
-                label: "can't be read".to_owned(),
-                help: Some("save the file as UTF-8".to_owned()),
-            });
-            offset = offset.saturating_add(chunk.invalid().len());
-            in_text = end;
+        let Some(first) = chunk.invalid().first() else {
+            continue;
+        };
+        if problems.is_past(in_text) {
+            break;
         }
-    }
-    let text = String::from_utf8_lossy(bytes);
-    let config = read(&text, &mut problems);
-    problems.finish(config)
-}
-
-fn too_long() -> Diagnostic {
-    Diagnostic {
-        kind: Kind::Size,
-        message: format!("the file is too long: more than {MAX_BYTES} bytes"),
-        span: 0..0,
-        label: String::new(),
-        help: None,
+        let end = in_text.saturating_add(char::REPLACEMENT_CHARACTER.len_utf8());
+        problems.syntax(Diagnostic {
+            kind: DiagnosticKind::Encoding,
+            message: format!("byte 0x{first:02x} at offset {offset} is not UTF-8"),
+            span: in_text..end,
+            label: "can't be read".to_owned(),
+            help: Some("save the file as UTF-8".to_owned()),
+        });
+        offset = offset.saturating_add(chunk.invalid().len());
+        in_text = end;
     }
 }
 
-fn read(text: &str, problems: &mut Problems) -> Option<Config> {
-    if text.len() > MAX_BYTES {
-        problems.push(too_long());
-        return None;
-    }
+fn document(text: &str, problems: &mut Problems<'_>) -> Option<Config> {
+    let text = &*syntax::without_marks(text, problems);
+    let survey = Survey::new(text);
+    let sound = syntax::without_stray_keys(text, &survey, problems);
+    problems.stop_at(survey.readable);
     let mut config = None;
-    let mut semantic = Problems::default();
-    let (sound, bare_keys) = syntax::without_bare_keys(text);
-    problems.extend(bare_keys);
     syntax::for_each_piece(&sound, |piece| {
-        problems.extend(syntax::problems(text, piece));
-        let mut found = Problems::default();
-        config = root(text, piece.document.get_ref(), &mut found);
-        semantic.extend(piece.in_place(found.into_list()));
+        piece.report(&survey, problems);
+        config = root(text, piece.document.get_ref(), problems);
+        paste::check(piece.text, piece.document.get_ref(), problems);
     });
-    problems.add_semantic(text, semantic);
     config
 }
 
@@ -120,8 +150,8 @@ fn top(text: &str) -> Range<usize> {
     start..start
 }
 
-fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems) -> Option<Config> {
-    let table = Table::new(document, top(text), Place::Root, "the file");
+fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems<'_>) -> Option<Config> {
+    let table = Table::new(document, top(text), TableKind::Root, "the file");
     table.refuse_unknown(problems);
 
     let version: Option<Version> = table
@@ -145,7 +175,7 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems) -> Option<C
     let order = table
         .required(
             "order",
-            "order = [\"NAME\"], the entries in the order in which they are tried",
+            "order = [\"NAME\"], with the entries in the order in which to try them",
             problems,
         )
         .and_then(|v| order(v, &defined, problems));
@@ -159,9 +189,9 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems) -> Option<C
     })
 }
 
-fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Console> {
+fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<Console> {
     let table = problems.table("console", value)?;
-    let table = Table::new(table, value.span(), Place::Console, "`[console]`");
+    let table = Table::new(table, value.span(), TableKind::Console, "`[console]`");
     table.refuse_unknown(problems);
     let countdown = table.read::<Option<Countdown>>("countdown", INTEGER, problems);
     let retry = table.read::<Option<Retry>>("retry", INTEGER, problems);
@@ -171,9 +201,9 @@ fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Cons
     })
 }
 
-fn purgatory(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Purgatory> {
+fn purgatory(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<Purgatory> {
     let table = problems.table("purgatory", value)?;
-    let table = Table::new(table, value.span(), Place::Purgatory, "`[purgatory]`");
+    let table = Table::new(table, value.span(), TableKind::Purgatory, "`[purgatory]`");
     table.refuse_unknown(problems);
     let console = table.read::<Option<bool>>("console", BOOLEAN, problems);
     let reason = table.read::<Option<ReasonStore>>("reason", STRING, problems);
@@ -184,7 +214,7 @@ fn purgatory(value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Pu
 }
 
 /// Every entry by name in file order, those with a problem as `None`: they count as defined.
-fn entries<'d>(root: &Table<'d, '_>, problems: &mut Problems) -> Vec<(&'d str, Option<Entry>)> {
+fn entries<'d>(root: &Table<'d, '_>, problems: &mut Problems<'_>) -> Vec<(&'d str, Option<Entry>)> {
     let Some(value) = root.required("entry", "[entry.NAME] with `source` and `kernel`", problems) else {
         return Vec::new();
     };
@@ -194,14 +224,18 @@ fn entries<'d>(root: &Table<'d, '_>, problems: &mut Problems) -> Vec<(&'d str, O
     let mut entries = Vec::new();
     for (name, value) in in_file_order(table) {
         let text: &str = name.get_ref();
+        if problems.is_past(name.span().start) {
+            entries.push((text, None));
+            continue;
+        }
         let valid = problems.check(name.span(), value::entry_name(text)).is_some();
         let entry = entry::read(text, value, problems).filter(|_| valid);
         entries.push((text, entry));
     }
     if entries.is_empty() {
         problems.push(Diagnostic {
-            kind: Kind::MissingKey,
-            message: "there is no entry".to_owned(),
+            kind: DiagnosticKind::MissingKey,
+            message: "the file defines no entry".to_owned(),
             span: value.span(),
             label: "empty".to_owned(),
             help: Some("add [entry.NAME] with `source` and `kernel`".to_owned()),
@@ -213,49 +247,50 @@ fn entries<'d>(root: &Table<'d, '_>, problems: &mut Problems) -> Vec<(&'d str, O
 fn order(
     value: &Spanned<DeValue<'_>>,
     defined: &[(&str, Option<Entry>)],
-    problems: &mut Problems,
+    problems: &mut Problems<'_>,
 ) -> Option<Vec<String>> {
     let items = problems.array("order", "an array of entry names", value)?;
     if items.is_empty() {
         problems.bad(
             value.span(),
-            "`order` is empty".to_owned(),
-            "expected at least one entry".to_owned(),
-            None,
+            Fault::new("`order` is empty", "expected at least one entry"),
         );
         return None;
     }
     let names: BTreeSet<&str> = defined.iter().map(|(name, _)| *name).collect();
+    let candidates: Rc<[String]> = names
+        .iter()
+        .take(MAX_CANDIDATES)
+        .map(|name| (*name).to_owned())
+        .collect();
     let mut seen = BTreeSet::new();
     let mut order = Some(Vec::new());
     for item in items {
-        let name: Option<String> = problems.read("order", "the name of an entry", item);
+        let span = item.span();
+        if problems.is_past(span.start) {
+            return None;
+        }
+        let name: Option<String> = problems.read("order", "an array of entry names", item);
         let name = name.filter(|name| {
             if !names.contains(name.as_str()) {
-                let help = match nearest(name, names.iter().copied()) {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!(
-                        "define it: [entry.{}]",
-                        name.chars().take(40).collect::<String>().escape_debug()
-                    ),
+                let odd = name.chars().find(|c| !c.is_ascii());
+                let missing = Diagnostic {
+                    kind: DiagnosticKind::MissingKey,
+                    message: format!("entry {} does not exist", quoted(name)),
+                    span: span.clone(),
+                    label: odd.map_or_else(|| "not defined".to_owned(), |c| format!("contains {}", named(c))),
+                    help: None,
                 };
-                problems.push(Diagnostic {
-                    kind: Kind::MissingKey,
-                    message: format!("there is no entry {}", quoted(name)),
-                    span: item.span(),
-                    label: "not defined".to_owned(),
-                    help: Some(help),
-                });
+                let advice = Advice::Entry {
+                    name: name.chars().take(80).collect(),
+                    defined: Rc::clone(&candidates),
+                };
+                problems.push_with(missing, Some(advice));
                 return false;
             }
             if !seen.insert(name.clone()) {
-                let label = "already listed".to_owned();
-                problems.bad(
-                    item.span(),
-                    format!("{} is in `order` twice", quoted(name)),
-                    label,
-                    None,
-                );
+                let fault = Fault::new(format!("entry {} is listed twice", quoted(name)), "listed before");
+                problems.bad(span.clone(), fault.help("an entry may appear only once in `order`"));
                 return false;
             }
             true

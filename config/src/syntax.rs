@@ -9,15 +9,19 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, Error as TomlError};
 
-use crate::diagnostic::{line_column, quoted};
-use crate::value::BACKSLASH_HELP;
-use crate::{Diagnostic, Kind};
+use crate::diagnostic::quoted;
+use crate::lines::BYTE_ORDER_MARK;
+use crate::lookalike::{Lookalike, named};
+use crate::problems::Problems;
+use crate::survey::{MAX_ERRORS, Survey};
+use crate::value::{BACKSLASH_HELP, PASTED_HELP};
+use crate::{Diagnostic, DiagnosticKind, MAX_BYTES};
 
 /// More unclosed brackets than this are not looked for: each one costs another reading of the rest.
 const MAX_PIECES: usize = 16;
 
-/// More errors than this are not looked at: each one costs a look at its line, which may be long.
-const MAX_ERRORS: usize = 1000;
+/// Nor is more than this read again for them.
+const MAX_READ: usize = 2 * MAX_BYTES;
 
 /// A part of the text that was read for itself; mostly the whole.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ pub(crate) struct Piece<'i> {
     pub(crate) document: Spanned<DeTable<'i>>,
     errors: Vec<TomlError>,
     /// The header of the table that the first keys belong to, where that is above the piece, and the piece.
-    text: &'i str,
+    pub(crate) text: &'i str,
     /// How much of `text` is that header.
     header: usize,
     /// Where the piece is in the whole text.
@@ -35,7 +39,7 @@ pub(crate) struct Piece<'i> {
 
 /// Visits the whole text, or piece after piece where brackets stay open.
 pub(crate) fn for_each_piece(whole: &str, mut visit: impl FnMut(&Piece<'_>)) {
-    let mut start = 0;
+    let (mut start, mut read_again) = (0, 0_usize);
     for left in (0..MAX_PIECES).rev() {
         let Some(rest) = whole.get(start..) else {
             return;
@@ -48,6 +52,8 @@ pub(crate) fn for_each_piece(whole: &str, mut visit: impl FnMut(&Piece<'_>)) {
             Cow::Owned(format!("{header}{rest}"))
         };
         let piece = read(&text, header.len(), start);
+        read_again = read_again.saturating_add(text.len().saturating_mul(2));
+        let left = if read_again > MAX_READ { 0 } else { left };
         let end = piece.swallowed_from().filter(|end| left > 0 && *end > header.len());
         let before = end
             .and_then(|end| text.get(..end))
@@ -73,6 +79,7 @@ fn header_above(text: &str, start: usize) -> Option<String> {
 
 fn read(text: &str, header: usize, start: usize) -> Piece<'_> {
     let (document, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(|error| error.span().map_or(text.len(), |span| span.start));
     errors.truncate(MAX_ERRORS);
     Piece {
         document,
@@ -106,45 +113,166 @@ impl Piece<'_> {
         (line > 0 && at_start && !is_about_keys(error.message()) && starts_afresh(rest.trim_start())).then_some(line)
     }
 
-    /// `found` with its places counted in the whole text, except for what is about the repeated header.
-    pub(crate) fn in_place(&self, found: Vec<Diagnostic>) -> impl Iterator<Item = Diagnostic> {
-        found
-            .into_iter()
-            .filter(|d| d.span.start >= self.header)
-            .map(|d| self.moved(d))
+    /// Complains about the syntax errors of this piece. What is found next is in it, too.
+    pub(crate) fn report(&self, survey: &Survey<'_>, problems: &mut Problems<'_>) {
+        problems.enter(self.header, self.start);
+        let (mut twice, mut odd_until): (Option<Range<usize>>, usize) = (None, 0);
+        for error in &self.errors {
+            let span = error.span().unwrap_or(self.text.len()..self.text.len());
+            if error.message() == "duplicate key" {
+                if twice.as_ref().is_some_and(|table| table.contains(&span.start)) {
+                    continue; // the table is there twice, so its keys are
+                }
+                twice = table_around(self.text, span.start).or(twice);
+            }
+            if problems.is_past(span.start) || odd_until > span.start {
+                continue;
+            }
+            let diagnostic = self.explain(survey, error.message(), span, problems);
+            if diagnostic.help.as_deref() == Some(PASTED_HELP) {
+                // What else is wrong with this line follows from that character.
+                let rest = self.text.get(diagnostic.span.end..).unwrap_or_default();
+                odd_until = diagnostic
+                    .span
+                    .end
+                    .saturating_add(rest.find('\n').unwrap_or(rest.len()));
+            }
+            problems.syntax(diagnostic);
+        }
     }
 
-    fn moved(&self, diagnostic: Diagnostic) -> Diagnostic {
-        let moved = |at: usize| self.start.saturating_add(at.saturating_sub(self.header));
-        let span = moved(diagnostic.span.start)..moved(diagnostic.span.end);
-        Diagnostic { span, ..diagnostic }
+    /// What the TOML parser says, in our form: its `X, expected Y` becomes message and label.
+    fn explain(&self, survey: &Survey<'_>, said: &str, span: Range<usize>, problems: &Problems<'_>) -> Diagnostic {
+        let marked = self.text.get(span.clone()).unwrap_or_default();
+        let (message, expected) = match said.split_once(", expected ") {
+            Some((message, "nothing")) => (message, String::new()),
+            Some((message, expected)) => (message, format!("expected {expected}")),
+            None => (said, String::new()),
+        };
+        let mut diagnostic = Diagnostic {
+            kind: DiagnosticKind::Syntax,
+            message: message.to_owned(),
+            span,
+            label: expected,
+            help: None,
+        };
+        // The parser guesses a type from the first letter, and is offended that `Image` is no `inf`.
+        let is_word = marked.starts_with(char::is_alphabetic);
+        let unquoted = message == "string values must be quoted" || message.starts_with("invalid ") && is_word;
+        if let Some(odd) = odd(marked, message == "invalid unquoted key") {
+            let place = diagnostic.span.start;
+            diagnostic = odd;
+            diagnostic.span = place.saturating_add(diagnostic.span.start)..place.saturating_add(diagnostic.span.end);
+        } else if message == "duplicate key" {
+            self.explain_duplicate(survey, problems, &mut diagnostic);
+        } else if unquoted && marked.is_empty() {
+            "the key has no value".clone_into(&mut diagnostic.message);
+            "expected a value".clone_into(&mut diagnostic.label);
+        } else if unquoted {
+            "a string needs quotes".clone_into(&mut diagnostic.message);
+            "expected a value".clone_into(&mut diagnostic.label);
+            diagnostic.help = Some(format!("if it is text, write \"{}\"", quoted(marked).trim_matches('`')));
+        } else if message.ends_with(" string")
+            && diagnostic.label.ends_with(['`'])
+            && diagnostic.label.contains(['"', '\''])
+        {
+            "the string is not closed".clone_into(&mut diagnostic.message);
+        } else if message.contains("escape") || message.contains("unicode value") {
+            diagnostic.help = Some(BACKSLASH_HELP.to_owned());
+        } else if let Some((_, better)) = WORDING.iter().find(|(theirs, _)| *theirs == message) {
+            (*better).clone_into(&mut diagnostic.message);
+        }
+        diagnostic
+    }
+
+    /// What is there twice.
+    fn explain_duplicate(&self, survey: &Survey<'_>, problems: &Problems<'_>, found: &mut Diagnostic) {
+        let key = quoted(self.text.get(found.span.clone()).unwrap_or_default());
+        let table = table_around(self.text, found.span.start)
+            .and_then(|table| self.text.get(table)?.lines().next()?.split_inclusive(']').next())
+            .map(|header| quoted(header.trim()));
+        let first = problems.in_text(&found.span).and_then(|span| survey.before(span.start));
+        let (place, is_header) = match first {
+            Some((first, written)) => {
+                let line = problems.lines().line_column(first.written.start).0;
+                let place = match (&table, first.is_header) {
+                    (Some(_), true) => format!("first defined in line {line}"),
+                    (Some(_), false) => format!("first defined by the key {} in line {line}", quoted(written)),
+                    (None, true) => format!("{} is in line {line}", quoted(written)),
+                    (None, false) => format!("first set in line {line}"),
+                };
+                (place, first.is_header)
+            }
+            None => (String::new(), false),
+        };
+        let (message, help) = match (table, is_header) {
+            (Some(table), _) => (
+                format!("table {table} is defined twice"),
+                "a table may be defined only once",
+            ),
+            (None, true) => (
+                format!("key {key} adds to a table with a header of its own"),
+                "move the key below that header",
+            ),
+            (None, false) => (
+                format!("key {key} appears twice"),
+                "a key may appear only once in a table",
+            ),
+        };
+        found.message = message;
+        found.label = place;
+        found.help = Some(help.to_owned());
     }
 }
 
-/// The text without the lines that are a key without a value, and what to say about those: the TOML parser builds no
-/// tree of what follows such a line.
-pub(crate) fn without_bare_keys(text: &str) -> (Cow<'_, str>, Vec<Diagnostic>) {
-    let whole = read(text, 0, 0);
-    let mut problems = Vec::new();
+/// The text without byte order marks at the start of its lines, but for the first: they are left where files are joined.
+pub(crate) fn without_marks<'t>(text: &'t str, problems: &mut Problems<'_>) -> Cow<'t, str> {
     let mut sound = Cow::Borrowed(text);
-    for error in &whole.errors {
-        let Some(span) = error
-            .span()
-            .filter(|_| error.message().starts_with("key with no value"))
-        else {
-            continue;
-        };
-        let start = line_start(text, span.start);
-        let line = text
-            .get(start..)
-            .and_then(|rest| rest.lines().next())
-            .unwrap_or_default();
-        sound
-            .to_mut()
-            .replace_range(start..start.saturating_add(line.len()), &" ".repeat(line.len()));
-        problems.push(explain(text, &whole, error.message(), span));
+    for (line_end, _) in text.match_indices("\n\u{feff}") {
+        let start = line_end.saturating_add(1);
+        let span = start..start.saturating_add(BYTE_ORDER_MARK.len_utf8());
+        sound.to_mut().replace_range(span.clone(), "   ");
+        if let Some(mark) = odd("\u{feff}", false).filter(|_| !problems.is_past(start)) {
+            problems.syntax(Diagnostic { span, ..mark });
+        }
     }
-    (sound, problems)
+    sound
+}
+
+/// The text as far as it is worth reading, without the lines behind which the TOML parser builds no tree: those with a
+/// key without a value, or of too many parts.
+pub(crate) fn without_stray_keys<'t>(text: &'t str, survey: &Survey<'_>, problems: &mut Problems<'_>) -> Cow<'t, str> {
+    let mut sound = Cow::Borrowed(text.get(..survey.readable).unwrap_or(text));
+    let no_value = survey
+        .no_value
+        .iter()
+        .map(|span| ("the key has no value", "expected `=`", span.clone()));
+    let deep = survey
+        .deep_keys()
+        .into_iter()
+        .map(|span| ("the key has too many parts", "at most 80", span));
+    for (message, label, span) in no_value.chain(deep) {
+        let (start, line) = problems.lines().line(span.start);
+        let end = start.saturating_add(line.len()).min(sound.len());
+        if sound.get(start..end).is_some_and(|line| !line.trim().is_empty()) {
+            sound
+                .to_mut()
+                .replace_range(start..end, &" ".repeat(end.saturating_sub(start)));
+        }
+        // A dash may stand for the `=`.
+        let next = text
+            .get(span.end..)
+            .and_then(|rest| rest.trim_start_matches([' ', '\t']).chars().next());
+        let next = next.and_then(|c| odd(c.encode_utf8(&mut [0; 4]), false));
+        problems.syntax(Diagnostic {
+            kind: DiagnosticKind::Syntax,
+            message: message.to_owned(),
+            span,
+            label: next.map_or_else(|| label.to_owned(), |next| format!("{label}; {}", next.message)),
+            help: None,
+        });
+    }
+    sound
 }
 
 fn is_about_keys(message: &str) -> bool {
@@ -166,23 +294,6 @@ fn line_start(text: &str, offset: usize) -> usize {
     before.rfind('\n').map_or(0, |newline| newline.saturating_add(1))
 }
 
-/// The syntax errors of a piece, placed in the whole text.
-pub(crate) fn problems(text: &str, piece: &Piece<'_>) -> Vec<Diagnostic> {
-    let mut all = Vec::new();
-    let mut twice: Option<Range<usize>> = None;
-    for error in &piece.errors {
-        let span = error.span().unwrap_or(piece.text.len()..piece.text.len());
-        if error.message() == "duplicate key" {
-            if twice.as_ref().is_some_and(|table| table.contains(&span.start)) {
-                continue; // the table is there twice, so its keys are
-            }
-            twice = table_around(piece.text, span.start).or(twice);
-        }
-        all.push(explain(text, piece, error.message(), span));
-    }
-    piece.in_place(all).collect()
-}
-
 /// From the header in whose line `at` is to the next header; `None` where that line is no header.
 fn table_around(text: &str, at: usize) -> Option<Range<usize>> {
     let start = line_start(text, at);
@@ -191,60 +302,44 @@ fn table_around(text: &str, at: usize) -> Option<Range<usize>> {
     Some(start..start.saturating_add(length))
 }
 
-/// What the TOML parser says, in our form: its `X, expected Y` becomes message and label.
-fn explain(text: &str, piece: &Piece<'_>, said: &str, span: Range<usize>) -> Diagnostic {
-    let marked = piece.text.get(span.clone()).unwrap_or_default();
-    let (message, expected) = match said.split_once(", expected ") {
-        Some((message, "nothing")) => (message, String::new()),
-        Some((message, expected)) => (message, format!("expected {expected}")),
-        None => (said, String::new()),
+/// The first character of `text` that nobody types there, placed in it. A key without quotes has no more than ASCII.
+fn odd(text: &str, is_key: bool) -> Option<Diagnostic> {
+    let is_odd = |c: char| Lookalike::of(c).is_some() || is_key && !c.is_ascii();
+    let (at, c) = text.char_indices().find(|(_, c)| is_odd(*c))?;
+    let (label, help) = match Lookalike::of(c).map(|found| found.meant) {
+        _ if c == BYTE_ORDER_MARK => (
+            "belongs only at the start of a file".to_owned(),
+            "remove it; were two files joined?",
+        ),
+        Some(" ") => ("expected an ordinary space".to_owned(), PASTED_HELP),
+        Some("") => ("this should not be here".to_owned(), PASTED_HELP),
+        Some(meant) => (format!("expected `{meant}`"), PASTED_HELP),
+        None => (
+            "a key without quotes has only A-Z a-z 0-9 _ -".to_owned(),
+            "type the key again",
+        ),
     };
-    // The parser guesses a type from the first letter, and is offended that `Image` is no `inf`.
-    let is_word = marked.starts_with(char::is_alphabetic);
-    let unquoted = message == "string values must be quoted" || message.starts_with("invalid ") && is_word;
-    let (message, label, help) = if message == "duplicate key" {
-        duplicate(text, piece, &span)
-    } else if unquoted && marked.is_empty() {
-        ("missing value".to_owned(), "expected a value".to_owned(), None)
-    } else if unquoted {
-        let help = format!("if it is text: \"{}\"", quoted(marked).trim_matches('`'));
-        (
-            "a string without quotes".to_owned(),
-            "expected a value".to_owned(),
-            Some(help),
-        )
-    } else if message.ends_with(" string") && (expected.ends_with("`\"`") || expected.ends_with("`'`")) {
-        ("unclosed string".to_owned(), expected, None)
-    } else if message.contains("escape") || message.contains("unicode value") {
-        (message.to_owned(), expected, Some(BACKSLASH_HELP.to_owned()))
-    } else {
-        (message.to_owned(), expected, None)
-    };
-    Diagnostic {
-        kind: Kind::Syntax,
-        message,
-        span,
+    Some(Diagnostic {
+        kind: DiagnosticKind::Syntax,
+        message: format!("{} contains {}", if is_key { "the key" } else { "the line" }, named(c)),
+        span: at..at.saturating_add(c.len_utf8()),
         label,
-        help,
-    }
+        help: Some(help.to_owned()),
+    })
 }
 
-fn duplicate(text: &str, piece: &Piece<'_>, span: &Range<usize>) -> (String, String, Option<String>) {
-    let Some(table) = table_around(piece.text, span.start) else {
-        let key = piece.text.get(span.clone()).unwrap_or_default();
-        let help = "each key may be there once in its table".to_owned();
-        return (format!("duplicate key {}", quoted(key)), String::new(), Some(help));
-    };
-    let header = piece
-        .text
-        .get(table)
-        .and_then(|table| table.lines().next())
-        .unwrap_or_default();
-    let header = header.split_inclusive(']').next().unwrap_or_default().trim();
-    let first = text.find(header).map_or(1, |at| line_column(text, at).0);
+/// What the TOML parser says, and how we say it. The rest is clear enough.
+const WORDING: [(&str, &str); 6] = [
     (
-        format!("duplicate table {}", quoted(header)),
-        format!("there is one in line {first}"),
-        None,
-    )
-}
+        "cannot recurse further; max recursion depth met",
+        "the value is nested too deeply",
+    ),
+    (
+        "carriage return must be followed by newline",
+        "a carriage return stands alone",
+    ),
+    ("unclosed array", "the array is not closed"),
+    ("unclosed table", "the table's header is not closed"),
+    ("unclosed inline table", "the inline table is not closed"),
+    ("unexpected key or value", "unexpected text after the value"),
+];

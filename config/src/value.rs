@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::diagnostic::quoted;
 use crate::keys::nearest;
+use crate::lookalike::named;
 use crate::{Sha256, Source};
 
 /// Why a value can't be used: what a [`Diagnostic`](crate::Diagnostic) needs except for the place. Printed as message,
@@ -83,10 +84,13 @@ const LABEL_BYTES: usize = 255;
 
 const TAGS: [&str; 4] = ["PARTLABEL", "PARTUUID", "LABEL", "UUID"];
 const SOURCE_HELP: &str =
-    "a source is PARTLABEL=, PARTUUID=, LABEL= or UUID= and a value, or an absolute path in the initramfs";
+    "write PARTLABEL=, PARTUUID=, LABEL= or UUID= and a value, or the absolute path of a folder in the initramfs";
 
 /// What to tell somebody whose backslash was taken for an escape.
-pub(crate) const BACKSLASH_HELP: &str = "a backslash is special in \"…\"; between '…' it is an ordinary character";
+pub(crate) const BACKSLASH_HELP: &str = "a backslash in \"…\" starts an escape; in '…' it is an ordinary character";
+
+/// What to tell somebody whose text holds what nobody types.
+pub(crate) const PASTED_HELP: &str = "was it pasted from a web page? type it again";
 
 /// `version`.
 #[derive(Debug, Deserialize)]
@@ -121,7 +125,7 @@ pub(crate) struct MaybeDigest(pub(crate) Option<Sha256>);
 /// `kernel`, `dtb` or one `initrd`.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct File {
+pub(crate) struct FilePath {
     written: String,
     path: String,
 }
@@ -148,7 +152,7 @@ try_from! {
     String => Cmdline: |text| cmdline(text).map(Cmdline);
     String => Sha256: |text: String| digest(&text);
     String => MaybeDigest: |text: String| (!text.is_empty()).then(|| digest(&text)).transpose().map(MaybeDigest);
-    String => File: file;
+    String => FilePath: file;
     String => Source: |text: String| source(&text);
 }
 
@@ -156,9 +160,9 @@ fn version(found: i128) -> Result<Version, Fault> {
     if found == VERSION {
         return Ok(Version);
     }
-    let message = "this version of the format is not known to this Cato";
+    let message = format!("version {found} of the format is not supported");
     Err(Fault::new(message, format!("expected {VERSION}"))
-        .help("use the Cato the file was written for, or write it for version 1"))
+        .help("use the Cato that the file was written for, or rewrite it for version 1"))
 }
 
 fn seconds(key: &str, found: i128, range: RangeInclusive<u64>) -> Result<Duration, Fault> {
@@ -172,18 +176,18 @@ fn seconds(key: &str, found: i128, range: RangeInclusive<u64>) -> Result<Duratio
 /// The name in `[entry.NAME]`.
 pub(crate) fn entry_name(name: &str) -> Result<(), Fault> {
     let help = "a name is 1 to 32 characters of A-Z a-z 0-9 . _ -";
-    let fault = |label: &str| Err(Fault::new(format!("{} can't name an entry", quoted(name)), label).help(help));
+    let fault = |label: &str| Err(Fault::new(format!("entry name {} is not valid", quoted(name)), label).help(help));
     if name.is_empty() {
-        return Err(Fault::new("an entry needs a name", "empty").help(help));
+        return Err(Fault::new("the entry has no name", "empty").help(help));
     }
     if let Some(bad) = name
         .chars()
         .find(|c| !(c.is_ascii_alphanumeric() || ".-_".contains(*c)))
     {
-        return fault(&format!("{} is not allowed", quoted(bad.encode_utf8(&mut [0; 4]))));
+        return fault(&format!("contains {}", named(bad)));
     }
     if name.len() > ENTRY_NAME_CHARS {
-        return fault(&format!("{} characters", name.len()));
+        return fault(&format!("{} characters long", name.len()));
     }
     Ok(())
 }
@@ -194,7 +198,7 @@ fn title(text: String) -> Result<String, Fault> {
     if length > TITLE_CHARS {
         return Err(Fault::new(
             "the title is too long",
-            format!("{length} characters, {TITLE_CHARS} at most"),
+            format!("{length} characters, at most {TITLE_CHARS}"),
         ));
     }
     Ok(text)
@@ -207,7 +211,7 @@ fn cmdline(text: String) -> Result<String, Fault> {
     if text.len() > CMDLINE_BYTES {
         return Err(Fault::new(
             "the command line is too long",
-            format!("{} bytes, {CMDLINE_BYTES} at most", text.len()),
+            format!("{} bytes, at most {CMDLINE_BYTES}", text.len()),
         ));
     }
     Ok(text)
@@ -237,13 +241,11 @@ fn no_control(what: &str, text: &str) -> Result<(), Fault> {
 
 fn digest(text: &str) -> Result<Sha256, Fault> {
     let fault = |label: String| {
-        Fault::new("not a SHA-256 digest", label).help("64 hex digits, as the first word that `sha256sum FILE` prints")
+        Fault::new("the value is not a SHA-256 digest", label)
+            .help("copy the 64 hex digits that `sha256sum FILE` prints")
     };
     if let Some(bad) = text.chars().find(|c| !c.is_ascii_hexdigit()) {
-        return Err(fault(format!(
-            "{} is not a hex digit",
-            quoted(bad.encode_utf8(&mut [0; 4]))
-        )));
+        return Err(fault(format!("{} is not a hex digit", named(bad))));
     }
     let mut out = [0; 32];
     if text.len() != 64 {
@@ -256,16 +258,16 @@ fn digest(text: &str) -> Result<Sha256, Fault> {
     Ok(Sha256(out))
 }
 
-fn file(text: String) -> Result<File, Fault> {
+fn file(text: String) -> Result<FilePath, Fault> {
     let path = components(&text)?;
     if path.is_empty() || text.ends_with('/') {
-        let label = if text.is_empty() { "empty" } else { "names a folder" };
-        return Err(Fault::new("expected the path of a file", label));
+        let label = if text.is_empty() { "empty" } else { "a folder" };
+        return Err(Fault::new("the path names no file", label));
     }
-    Ok(File { written: text, path })
+    Ok(FilePath { written: text, path })
 }
 
-impl File {
+impl FilePath {
     /// The path in the source. With `on_disk`, one leading `/` means the disk's root, so it changes nothing.
     pub(crate) fn in_source(self, on_disk: bool) -> Result<String, Fault> {
         if on_disk || !self.written.starts_with('/') {
@@ -273,12 +275,12 @@ impl File {
         }
         Err(Fault::new(
             format!(
-                "{} is absolute, but the source is a folder of the initramfs",
+                "path {} is absolute, but the source is a folder of the initramfs",
                 quoted(&self.written)
             ),
-            "expected a path relative to the source",
+            "must be relative to the source",
         )
-        .help("leave out the leading `/` and the source's own path"))
+        .help("remove the leading `/` and the source's own path"))
     }
 }
 
@@ -288,7 +290,7 @@ fn components(text: &str) -> Result<String, Fault> {
     if text.len() > PATH_BYTES {
         return Err(Fault::new(
             "the path is too long",
-            format!("{} bytes, {PATH_BYTES} at most", text.len()),
+            format!("{} bytes, at most {PATH_BYTES}", text.len()),
         ));
     }
     let parts: Vec<&str> = text
@@ -297,14 +299,13 @@ fn components(text: &str) -> Result<String, Fault> {
         .collect();
     if parts.contains(&"..") {
         return Err(Fault::new(
-            format!("{} leaves its source", quoted(text)),
-            "`..` is not allowed in a path",
-        )
-        .help("a path stays inside its source"));
+            format!("path {} contains `..`", quoted(text)),
+            "a path must stay inside its source",
+        ));
     }
     if let Some(long) = parts.iter().find(|part| part.len() > NAME_BYTES) {
-        let label = format!("a name of {} bytes, {NAME_BYTES} at most", long.len());
-        return Err(Fault::new("the path contains a name that is too long", label));
+        let label = format!("a name of {} bytes, at most {NAME_BYTES}", long.len());
+        return Err(Fault::new("a name in the path is too long", label));
     }
     Ok(parts.join("/"))
 }
@@ -315,7 +316,7 @@ fn source(text: &str) -> Result<Source, Fault> {
             format!("{} is not a source", quoted(text)),
             "device names change from boot to boot",
         )
-        .help("name the partition by PARTLABEL=, PARTUUID=, LABEL= or UUID= (`blkid` prints them)"));
+        .help("name the partition by PARTLABEL=, PARTUUID=, LABEL= or UUID= (see `blkid`)"));
     }
     if text.starts_with('/') {
         return Ok(Source::Initramfs(format!("/{}", components(text)?)));
@@ -331,14 +332,14 @@ fn source(text: &str) -> Result<Source, Fault> {
         .help(SOURCE_HELP));
     };
     if value.is_empty() && TAGS.contains(&tag) {
-        return Err(Fault::new(format!("`{tag}=` without a value"), "nothing after the `=`"));
+        return Err(Fault::new(format!("`{tag}=` has no value"), "nothing after the `=`"));
     }
     match tag {
         "PARTLABEL" => {
             no_control("partition label", value)?;
             let units = value.encode_utf16().count();
             if units > PARTLABEL_UNITS {
-                let label = format!("{units} UTF-16 units, {PARTLABEL_UNITS} at most in a GPT");
+                let label = format!("{units} UTF-16 units, at most {PARTLABEL_UNITS} in a GPT");
                 return Err(Fault::new("the partition label is too long", label));
             }
             Ok(Source::PartLabel(value.to_owned()))
@@ -346,7 +347,7 @@ fn source(text: &str) -> Result<Source, Fault> {
         "LABEL" => {
             no_control("label", value)?;
             if value.len() > LABEL_BYTES {
-                let label = format!("{} bytes, {LABEL_BYTES} at most", value.len());
+                let label = format!("{} bytes, at most {LABEL_BYTES}", value.len());
                 return Err(Fault::new("the label is too long", label));
             }
             Ok(Source::Label(value.to_owned()))
@@ -359,9 +360,11 @@ fn source(text: &str) -> Result<Source, Fault> {
                 format!("{} is not a PARTUUID", quoted(value)),
                 "expected hex digits 8-4-4-4-12",
             )
-            .help("from an MBR, 8 digits, `-` and 2 digits");
+            .help("on an MBR disk: 8 hex digits, `-`, 2 hex digits");
             Err(if is_hex_groups(value, FAT) {
-                fault.help(format!("it looks like a FAT volume's: did you mean `UUID={value}`?"))
+                fault.help(format!(
+                    "it looks like that of a FAT volume: did you mean `UUID={value}`?"
+                ))
             } else {
                 fault
             })
@@ -374,10 +377,10 @@ fn source(text: &str) -> Result<Source, Fault> {
                 format!("{} is not a UUID", quoted(value)),
                 "expected hex digits 8-4-4-4-12",
             )
-            .help("of a FAT file system, 4 digits, `-` and 4 digits");
+            .help("for FAT: 4 hex digits, `-`, 4 hex digits");
             Err(if is_hex_groups(value, MBR) {
                 fault.help(format!(
-                    "it looks like an MBR partition's: did you mean `PARTUUID={value}`?"
+                    "it looks like that of an MBR partition: did you mean `PARTUUID={value}`?"
                 ))
             } else {
                 fault

@@ -8,6 +8,7 @@ use serde::de::value::{Error as NoVariant, StrDeserializer};
 
 use crate::diagnostic::quoted;
 use crate::keys::nearest;
+use crate::lookalike::named;
 use crate::value::{Fault, try_from};
 use crate::{Arena, Check, ReasonStore};
 
@@ -33,7 +34,7 @@ fn check(text: &str) -> Result<Check, Fault> {
             Some(meant) => format!("did you mean \"{meant}\"?"),
             None if ["none", "no", "false"].contains(&text) => "did you mean \"off\"?".to_owned(),
             None if ["xxh3", "xxhash", "crc32"].contains(&text) => "did you mean \"fast\"?".to_owned(),
-            None => "\"fast\" is the default".to_owned(),
+            None => "leave it out for \"fast\", the default".to_owned(),
         };
         Fault::new(
             format!("unknown check {}", quoted(text)),
@@ -47,7 +48,7 @@ fn arena(text: &str) -> Result<Arena, Fault> {
     word(text).ok_or_else(|| {
         let meant = match nearest(text, ["auto", "segments"]) {
             Some(meant) => format!("did you mean \"{meant}\"?"),
-            None => "\"auto\", the default, is in place where that works".to_owned(),
+            None => "leave it out for \"auto\", the default: in place where that works".to_owned(),
         };
         Fault::new(
             format!("unknown arena {}", quoted(text)),
@@ -71,7 +72,8 @@ const ADDRESS_BITS: u32 = 47;
 /// PC's firmware keeps with a checksum.
 const CMOS: std::ops::RangeInclusive<u8> = 0x30..=0x7f;
 
-const REASON_HELP: &str = "\"memory:0x…\", the address of a page no kernel uses, or \"cmos:0x30\" to \"cmos:0x7f\"";
+const REASON_HELP: &str =
+    "write \"memory:0x…\", the address of a page that no kernel uses, or \"cmos:0x30\" to \"cmos:0x7f\"";
 
 fn reason(text: &str) -> Result<ReasonStore, Fault> {
     let (kind, value) = match text.split_once(':') {
@@ -82,7 +84,7 @@ fn reason(text: &str) -> Result<ReasonStore, Fault> {
         ("memory", Some(value)) => memory(value).map(ReasonStore::Memory),
         ("cmos", Some(value)) => cmos(value).map(ReasonStore::Cmos),
         (_, value) => Err(Fault::new(
-            format!("{} is not a place for the reason", quoted(text)),
+            format!("unknown place {} for the reason", quoted(text)),
             "expected \"memory:0x…\" or \"cmos:0x…\"",
         )
         .help(match (nearest(kind, ["memory", "cmos"]), value) {
@@ -97,12 +99,12 @@ fn memory(text: &str) -> Result<u64, Fault> {
     let fault = |message: String, label: String| Fault::new(message, label);
     let address = hex(text).map_err(|label| fault(format!("{} is not an address", quoted(text)), label))?;
     if address == 0 {
-        let message = "the page at address 0 can't hold the reason".to_owned();
-        return Err(fault(message, "not a page of its own".to_owned()).help(REASON_HELP));
+        let message = "address 0 can't hold the reason".to_owned();
+        return Err(fault(message, "firmware and kernels use this page".to_owned()).help(REASON_HELP));
     }
     if address >> ADDRESS_BITS != 0 {
-        let label = format!("the purgatory writes to addresses of {ADDRESS_BITS} bits at most");
-        return Err(fault(format!("{address:#x} is not an address of memory"), label));
+        let label = format!("the purgatory reaches {ADDRESS_BITS} bits");
+        return Err(fault(format!("address {address:#x} is too high"), label));
     }
     let below = address & !PAGE.saturating_sub(1);
     if below == address {
@@ -113,7 +115,7 @@ fn memory(text: &str) -> Result<u64, Fault> {
         _ => format!("did you mean \"memory:{below:#x}\"?"),
     };
     Err(fault(
-        format!("{address:#x} is not the address of a page"),
+        format!("address {address:#x} is not at the start of a page"),
         format!("expected a multiple of {PAGE:#x}"),
     )
     .help(help))
@@ -124,10 +126,10 @@ fn cmos(text: &str) -> Result<u8, Fault> {
     match u8::try_from(index) {
         Ok(index) if CMOS.contains(&index) => Ok(index),
         _ => Err(Fault::new(
-            format!("{index:#x} is not an index that may be written"),
+            format!("index {index:#x} can't be used"),
             format!("expected {:#x} to {:#x}", CMOS.start(), CMOS.end()),
         )
-        .help("the indices below 0x30 are the clock and the firmware's own")),
+        .help("those below 0x30 belong to the clock and to the firmware")),
     }
 }
 
@@ -138,7 +140,7 @@ fn hex(text: &str) -> Result<u64, String> {
         Some(digits) => digits,
     };
     if let Some(bad) = digits.chars().find(|c| !c.is_ascii_hexdigit()) {
-        return Err(format!("{} is not a hex digit", quoted(bad.encode_utf8(&mut [0; 4]))));
+        return Err(format!("{} is not a hex digit", named(bad)));
     }
     u64::from_str_radix(digits, 16).map_err(|_| "more than 64 bits".to_owned())
 }

@@ -1,16 +1,18 @@
 //! No input makes the parser panic, and whatever it complains about can be drawn.
 
+use config::DiagnosticKind;
 use proptest::prelude::*;
 
 const EXAMPLE: &str = include_str!("../boot.toml");
 
 /// Reads `bytes`; where there are problems, checks that each has a place in the text and can be drawn.
 fn survives(bytes: &[u8]) {
-    let Err(problems) = config::parse_bytes(bytes) else {
-        return;
-    };
-    let text = String::from_utf8_lossy(bytes);
-    assert!(!problems.is_empty());
+    let config::Reading {
+        config,
+        diagnostics: problems,
+        text,
+    } = config::read(bytes);
+    assert_eq!(config.is_none(), problems.iter().any(|p| !p.is_warning()));
     let mut last = 0;
     for problem in &problems {
         let span = &problem.span;
@@ -19,10 +21,7 @@ fn survives(bytes: &[u8]) {
             "{span:?} of {} bytes: {problem}",
             text.len()
         );
-        assert!(
-            span.start >= last || problem.kind == config::Kind::TooMany,
-            "not sorted: {problem}"
-        );
+        assert!(span.start >= last, "not sorted: {problem}");
         last = span.start;
         assert!(
             !problem.message.is_empty() && !problem.message.contains(char::is_control),
@@ -30,6 +29,9 @@ fn survives(bytes: &[u8]) {
         );
     }
     let drawn = config::render("boot.toml", &text, &problems);
+    let acts = |c: char| (c.is_control() && c != '\n') || ('\u{2028}'..='\u{202e}').contains(&c) || c == '\u{feff}';
+    assert!(!drawn.contains(acts), "{drawn:?}");
+    assert!(drawn.len() < 3000 * (problems.len() + 1), "{} bytes", drawn.len());
     for problem in &problems {
         let (line, column) = config::line_column(&text, problem.span.start);
         let place = format!(" boot.toml:{line}:{column}\n");
@@ -100,13 +102,84 @@ fn large_and_deep_inputs_end_soon() {
 }
 
 #[test]
+fn no_more_than_a_hundred_errors_are_listed_and_as_many_warnings() {
+    let errors = |count: usize| (0..count).map(|n| format!("k{n:03} = 1\n")).collect::<String>();
+    let all = config::parse(&format!("{EXAMPLE}{}", errors(100))).unwrap_err();
+    assert!(all.len() == 100 && all.iter().all(|p| p.kind == DiagnosticKind::UnknownKey));
+    let all = config::parse(&format!("{EXAMPLE}{}", errors(1000))).unwrap_err();
+    assert!(all.len() == 101 && all[99].message.contains("k099"), "{}", all[99]);
+    assert_eq!(all[100].message, "only the first 100 errors are listed");
+
+    let dashes = EXAMPLE.replace("rescue console", &"\u{2013}".repeat(101));
+    let reading = config::read(dashes.as_bytes());
+    assert!(reading.config.is_some() && reading.diagnostics.iter().all(config::Diagnostic::is_warning));
+    assert_eq!(reading.diagnostics.len(), 101);
+    assert_eq!(
+        reading.diagnostics[100].message,
+        "only the first 100 warnings are listed"
+    );
+
+    let flood = config::parse(&"=\n".repeat(1000)).unwrap_err();
+    let last = flood.last().unwrap();
+    assert!(
+        last.message.starts_with("only the first ") && flood.len() <= 101,
+        "{last}"
+    );
+}
+
+/// A quadratic path takes minutes here; the bound is generous, for a slow and busy host.
+#[test]
+fn no_file_costs_more_than_its_length() {
+    let list = |before: &str, unit: &str, after: &str| {
+        let room = config::MAX_BYTES - before.len() - after.len();
+        format!("{before}{}{after}", unit.repeat(room / unit.len()))
+    };
+    let numbered = |unit: &str| {
+        let all: String = (0..60_000).map(|n| unit.replace('#', &n.to_string())).collect();
+        all.get(..config::MAX_BYTES).unwrap_or(&all).to_owned()
+    };
+    let name = "a".repeat(config::MAX_BYTES / 2);
+    for text in [
+        list("order=[", "1,", "]"),
+        list("order=[", "\"\",", "]"),
+        list("order=[", "\"\",", ""),
+        list("order=[", "a=1 b=2 ", ""),
+        list("[entry.a]\ninitrd=[", "1,", "]"),
+        list("[entry.a]\ncmdline='", "\u{2013}", "'"),
+        list("[entry.a]\ncmdline=\"", "\u{e0} ' ", "\""),
+        list("version=\"\"\"", "\r", ""),
+        list("version=\"", "\\u", ""),
+        list("version=\"", "a", "\"\n[a]\n[a]\n[a]\n"),
+        list(&format!("[{name}]\n"), "[a]\n", ""),
+        list(&format!("[{name}]\n"), "a=1\n", ""),
+        numbered("k#=1\n"),
+        numbered("[entry.e#]\ncheck=\"sha25\"\n"),
+        numbered("entry.e#.source=\"PARTLABL=x\"\n"),
+        list("", "a\r", ""),
+        list("", "\r", ""),
+        list("", "=\n", ""),
+        list("", "x=[1,\n", ""),
+        list("", "kernel=1\n", ""),
+        list("", "[entry.a]\nx=1\n", ""),
+        list("", "a.", ""),
+        list("", "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a=1\n", ""),
+        list("", "\n\u{feff}", ""),
+    ] {
+        let began = std::time::Instant::now();
+        survives(text.as_bytes());
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(10), "{took:?}: {text:.40}");
+    }
+}
+
+#[test]
 fn a_file_of_256_kib_is_read_and_one_byte_more_is_refused() {
     let padded = format!("{EXAMPLE}#{}", " ".repeat(config::MAX_BYTES - EXAMPLE.len() - 1));
     assert!(config::parse(&padded).is_ok());
     let longer = padded + " ";
-    assert_eq!(config::parse(&longer).unwrap_err()[0].kind, config::Kind::Size);
+    assert_eq!(config::parse(&longer).unwrap_err()[0].kind, DiagnosticKind::Size);
     let not_text = [longer.as_bytes(), b"\xff"].concat();
-    assert_eq!(config::parse_bytes(&not_text).unwrap_err()[0].kind, config::Kind::Size);
+    assert_eq!(config::read(&not_text).diagnostics[0].kind, DiagnosticKind::Size);
 }
 
 /// A change to a file: bytes cut out at a place and others put in.

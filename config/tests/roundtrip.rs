@@ -104,6 +104,11 @@ fn entry() -> impl Strategy<Value = Entry> {
                 dtb: digests.2,
             };
             sha256.initrd.truncate(initrd.len());
+            let closed = if cmdline.matches('"').count() % 2 == 0 {
+                ""
+            } else {
+                "\""
+            };
             sha256.dtb = sha256.dtb.filter(|_| dtb.is_some());
             Entry {
                 name: String::new(),
@@ -112,7 +117,7 @@ fn entry() -> impl Strategy<Value = Entry> {
                 kernel,
                 initrd,
                 dtb,
-                cmdline,
+                cmdline: cmdline + closed,
                 cmdline_extra,
                 check,
                 arena,

@@ -138,28 +138,28 @@ fn check(path: &Path, out: &mut impl Write, err: &mut impl Write) -> io::Result<
             return Ok(Outcome::No);
         }
     };
-    match config::parse_bytes(&bytes) {
-        Ok(config) => {
-            let count = config.entries.len();
-            writeln!(
-                out,
-                "{name}: ok, {count} {}",
-                if count == 1 { "entry" } else { "entries" }
-            )?;
-            Ok(Outcome::Yes)
-        }
-        Err(problems) => {
-            let text = String::from_utf8_lossy(&bytes);
-            err.write_all(config::render(&name.to_string(), &text, &problems).as_bytes())?;
-            let count = problems.len();
-            writeln!(
-                err,
-                "\n{name}: {count} {}",
-                if count == 1 { "problem" } else { "problems" }
-            )?;
-            Ok(Outcome::No)
-        }
+    let reading = config::read(&bytes);
+    err.write_all(reading.render(&name.to_string()).as_bytes())?;
+    let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    let warnings = reading.diagnostics.iter().filter(|d| d.is_warning()).count();
+    let also = match warnings {
+        0 => String::new(),
+        _ => format!(", {}", counted(warnings, "warning", "warnings")),
+    };
+    if !reading.diagnostics.is_empty() {
+        writeln!(err)?;
     }
+    let Some(config) = reading.config else {
+        let count = reading.diagnostics.len().saturating_sub(warnings);
+        writeln!(err, "{name}: {}{also}", counted(count, "problem", "problems"))?;
+        return Ok(Outcome::No);
+    };
+    writeln!(
+        out,
+        "{name}: ok, {}{also}",
+        counted(config.entries.len(), "entry", "entries")
+    )?;
+    Ok(Outcome::Yes)
 }
 
 /// The file, up to one byte more than a configuration may have, so that a device or a log file ends too.

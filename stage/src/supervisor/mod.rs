@@ -193,16 +193,11 @@ fn read_config(console: &mut Console) -> Option<Config> {
             return None;
         }
     };
-    match config::parse_bytes(&bytes) {
-        Ok(config) => Some(config),
-        Err(problems) => {
-            let text = String::from_utf8_lossy(&bytes);
-            for line in config::render(paths::CONFIG, &text, &problems).lines() {
-                console.print(&log_line("config", line));
-            }
-            None
-        }
+    let reading = config::read(&bytes);
+    for line in reading.render(paths::CONFIG).lines() {
+        console.print(&log_line("config", line));
     }
+    reading.config
 }
 
 fn warn_of_service(console: &mut Console, cmdline: &str) {

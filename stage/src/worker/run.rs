@@ -121,7 +121,7 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
 
     enter(Step::Start, phases)?;
     let text = fs::read(paths::CONFIG).map_err(WorkerError::Config)?;
-    let config = config::parse_bytes(&text).map_err(|_| WorkerError::BadConfig)?;
+    let config = config::read(&text).config.ok_or(WorkerError::BadConfig)?;
     let entry = config.entry(name).ok_or(WorkerError::NoEntry)?;
     let index = modules()?;
     // Before the machine is looked at: they are free memory again, not pages at hand.
