@@ -29,13 +29,14 @@ impl Advice {
     fn text(&self) -> String {
         match self {
             Self::Key(table, key) => table.advice(key),
-            Self::Entry { name, defined } => match nearest(name, defined.iter().map(String::as_str)) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => {
+            Self::Entry { name, defined } => {
+                let meant = nearest(name, defined.iter().map(String::as_str));
+                let meant = meant.map(|meant| format!("did you mean `{meant}`?"));
+                meant.unwrap_or_else(|| {
                     let name: String = name.chars().take(40).collect();
                     format!("define it: [entry.{}]", name.escape_debug())
-                }
-            },
+                })
+            }
         }
     }
 }
@@ -144,9 +145,10 @@ impl<'t> Problems<'t> {
                 return;
             }
         }
-        let list = match diagnostic.is_warning() {
-            true => &mut self.warnings,
-            false => &mut self.errors,
+        let list = if diagnostic.is_warning() {
+            &mut self.warnings
+        } else {
+            &mut self.errors
         };
         list.push(Diagnostic { span, ..diagnostic }, advice);
     }

@@ -106,9 +106,10 @@ impl<'t> Survey<'t> {
                 EventKind::KeySep => joined = true,
                 EventKind::SimpleKey => {
                     let end = event.span().end();
-                    key = match std::mem::take(&mut joined) {
-                        true => (key.0.start..end, key.1.saturating_add(1)),
-                        false => (event.span().start()..end, 1),
+                    key = if std::mem::take(&mut joined) {
+                        (key.0.start..end, key.1.saturating_add(1))
+                    } else {
+                        (event.span().start()..end, 1)
                     };
                     if key.1 > limit {
                         match found.last_mut() {

@@ -31,7 +31,7 @@ fn survives(bytes: &[u8]) {
     let drawn = config::render("boot.toml", &text, &problems);
     let acts = |c: char| (c.is_control() && c != '\n') || ('\u{2028}'..='\u{202e}').contains(&c) || c == '\u{feff}';
     assert!(!drawn.contains(acts), "{drawn:?}");
-    assert!(drawn.len() < 3000 * (problems.len() + 1), "{} bytes", drawn.len());
+    assert!(drawn.len() / 3000 <= problems.len(), "{} bytes", drawn.len());
     for problem in &problems {
         let (line, column) = config::line_column(&text, problem.span.start);
         let place = format!(" boot.toml:{line}:{column}\n");
@@ -103,7 +103,12 @@ fn large_and_deep_inputs_end_soon() {
 
 #[test]
 fn no_more_than_a_hundred_errors_are_listed_and_as_many_warnings() {
-    let errors = |count: usize| (0..count).map(|n| format!("k{n:03} = 1\n")).collect::<String>();
+    let errors = |count: usize| {
+        (0..count)
+            .map(|n| format!("k{n:03} = 1\n"))
+            .collect::<Vec<_>>()
+            .concat()
+    };
     let all = config::parse(&format!("{EXAMPLE}{}", errors(100))).unwrap_err();
     assert!(all.len() == 100 && all.iter().all(|p| p.kind == DiagnosticKind::UnknownKey));
     let all = config::parse(&format!("{EXAMPLE}{}", errors(1000))).unwrap_err();

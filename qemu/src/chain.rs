@@ -375,7 +375,7 @@ mod tests {
     fn the_usual_config_is_valid_and_asks_for_what_was_given() {
         let mut chain = Chain::new(&kernel("6.1"), &kernel("6.12"));
         chain.cmdline = "root=LABEL=\"a b\" x=\\1".into();
-        let config = config::parse(chain.usual_config()).unwrap();
+        let config = config::parse(&chain.usual_config()).unwrap();
         assert_eq!(config.order, ["a", "b"]);
         let entry = config.entry("b").unwrap();
         assert_eq!(entry.cmdline, chain.cmdline);
@@ -383,12 +383,12 @@ mod tests {
         assert_eq!(entry.initrd, ["initrd"]);
         assert_eq!(entry.arena, Arena::Auto);
         let segments = with_arena(&chain.usual_config(), Arena::Segments);
-        let segments = config::parse(segments).unwrap();
+        let segments = config::parse(&segments).unwrap();
         assert_eq!(segments.entries.len(), 2);
         assert!(segments.entries.iter().all(|entry| entry.arena == Arena::Segments));
         chain.initrd = Initrd::Without;
         assert!(
-            config::parse(chain.usual_config())
+            config::parse(&chain.usual_config())
                 .unwrap()
                 .entry("a")
                 .unwrap()

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn the_config_asks_for_the_check_and_the_command_line() {
         let text = Contender::CatoOff.config(TOLD.cmdline).unwrap();
-        let config = config::parse(text).unwrap();
+        let config = config::parse(&text).unwrap();
         let entry = config.entry("main").unwrap();
         assert_eq!(entry.cmdline, TOLD.cmdline);
         assert_eq!(entry.check, config::Check::Off);
