@@ -32,7 +32,7 @@ fn survives(bytes: &[u8]) {
     let acts = |c: char| (c.is_control() && c != '\n') || ('\u{2028}'..='\u{202e}').contains(&c) || c == '\u{feff}';
     assert!(!drawn.contains(acts), "{drawn:?}");
     assert!(drawn.len() / 3000 <= problems.len(), "{} bytes", drawn.len());
-    for problem in &problems {
+    for problem in problems.iter().take(10) {
         let (line, column) = config::line_column(&text, problem.span.start);
         let place = format!(" boot.toml:{line}:{column}\n");
         assert!(drawn.contains(&place), "no {place:?} in\n{drawn}");
