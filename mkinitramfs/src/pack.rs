@@ -139,7 +139,7 @@ impl<'r> Prepared<'r> {
         // A program without standard streams, as PID 1 is where no console works, opens this one in their place.
         entries.push(Entry::char("dev/null", 1, 3));
         entries.push(Entry::file(paths::CONFIG, recipe.config_text.as_str()));
-        let (mut modules, mut warnings) = (Vec::new(), Vec::new());
+        let mut modules = Vec::new();
         match &recipe.modules {
             Some(dir) => {
                 let resolved = Tree::open(dir, recipe.arch)?.resolve(&recipe.module_names)?;
@@ -149,7 +149,7 @@ impl<'r> Prepared<'r> {
                     modules.push((file.to_owned(), bytes.len()));
                     entries.push(Entry::file(&path, bytes));
                 }
-                warnings = resolved.warnings;
+                warnings.extend(resolved.warnings);
             }
             None if recipe.module_names.is_empty() => {
                 entries.push(Entry::file(
