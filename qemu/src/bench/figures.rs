@@ -1,5 +1,6 @@
 //! Medians, spreads and ratios. Pure.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::read::{Memory, Times};
@@ -32,6 +33,13 @@ impl Spread {
 
     fn seconds(times: &[Times], what: fn(&Times) -> Duration) -> Option<Self> {
         Self::of(times.iter().map(|times| what(times).as_secs_f64()))
+    }
+}
+
+impl fmt::Display for Spread {
+    /// `0.300 (0.280..0.310)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{:.3} ({:.3}..{:.3})", self.median, self.min, self.max))
     }
 }
 
@@ -71,6 +79,18 @@ impl Figures {
             copied: *copied.get(copied.len() / 2)?,
         })
     }
+}
+
+/// Seconds as they are known: milliseconds.
+pub(super) fn rounded(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+/// Bytes as millions.
+pub(super) fn millions(bytes: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "sizes of memory, for people")]
+    let bytes = bytes as f64;
+    bytes / 1e6
 }
 
 /// `a ÷ b`; nothing for a `b` that is too small to divide by.

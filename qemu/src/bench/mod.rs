@@ -1,8 +1,8 @@
 //! `cargo qemu bench`: Cato and kexec-tools on the same payload, in turn, in the same machine.
 //!
 //! Bottom up: [`contender`] is who is compared, [`payload`] what is booted, [`initramfs`] what the service Linux gets,
-//! [`once`] one boot, [`read`] what it says, [`figures`] medians and ratios, [`bars`] what is aimed at, [`table`] the
-//! result as text and JSON, [`long`] how it grows.
+//! [`once`] one boot, [`read`] what it says, [`figures`] medians and ratios, [`ratios`] what is
+//! compared, [`long`] how it grows, [`table`] the result as text and JSON.
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -11,7 +11,6 @@ use config::Arch;
 use crate::machine::Firmware;
 use crate::setup::packages::{self, Need};
 
-pub mod bars;
 pub mod contender;
 pub mod figures;
 pub mod initramfs;
@@ -19,6 +18,7 @@ pub mod kexec_tools;
 pub mod long;
 pub mod once;
 pub mod payload;
+pub mod ratios;
 pub mod read;
 pub mod table;
 

@@ -5,11 +5,11 @@ use std::fmt;
 use config::Arch;
 use serde_json::{Value, json};
 
-use super::bars::{self, PEAK_MIB, UNCHECKED};
 use super::contender::Contender;
-use super::figures::{Figures, Spread};
+use super::figures::{Figures, millions, rounded};
 use super::long::Long;
 use super::payload::Payload;
+use super::ratios::{ROWS, UNCHECKED};
 use crate::machine::Machine;
 
 /// What QEMU's times are good for.
@@ -100,27 +100,10 @@ fn insert(object: &mut Value, key: &str, value: Value) {
     }
 }
 
-/// Seconds as they are known: milliseconds.
-pub(super) fn rounded(seconds: f64) -> f64 {
-    (seconds * 1000.0).round() / 1000.0
-}
-
-/// Bytes as millions.
-pub(super) fn millions(bytes: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "sizes of memory, for people")]
-    let bytes = bytes as f64;
-    bytes / 1e6
-}
-
 fn mib(bytes: i64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "sizes of memory, for people")]
     let bytes = bytes as f64;
     bytes / f64::from(1 << 20)
-}
-
-/// `0.300 (0.280..0.310)`.
-pub(super) fn between(spread: &Spread) -> String {
-    format!("{:.3} ({:.3}..{:.3})", spread.median, spread.min, spread.max)
 }
 
 impl fmt::Display for Contest {
@@ -149,44 +132,27 @@ impl fmt::Display for Contest {
             writeln!(
                 f,
                 "{contender:<33} {:>22} {:>24} {:>22} {:>9.3} {:>9.1} {:>9.1}",
-                between(&figures.load),
-                between(&figures.dead),
-                between(&figures.stage),
+                figures.load,
+                figures.dead,
+                figures.stage,
                 figures.reserve.median,
                 mib(figures.peak),
                 millions(figures.copied)
             )?;
         }
-        writeln!(f, "\n{:<50} {:>7} {:>7} {:>7}", "", "ratio", "bar", "wish")?;
-        for row in bars::rows(*arch) {
-            let Some(value) = row.value(|contender| self.figures(contender)) else {
-                continue;
-            };
-            write!(f, "{:<50} {value:>7.3}", row.name())?;
-            aim(f, row.aim.as_ref(), value)?;
-        }
-        if let Some(figures) = self.figures(Contender::CatoFast) {
-            write!(
-                f,
-                "{:<50} {:>7.1}",
-                "peak memory beyond the payload, cato fast, MiB",
-                mib(figures.peak)
-            )?;
-            aim(f, Some(&PEAK_MIB), mib(figures.peak))?;
+        writeln!(f, "\n{:<50} {:>7}", "", "ratio")?;
+        for row in ROWS {
+            if let Some(value) = row.value(|contender| self.figures(contender)) {
+                writeln!(f, "{:<50} {value:>7.3}", row.name())?;
+            }
         }
         writeln!(f, "\n{CAVEAT}")
     }
 }
 
-/// Ends a line with what its value should be.
-pub(super) fn aim(f: &mut fmt::Formatter<'_>, aim: Option<&bars::Aim>, value: f64) -> fmt::Result {
-    let Some(aim) = aim else { return writeln!(f) };
-    let wish = aim.wish.map_or_else(String::new, |wish| format!("{wish:.3}"));
-    writeln!(f, " {:>7.3} {wish:>7}  {}", aim.bar, aim.verdict(value))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::figures::Spread;
     use super::*;
 
     fn contest() -> Contest {
@@ -254,10 +220,7 @@ mod tests {
         let text = contest().to_string();
         let ratios = text.lines().skip_while(|line| !line.contains("ratio")).nth(1).unwrap();
         let words: Vec<_> = ratios.split_whitespace().collect();
-        assert_eq!(
-            words.join(" "),
-            "dead: cato sha256 ÷ kexec-tools 0.200 0.050 0.029 bar missed"
-        );
+        assert_eq!(words.join(" "), "dead: cato sha256 ÷ kexec-tools 0.200");
         assert!(text.contains("payload 94.0 MB"), "{text}");
         assert!(text.trim_end().ends_with(CAVEAT));
     }
