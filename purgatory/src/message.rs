@@ -141,7 +141,7 @@ mod tests {
             want: [0x3f; 32],
             got: [0x77; 32],
         };
-        assert!(said(Check::Sha256, &longest, 0, 0).len() <= crate::reason::TEXT + "purgatory: \r\n".len());
+        assert!(said(Check::Sha256, &longest, 0, 0).len() <= crate::params::REASON_TEXT + "purgatory: \r\n".len());
         assert!(said(Check::Fast, &wrong, 0, 0).contains(": xxh3 mismatch (want 3f3f.., got 7777..)"));
         assert_eq!(code(&wrong).map(Code::encode), Some(0x89));
         let good = Outcome::Good { bytes: 101_700_000 };

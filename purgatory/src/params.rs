@@ -107,6 +107,10 @@ impl Check {
     }
 }
 
+/// Bytes of the longest reason kept in memory. More than 128 bytes would be cleared by a call of `memset`, through a GOT
+/// on x86_64.
+pub const REASON_TEXT: usize = 112;
+
 /// Where the reason of a reset is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReasonKind {

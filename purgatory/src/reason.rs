@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::params::{ReasonKind, ReasonParams};
+use crate::params::{REASON_TEXT as TEXT, ReasonKind, ReasonParams};
 use crate::uart::Bus;
 
 /// First of all in memory: "CatoWhy1".
@@ -11,10 +11,9 @@ pub const MAGIC: [u8; 8] = *b"CatoWhy1";
 const MAGIC_WORDS: [u32; 2] = [u32::from_le_bytes(*b"Cato"), u32::from_le_bytes(*b"Why1")];
 /// Bytes that are written at most, and that must be there: the head and the longest text.
 pub const SIZE: u64 = 128;
+const _: () = assert!(HEAD + TEXT == 128, "head and text fill it");
 /// Magic 8, length of the text 4, CRC-32 of the text 4.
 const HEAD: usize = 16;
-/// Bytes of the longest text. More than 128 bytes would be cleared by a call of `memset`, through a GOT on x86_64.
-pub const TEXT: usize = 112;
 
 /// What went wrong, in three bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,7 @@
 //! A transmitter for the three UARTs the purgatory knows, and numbers as text without `core::fmt` (whose tables of
 //! functions would need relocations). Every wait is bounded: a UART that never gets ready is given up.
 
-use crate::params::{UartKind, UartParams};
-use crate::reason::TEXT;
+use crate::params::{REASON_TEXT, UartKind, UartParams};
 
 /// Ports and registers. Addresses are physical, which in the purgatory is virtual.
 pub trait Bus {
@@ -43,7 +42,7 @@ pub struct Console<B> {
     kind: UartKind,
     base: u64,
     shift: u32,
-    kept: [u8; TEXT],
+    kept: [u8; REASON_TEXT],
     used: usize,
 }
 
@@ -55,7 +54,7 @@ impl<B: Bus> Console<B> {
             kind: UartKind::from_code(uart.kind),
             base: uart.base,
             shift: uart.reg_shift.min(3),
-            kept: [0; TEXT],
+            kept: [0; REASON_TEXT],
             used: 0,
         }
     }
@@ -334,10 +333,10 @@ pub(crate) mod tests {
             assert_eq!(console.kept(), b"first");
             console.line().text("second ").decimal(2).text("\n").flush();
             assert_eq!(console.kept(), b"second 2");
-            for _ in 0..TEXT {
+            for _ in 0..REASON_TEXT {
                 console.text("ab");
             }
-            assert_eq!(console.kept().len(), TEXT);
+            assert_eq!(console.kept().len(), REASON_TEXT);
             assert!(console.kept().starts_with(b"second 2abab"));
         }
     }
