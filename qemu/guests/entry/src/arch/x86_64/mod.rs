@@ -1,22 +1,15 @@
-//! The x86_64 side: COM1, the q35's power button, and the state of the 64-bit boot protocol.
+//! The x86_64 side: the state of the 64-bit boot protocol.
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 
 use guest_entry::memory::Memory as _;
 use guest_entry::out::Out;
 use guest_entry::{paging, zero_page};
 
-use super::{Physical, Uart};
+use super::common::{Physical, Uart, image_sum, print_initrd};
+use super::hardware::power_off;
 
 global_asm!(include_str!("entry.S"), options(att_syntax));
-
-/// First serial port; its line status register, and the bit for "transmitter empty".
-const COM1: u16 = 0x3f8;
-const STATUS: u16 = COM1 + 5;
-const EMPTY: u8 = 1 << 5;
-
-/// End of what the guest's own tables map (entry.S).
-pub(super) const READABLE: u64 = 64 << 30;
 
 /// What entry.S saved, in its order.
 #[repr(C)]
@@ -79,12 +72,12 @@ extern "C" fn entry_main(state: &State) -> ! {
     out.number("idt-limit", state.idt_limit);
     descriptor(&mut out, state, "gdt-cs", state.cs);
     descriptor(&mut out, state, "gdt-ds", state.ds);
-    super::image_sum(&mut out, state.load);
+    image_sum(&mut out, state.load);
     match zero_page::print(&mut out, &Physical, state.rsi) {
         Some(pointers) => {
             maps(&mut out, state, &pointers);
             if pointers.ramdisk_size > 0 {
-                super::initrd(&mut out, pointers.ramdisk, pointers.ramdisk_size);
+                print_initrd(&mut out, pointers.ramdisk, pointers.ramdisk_size);
             }
         }
         None => out.word("zp", "unreadable"),
@@ -138,32 +131,4 @@ extern "C" fn entry_fault(vector: u64, frame: &[u64; 6], cr2: u64) -> ! {
     }
     out.end();
     power_off()
-}
-
-pub(super) fn put(byte: u8) {
-    // Bounded: a UART that is never ready costs output, not the test.
-    for _ in 0..1_000_000 {
-        let status: u8;
-        // SAFETY: reads a register of the serial port.
-        unsafe { asm!("in al, dx", in("dx") STATUS, out("al") status, options(nomem, nostack, preserves_flags)) };
-        if status & EMPTY != 0 {
-            break;
-        }
-    }
-    // SAFETY: writes a register of the serial port.
-    unsafe { asm!("out dx, al", in("dx") COM1, in("al") byte, options(nomem, nostack, preserves_flags)) };
-}
-
-/// ACPI's S5 where QEMU's machines have it with SeaBIOS and OVMF, then a reset, then for ever.
-pub(super) fn power_off() -> ! {
-    // q35, i440fx: PM1a control, SLP_EN with sleep type 0.
-    for port in [0x604_u16, 0xb004] {
-        // SAFETY: ends the machine, or is nothing to it.
-        unsafe { asm!("out dx, ax", in("dx") port, in("ax") 0x2000_u16, options(nomem, nostack, preserves_flags)) };
-    }
-    // SAFETY: ends the machine: full reset.
-    unsafe { asm!("out dx, al", in("dx") 0xcf9_u16, in("al") 6_u8, options(nomem, nostack, preserves_flags)) };
-    loop {
-        core::hint::spin_loop();
-    }
 }
