@@ -3,12 +3,14 @@
 //! Given what the user brings, Debian's kernels for the rest; responsible for one boot on the console with the time of
 //! each line, a table of its phases at the end, and an exit code that is 0 only if the main system is the one asked for.
 
+mod kernel;
+
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use config::Arch;
 use guest_report::Report;
@@ -18,11 +20,11 @@ use crate::chain::{Chain, Initrd, Ready};
 use crate::console::Line;
 use crate::machine::{Drive, Firmware, Machine, Serial, split_words};
 use crate::setup::packages::{self, Need};
-use crate::setup::{Kernel, Suite, kernels};
 use crate::timeline::Timeline;
 use crate::verdict::Wanted;
 use crate::vm::{Vm, Watch};
 use crate::workspace;
+use kernel::{Chosen, existing};
 
 /// How long a main kernel must live after it started its PID 1, when nothing better is known of success.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -45,8 +47,9 @@ pub struct BootArgs {
     /// direct, u-boot (arm64) or uefi; u-boot for arm64 and direct for x86_64 when not given.
     #[arg(long)]
     pub firmware: Option<Firmware>,
-    /// bookworm (6.1), trixie (6.12), or a kernel file. Modules are taken from ../lib/modules/RELEASE beside a file
-    /// named vmlinuz-RELEASE; without them the kernel must have all drivers built in.
+    /// bookworm (6.1), trixie (6.12), or a kernel file. Modules are taken from ../lib/modules/RELEASE beside a file named
+    /// vmlinuz-RELEASE, or from the kernel's own folder, also where a symbolic link leads to it; without them the kernel
+    /// must have all drivers built in.
     #[arg(long, default_value = "bookworm", value_name = "SUITE|FILE")]
     pub service_kernel: String,
     /// bookworm (6.1), trixie (6.12), or a kernel file in any format Cato takes.
@@ -289,14 +292,17 @@ fn chain(args: &BootArgs) -> Result<Chain> {
     })?;
     let service = Chosen::of(&args.service_kernel, arch)?;
     let main = Chosen::of(&args.main_kernel, arch)?;
+    if service.modules.is_none() {
+        eprintln!("{}", service.why_no_modules());
+    }
     ensure!(
         args.disk.is_none() || args.config.is_some(),
         "--disk wants --config: only you know what is on your disk"
     );
 
-    let mut chain = Chain::new(&service.0, &main.0);
-    chain.service.modules = service.modules();
-    chain.release = main.release();
+    let mut chain = Chain::new(&service.kernel, &main.kernel);
+    chain.service.modules = service.modules;
+    chain.release = main.release;
     chain.machine = Machine {
         firmware,
         memory_mib: args.memory,
@@ -311,10 +317,7 @@ fn chain(args: &BootArgs) -> Result<Chain> {
         Some(file) => Initrd::File(existing(file)?),
     };
     if let Some(given) = &args.main_cmdline {
-        chain.cmdline = match fs::read_to_string(given) {
-            Ok(text) => text.trim().to_owned(),
-            Err(_) => given.clone(),
-        };
+        chain.cmdline = text_or_file(given)?;
     }
     if let Some(file) = &args.config {
         let text = fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
@@ -332,55 +335,14 @@ fn chain(args: &BootArgs) -> Result<Chain> {
     Ok(chain)
 }
 
-/// A kernel from a suite or from a file.
-struct Chosen(Kernel, bool);
-
-impl Chosen {
-    fn of(given: &str, arch: Arch) -> Result<Self> {
-        if let Ok(suite) = given.parse::<Suite>() {
-            return Ok(Self(kernels::kernel(arch, suite)?, true));
-        }
-        let image = existing(Path::new(given))
-            .with_context(|| format!("{given:?} is neither a suite (bookworm, trixie) nor a kernel file"))?;
-        let version = release_in_name(&image).unwrap_or_default();
-        let modules = image
-            .parent()
-            .map(|boot| boot.join("../lib/modules").join(&version))
-            .unwrap_or_default();
-        Ok(Self(
-            Kernel {
-                arch,
-                suite: Suite::Trixie,
-                version,
-                image,
-                modules,
-            },
-            false,
-        ))
+/// A command line as it is, or the file that holds it. What can only be meant as a file must be one.
+fn text_or_file(given: &str) -> Result<String> {
+    let path_only = given.starts_with(['/', '.']) && !given.contains([' ', '=']);
+    match fs::read_to_string(given) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(_) if !path_only => Ok(given.to_owned()),
+        Err(error) => Err(error).with_context(|| format!("can't read the command line in {given}")),
     }
-
-    fn modules(&self) -> Option<PathBuf> {
-        (self.1 || (!self.0.version.is_empty() && self.0.modules.is_dir())).then(|| self.0.modules.clone())
-    }
-
-    /// A file's name proves nothing about what is in it.
-    fn release(&self) -> Option<String> {
-        self.1.then(|| self.0.version.clone())
-    }
-}
-
-/// `6.1.0-50-arm64` of `vmlinuz-6.1.0-50-arm64`.
-fn release_in_name(image: &Path) -> Option<String> {
-    let name = image.file_name()?.to_str()?;
-    name.split_once('-').map(|(_, release)| release.to_owned())
-}
-
-fn existing(file: &Path) -> Result<PathBuf> {
-    let found = fs::canonicalize(file).with_context(|| format!("can't read {}", file.display()))?;
-    if !found.is_file() {
-        bail!("{} is not a file", file.display());
-    }
-    Ok(found)
 }
 
 /// QEMU's name of an image's format, by its content: guessing is what QEMU itself warns of.
@@ -439,12 +401,15 @@ mod tests {
     }
 
     #[test]
-    fn releases_are_read_from_names() {
-        assert_eq!(
-            release_in_name(Path::new("/boot/vmlinuz-6.1.0-50-arm64")).as_deref(),
-            Some("6.1.0-50-arm64")
-        );
-        assert_eq!(release_in_name(Path::new("/x/Image")), None);
+    fn a_command_line_s_file_that_is_not_there_is_no_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cmdline");
+        fs::write(&file, "quiet a=b\n").unwrap();
+        assert_eq!(text_or_file(file.to_str().unwrap()).unwrap(), "quiet a=b");
+        assert_eq!(text_or_file("root=/dev/sda1 quiet").unwrap(), "root=/dev/sda1 quiet");
+        assert_eq!(text_or_file("quiet").unwrap(), "quiet");
+        let error = text_or_file(folder.path().join("typo").to_str().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("can't read the command line"), "{error:#}");
     }
 
     #[test]
