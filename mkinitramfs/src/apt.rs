@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use config::Arch;
@@ -190,23 +191,7 @@ impl Apt {
     }
 
     fn run(&self, program: &str, args: &[&str], cwd: &Path) -> Result<String> {
-        let out = Command::new(program)
-            .args(&self.options)
-            .args(args)
-            .current_dir(cwd)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("{program}: cannot run"))?;
-        let what = || format!("{program} {}", args.join(" "));
-        ensure!(
-            out.status.success(),
-            "{}: {}\n{}",
-            what(),
-            out.status,
-            String::from_utf8_lossy(&out.stderr).trim()
-        );
-        String::from_utf8(out.stdout).with_context(what)
+        run(Command::new(program).args(&self.options).args(args).current_dir(cwd))
     }
 
     /// One field of a package's newest version, for example `Depends` of `linux-image-arm64`.
@@ -278,6 +263,49 @@ impl Apt {
     }
 }
 
+/// How long another apt or dpkg is waited for.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Runs a program of apt and returns what it printed. When another one holds a lock, waits until that is free: apt itself
+/// can wait for dpkg's lock (`DPkg::Lock::Timeout`) but not for those of its lists and its cache.
+///
+/// # Errors
+/// When it can't be started, fails, or a lock is held for ten minutes; all that it printed is in the error.
+pub fn run(command: &mut Command) -> Result<String> {
+    run_within(command, PATIENCE, Duration::from_secs(2))
+}
+
+fn run_within(command: &mut Command, patience: Duration, pause: Duration) -> Result<String> {
+    command.env("LC_ALL", "C").stdin(Stdio::null());
+    let name = command.get_program().to_string_lossy().into_owned();
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        let out = command.output().with_context(|| format!("can't start {name}"))?;
+        let (said, errors) = (
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr),
+        );
+        if out.status.success() {
+            return Ok(said.into_owned());
+        }
+        match errors.lines().find(|line| line.contains("Could not get lock")) {
+            Some(line) if began.elapsed() < patience => {
+                if !told {
+                    eprintln!("another apt is running, waiting for it: {line}");
+                    told = true;
+                }
+                std::thread::sleep(pause);
+            }
+            _ => {
+                let args: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+                let words = format!("{}\n{}", said.trim(), errors.trim());
+                bail!("{name} {} failed ({})\n{}", args.join(" "), out.status, words.trim());
+            }
+        }
+    }
+}
+
 /// Unpacks a .deb's files below `root`; no maintainer script runs.
 ///
 /// # Errors
@@ -316,6 +344,25 @@ mod tests {
         assert_eq!(pick(&two, "sid"), None);
         assert_eq!(one_line("deb-src http://x bookworm main"), None);
         assert_eq!(one_line("# deb http://x bookworm main"), None);
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_and_a_failure_says_all_it_printed() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("lock");
+        fs::write(&lock, "").unwrap();
+        // Busy at the first try, and free after it.
+        let script = r#"[ -e "$0" ] || { echo done; exit; }; [ $1 = held ] || rm "$0"
+            echo Reading; echo "E: Could not get lock $0. It is held by process 7" >&2; exit 100"#;
+        let run = |how: &str, patience| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).arg(&lock).arg(how);
+            run_within(&mut command, patience, Duration::from_millis(1))
+        };
+        assert_eq!(run("freed", Duration::from_secs(60)).unwrap(), "done\n");
+        fs::write(&lock, "").unwrap();
+        let error = run("held", Duration::from_millis(20)).unwrap_err().to_string();
+        assert!(error.contains("Reading\nE: Could not get lock"), "{error}");
     }
 
     #[test]

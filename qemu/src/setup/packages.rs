@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use config::Arch;
+use mkinitramfs::apt;
 
 use crate::board::board;
 use crate::machine::Firmware;
@@ -145,7 +146,7 @@ pub fn ensure(need: &Need) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("some packages are missing; run this, then try again:\n\n  sudo {install}\n");
     }
-    eprintln!("installing {}", names.join(" "));
+    eprintln!("installing {} ...", names.join(" "));
     // Lists may be missing (containers) or name packages that are gone.
     apt_get(&["update"])?;
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
@@ -161,15 +162,9 @@ pub fn ensure(need: &Need) -> Result<()> {
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {
-    let status = Command::new("apt-get")
-        .arg("-qq")
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null())
-        .status()
-        .context("can't start apt-get")?;
-    ensure!(status.success(), "apt-get {} failed ({status})", arguments.join(" "));
-    Ok(())
+    let mut command = Command::new("apt-get");
+    command.args(["-q", "-oDPkg::Lock::Timeout=600"]).args(arguments);
+    apt::run(command.env("DEBIAN_FRONTEND", "noninteractive")).map(drop)
 }
 
 #[cfg(test)]
