@@ -4,11 +4,13 @@
 //! with what the machine has: an installed target first, else Debian's compiler with the standard library from source.
 //! The same sources and compiler give the same bytes in any folder.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use config::Arch;
@@ -68,17 +70,42 @@ pub fn build(
     profile: &str,
     env: &[(&str, &OsStr)],
 ) -> Result<PathBuf> {
+    // A process builds each program once: cargo takes a second to say that it has nothing to do, and a run of the
+    // scenarios asks some hundred times.
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let workspace = fs::canonicalize(workspace).with_context(|| workspace.display().to_string())?;
+    let key = format!(
+        "{} {package} {bin} {} {profile} {env:?}",
+        workspace.display(),
+        target(arch, kind)
+    );
+    if let Some(program) = built.get(&key) {
+        return Ok(program.clone());
+    }
+    let program = build_now(&workspace, package, bin, arch, kind, profile, env)?;
+    built.insert(key, program.clone());
+    Ok(program)
+}
+
+fn build_now(
+    workspace: &Path,
+    package: &str,
+    bin: &str,
+    arch: Arch,
+    kind: Kind,
+    profile: &str,
+    env: &[(&str, &OsStr)],
+) -> Result<PathBuf> {
     let target = target(arch, kind);
-    let toolchain = find_toolchain(&workspace, arch, kind)?;
+    let toolchain = find_toolchain(workspace, arch, kind)?;
     let (cargo, rustc) = match toolchain {
         Toolchain::Installed => ("cargo", None),
         Toolchain::Debian { .. } => (DEBIAN_CARGO, Some(DEBIAN_RUSTC)),
     };
-    let mut command = clean(cargo, &workspace);
+    let mut command = clean(cargo, workspace);
     command.args([
         "build",
-        "--quiet",
         "--package",
         package,
         "--bin",
@@ -97,25 +124,17 @@ pub fn build(
     }
     command
         .env("CARGO_TARGET_DIR", workspace.join("target/cross"))
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            rustflags(&workspace, &toolchain, arch, kind)?,
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(workspace, &toolchain, arch, kind)?)
         .envs(env.iter().copied());
-    let done = command
+    // What it says goes to standard error as it comes: a first build takes minutes.
+    let status = command
         .stdin(Stdio::null())
-        .stdout(Stdio::inherit())
-        .output()
-        .with_context(|| format!("{cargo}: cannot run"))?;
-    let said = String::from_utf8_lossy(&done.stderr);
+        .status()
+        .with_context(|| format!("can't start {cargo}"))?;
     ensure!(
-        done.status.success(),
-        "building {package} ({bin}) for {target}: cargo: {}\n{}",
-        done.status,
-        said.trim_end()
+        status.success(),
+        "can't build {package} ({bin}) for {target}: cargo failed ({status})"
     );
-    // Warnings.
-    eprint!("{said}");
 
     let folder = if profile == "dev" { "debug" } else { profile };
     let built = workspace.join("target/cross").join(target).join(folder).join(bin);

@@ -57,6 +57,16 @@ pub fn cato(arch: Arch) -> Result<PathBuf> {
     cross::stage(&workspace::root(), arch).context("can't build cato")
 }
 
+/// Builds everything that a scenario may boot.
+pub fn all() -> Result<()> {
+    for arch in Arch::ALL {
+        for build in [cato, report, entry] {
+            build(arch)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes an initrd whose PID 1 is the report program and which holds `nonce` and `programs` (path and content).
 /// It is not compressed: what is measured is Cato.
 pub fn report_initrd(arch: Arch, nonce: &str, programs: &[(&str, &[u8])], file: &Path) -> Result<()> {

@@ -26,7 +26,8 @@ use crate::workspace;
 /// The argument without which the scenarios' program starts nothing, so that `cargo test` doesn't.
 pub const START: &str = "--start-machines";
 
-/// A machine's deadline where a scenario names none. An idle machine needs a tenth of it.
+/// A machine's deadline where a scenario names none; one that has the host for itself needs a tenth of it. It grows with
+/// the number of machines a CPU has to run.
 pub const LIMIT: Duration = Duration::from_mins(3);
 
 type Body = Arc<dyn Fn(&Context) -> Result<()> + Send + Sync>;
@@ -104,6 +105,7 @@ pub struct Context {
     pub folder: PathBuf,
     arena: Arena,
     limit: Duration,
+    patience: u32,
     started: AtomicUsize,
 }
 
@@ -138,6 +140,7 @@ impl Context {
                 log: Some(log),
             },
         )
+        .map(|vm| vm.with_patience(self.patience))
     }
 
     /// Starts a machine whose disks will come, go or grow.
@@ -189,12 +192,23 @@ pub struct RunArgs {
     pub list: bool,
     /// Only scenarios whose name contains one of these. Long ones among them run too.
     pub filter: Vec<String>,
-    /// Scenarios at the same time.
-    #[arg(long, default_value_t = 1)]
+    /// Scenarios at the same time; as many as there are CPUs when not given.
+    #[arg(long, default_value_t = cpus())]
     pub jobs: usize,
     /// `PASSED,FAILED,SKIPPED` of the host tests, for the sum at the end.
     #[arg(long, hide = true, value_parser = parse_tally)]
     pub host: Option<Tally>,
+}
+
+/// CPUs of this host.
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How many times as long a machine may take when `jobs` of them share `cpus`. Each has more threads than one.
+fn patience(jobs: usize, cpus: usize) -> u32 {
+    let shared = if jobs > 1 { jobs.div_ceil(cpus.max(1)) } else { 0 };
+    u32::try_from(1 + shared).unwrap_or(u32::MAX)
 }
 
 /// How many of each.
@@ -277,24 +291,31 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
         eprintln!("no scenario's name contains {part:?}; `cargo qemu test --long --list` names them all");
         return ExitCode::FAILURE;
     }
-    let (chosen, left): (Vec<_>, Vec<_>) = scenarios.iter().partition(|scenario| wanted(scenario, args));
+    let (mut chosen, left): (Vec<_>, Vec<_>) = scenarios.iter().partition(|scenario| wanted(scenario, args));
     if args.list {
         for scenario in chosen {
             println!("{}", scenario.name);
         }
         return ExitCode::SUCCESS;
     }
-    let next = AtomicUsize::new(0);
+    // What may take long begins first, so that the last ones end together.
+    chosen.sort_by_key(|scenario| std::cmp::Reverse(scenario.limit));
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let jobs = args.jobs.max(1);
+    let patience = patience(jobs, cpus());
+    println!("{} scenarios, {jobs} at a time", chosen.len());
     let started = Instant::now();
     let mut results: Vec<(usize, Duration, Result<()>)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..args.jobs.clamp(1, 8))
+        let workers: Vec<_> = (0..jobs)
             .map(|_| {
                 scope.spawn(|| {
                     let mut mine = Vec::new();
                     loop {
                         let n = next.fetch_add(1, Ordering::Relaxed);
                         let Some(scenario) = chosen.get(n) else { return mine };
-                        let (took, result) = one(scenario);
+                        let (took, result) = one(scenario, patience);
+                        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                        tell(&format!("[{done}/{}] ", chosen.len()), scenario, took, &result);
                         mine.push((n, took, result));
                     }
                 })
@@ -312,25 +333,21 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
     let mut tally = args.host.unwrap_or_default();
     if args.host.is_some() {
         let word = if tally.failed == 0 { "ok" } else { "FAILED" };
-        println!("{word:<7} {:>8}  host tests: {tally}", "");
+        println!("{word:<7} host tests: {tally}");
     }
     // With a filter the rest was not asked for.
     tally.skipped += if args.filter.is_empty() { left.len() } else { 0 };
     // Each was told when it ended; what failed is told again where it is looked for.
     for (n, scenario) in chosen.iter().enumerate() {
-        match results.iter().find(|(m, ..)| *m == n) {
+        let result = results.iter().find(|(m, ..)| *m == n);
+        match result {
             Some((.., Ok(()))) => tally.passed += 1,
-            Some((_, took, Err(error))) => {
-                tally.failed += 1;
-                failed(scenario, *took, error);
-            }
-            None => {
-                tally.failed += 1;
-                failed(scenario, Duration::ZERO, &anyhow::anyhow!("it has no result"));
-            }
+            Some((_, took, failed)) => tell("", scenario, *took, failed),
+            None => tell("", scenario, Duration::ZERO, &Err(anyhow::anyhow!("it has no result"))),
         }
+        tally.failed += usize::from(!matches!(result, Some((.., Ok(())))));
     }
-    println!("{:<7} {:>8.1}  all scenarios", "", started.elapsed().as_secs_f64());
+    println!("all scenarios took {:.0} s", started.elapsed().as_secs_f64());
     println!("{tally}");
     if tally.failed == 0 {
         ExitCode::SUCCESS
@@ -340,7 +357,7 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
 }
 
 /// Runs one scenario in a folder of its own, which stays if it fails.
-fn one(scenario: &Scenario) -> (Duration, Result<()>) {
+fn one(scenario: &Scenario, patience: u32) -> (Duration, Result<()>) {
     let started = Instant::now();
     let folder = workspace::target("qemu-logs").join(scenario.name.replace('/', "-"));
     let result = fresh(&folder).and_then(|()| {
@@ -348,33 +365,33 @@ fn one(scenario: &Scenario) -> (Duration, Result<()>) {
             folder: folder.clone(),
             arena: scenario.arena,
             limit: scenario.limit,
+            patience,
             started: AtomicUsize::new(0),
         };
         let body = std::panic::AssertUnwindSafe(|| (scenario.body)(&context));
         std::panic::catch_unwind(body).unwrap_or_else(|_| bail!("the scenario itself panicked"))
     });
-    let took = started.elapsed();
-    match &result {
+    let result = match result {
         Ok(()) => {
-            println!("{:<7} {:>8.1}  {}", "ok", took.as_secs_f64(), scenario.name);
             // Disk images are large; one that can't be removed does no harm.
             let _ = fs::remove_dir_all(&folder);
+            Ok(())
         }
-        Err(error) => {
-            failed(scenario, took, error);
-            println!("its files and its whole console: {}", folder.display());
-        }
-    }
-    (took, result)
+        Err(error) => Err(anyhow::anyhow!(
+            "{error:#}\nits files and its whole console: {}",
+            folder.display()
+        )),
+    };
+    (started.elapsed(), result)
 }
 
-fn failed(scenario: &Scenario, took: Duration, error: &anyhow::Error) {
-    println!(
-        "{:<7} {:>8.1}  {}\n{error:#}",
-        "FAILED",
-        took.as_secs_f64(),
-        scenario.name
-    );
+/// Says how a scenario went: `[12/91] ok  NAME  34 s`.
+fn tell(progress: &str, scenario: &Scenario, took: Duration, result: &Result<()>) {
+    let seconds = took.as_secs_f64();
+    match result {
+        Ok(()) => println!("{progress}ok      {}  {seconds:.0} s", scenario.name),
+        Err(error) => println!("{progress}FAILED  {}  {seconds:.0} s\n{error:#}", scenario.name),
+    }
 }
 
 fn fresh(folder: &PathBuf) -> Result<()> {
@@ -408,6 +425,12 @@ mod tests {
             ..RunArgs::default()
         };
         assert!(!wanted(&short, &some) && wanted(&long, &some));
+    }
+
+    #[test]
+    fn machines_that_share_cpus_may_take_longer() {
+        let all = [(1, 2), (2, 2), (4, 2), (2, 8), (1, 1), (2, 1)];
+        assert_eq!(all.map(|(jobs, cpus)| patience(jobs, cpus)), [1, 2, 3, 2, 1, 3]);
     }
 
     #[test]

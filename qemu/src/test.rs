@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use crate::scenario::{START, Tally};
-use crate::{setup, workspace};
+use crate::scenario::{START, Tally, cpus};
+use crate::{guests, setup, workspace};
 
 /// Runs the workspace's tests, then whole boots in virtual machines.
 ///
@@ -26,8 +26,8 @@ pub struct TestArgs {
     /// Leaves the host tests out.
     #[arg(long)]
     pub no_host: bool,
-    /// Scenarios at the same time.
-    #[arg(long, default_value_t = 1)]
+    /// Scenarios at the same time; as many as there are CPUs when not given.
+    #[arg(long, default_value_t = cpus())]
     pub jobs: usize,
     /// Only scenarios whose name contains one of these; no host tests then.
     pub filter: Vec<String>,
@@ -49,7 +49,12 @@ pub fn run(args: &TestArgs) -> Result<bool> {
         }
     }
     options.extend(args.filter.iter().cloned());
+    eprintln!("building the scenarios ...");
     let program = build_scenarios()?;
+    if !args.list {
+        eprintln!("building Cato and the guests ...");
+        guests::all()?;
+    }
     let status = Command::new(&program)
         .args(options)
         .status()
@@ -60,15 +65,7 @@ pub fn run(args: &TestArgs) -> Result<bool> {
 /// Builds the scenarios and returns the program: run by cargo, it would not have the last word.
 fn build_scenarios() -> Result<PathBuf> {
     let output = cargo()
-        .args([
-            "test",
-            "--quiet",
-            "--no-run",
-            "--package",
-            "qemu",
-            "--test",
-            "scenarios",
-        ])
+        .args(["test", "--no-run", "--package", "qemu", "--test", "scenarios"])
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()

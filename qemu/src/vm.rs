@@ -34,6 +34,7 @@ pub struct Vm {
     console: Arc<Console>,
     readers: Vec<JoinHandle<()>>,
     deadline: Instant,
+    patience: u32,
     forbidden: Vec<Regex>,
     person: Option<Person>,
 }
@@ -102,6 +103,7 @@ impl Vm {
             console,
             readers,
             deadline: started + limit,
+            patience: 1,
             forbidden: Vec::new(),
             person: None,
         };
@@ -111,18 +113,27 @@ impl Vm {
         Ok(vm)
     }
 
+    /// The same with every wait, and its own deadline, so many times as long: for machines that share CPUs.
+    #[must_use]
+    pub fn with_patience(mut self, factor: u32) -> Self {
+        let now = Instant::now();
+        self.deadline = now + self.deadline.saturating_duration_since(now) * factor;
+        self.patience = factor;
+        self
+    }
+
     /// From now on a line that matches ends every wait with an error.
     pub fn forbid(&mut self, pattern: &str) -> Result<()> {
         self.forbidden.push(Regex::new(pattern)?);
         Ok(())
     }
 
-    /// Waits for a line that matches, not longer than `within` and never past the machine's own deadline. A line that
+    /// Waits for a line that matches, not longer than `within` (times its patience) and never past the machine's own deadline. A line that
     /// has only begun may match too (it could be a prompt), so a pattern for a number says what follows the number.
     pub fn wait_for(&self, pattern: &str, within: Duration) -> Result<Line> {
         let wanted = Regex::new(pattern).with_context(|| format!("{pattern:?} is not a regular expression"))?;
         let now = Instant::now();
-        let deadline = self.deadline.min(now + within);
+        let deadline = self.deadline.min(now + within * self.patience);
         self.console
             .wait_for(&wanted, &self.forbidden, deadline)
             .map_err(|why| match why {
@@ -150,7 +161,7 @@ impl Vm {
 
     /// Waits until the machine has ended by itself, its last words read.
     pub fn wait_end(&mut self, within: Duration) -> Result<ExitStatus> {
-        let deadline = self.deadline.min(Instant::now() + within);
+        let deadline = self.deadline.min(Instant::now() + within * self.patience);
         if !self.console.wait_end(deadline) {
             bail!(self.failure("the machine did not end in time"));
         }
