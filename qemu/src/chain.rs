@@ -216,9 +216,7 @@ impl Chain {
             }
             Firmware::UBoot => {
                 if board(arch).u_boot.is_none() {
-                    bail!(
-                        "Debian has no U-Boot for a {arch} machine in QEMU that can start Linux: take direct or uefi"
-                    );
+                    bail!("{arch}: Debian's U-Boot can't start Linux on this machine; use --firmware direct or uefi");
                 }
                 let image = unpacked(&self.service.image, folder)?;
                 partitions.push(service_partition(&image, &initramfs, &service_cmdline));

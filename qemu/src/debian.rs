@@ -76,7 +76,7 @@ pub fn installed(arch: Arch) -> Result<Debian> {
     println!("installing Debian {SUITE} for {arch}, which takes some minutes ...");
     install(&folder, arch)
         .with_context(|| format!("can't install Debian {SUITE} for {arch} in {}", folder.display()))?;
-    there(&folder).with_context(|| format!("{} was just made and is not whole", folder.display()))
+    there(&folder).with_context(|| format!("{} is incomplete although it was just made", folder.display()))
 }
 
 fn there(folder: &Path) -> Option<Debian> {

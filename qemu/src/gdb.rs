@@ -75,7 +75,7 @@ impl Gdb {
         let deadline = Instant::now() + within;
         let said = self
             .receive(deadline)
-            .context("the machine never came to the breakpoint")?;
+            .context("the machine did not reach the breakpoint in time")?;
         ensure!(
             said.starts_with("T05") || said.starts_with("S05"),
             "the machine stopped with {said:?}"

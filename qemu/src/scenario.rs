@@ -343,7 +343,12 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
         match result {
             Some((.., Ok(()))) => tally.passed += 1,
             Some((_, took, failed)) => tell("", scenario, *took, failed),
-            None => tell("", scenario, Duration::ZERO, &Err(anyhow::anyhow!("it has no result"))),
+            None => tell(
+                "",
+                scenario,
+                Duration::ZERO,
+                &Err(anyhow::anyhow!("its thread died without a result")),
+            ),
         }
         tally.failed += usize::from(!matches!(result, Some((.., Ok(())))));
     }

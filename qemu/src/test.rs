@@ -71,7 +71,7 @@ fn build_scenarios() -> Result<PathBuf> {
         .output()
         .context("can't start cargo")?;
     ensure!(output.status.success(), "the scenarios can't be built");
-    executable(&String::from_utf8_lossy(&output.stdout)).context("cargo names no program for the scenarios")
+    executable(&String::from_utf8_lossy(&output.stdout)).context("cargo built no program called scenarios")
 }
 
 /// The scenarios' program in cargo's messages, one JSON object a line. Cargo builds this package's own program too, and

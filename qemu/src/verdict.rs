@@ -66,12 +66,12 @@ impl Wanted {
     pub fn problems(&self, report: &Report) -> Vec<String> {
         let mut problems = Vec::new();
         if !report.is_done() {
-            problems.push("the main system's report has no end".to_owned());
+            problems.push("the main system's report is cut off".to_owned());
         }
         let cmdline = report.get("cmdline").unwrap_or_default();
         if !cmdline.contains(&self.cmdline) {
             problems.push(format!(
-                "command line: asked for {:?}, the main kernel has {cmdline:?}",
+                "command line: wanted {:?}, the main kernel has {cmdline:?}",
                 self.cmdline
             ));
         }
@@ -84,8 +84,8 @@ impl Wanted {
             let Some(wanted) = wanted else { continue };
             match report.get(key) {
                 Some(got) if got == wanted => {}
-                Some(got) => problems.push(format!("{what}: asked for {wanted:?}, the main system has {got:?}")),
-                None => problems.push(format!("{what}: asked for {wanted:?}, the main system has none")),
+                Some(got) => problems.push(format!("{what}: wanted {wanted:?}, the main system reports {got:?}")),
+                None => problems.push(format!("{what}: wanted {wanted:?}, the main system reports none")),
             }
         }
         if let Some(wanted) = self.cpus {
@@ -160,7 +160,7 @@ mod tests {
                 "dmesg-errors=1\nreport: dmesg-error=WARNING: x",
                 "WARNING: x",
             ),
-            ("report: done\n", "", "no end"),
+            ("report: done\n", "", "cut off"),
         ] {
             let text = GOOD.replace(from, to);
             assert_ne!(text, GOOD);

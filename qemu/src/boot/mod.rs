@@ -73,7 +73,7 @@ pub struct BootArgs {
     /// CPUs of the machine. The service Linux uses one.
     #[arg(long, default_value_t = 2)]
     pub smp: u32,
-    /// Your disk image (raw or qcow2) instead of ours; it is never written to. Wants --config.
+    /// Your disk image (raw or qcow2) instead of ours; it is never written to. Needs --config.
     #[arg(long, value_name = "FILE")]
     pub disk: Option<PathBuf>,
     /// Success is a line of the main system that matches.
@@ -100,7 +100,7 @@ fn memory(text: &str) -> Result<u32, String> {
     };
     let number: u32 = digits
         .parse()
-        .map_err(|_| format!("{text:?} is not a size: 512, 512M or 2G"))?;
+        .map_err(|_| format!("{text:?} is not a size; write 512, 512M or 2G"))?;
     number
         .checked_mul(factor)
         .filter(|mib| *mib > 0)
@@ -223,7 +223,7 @@ fn wait(vm: &mut Vm, limit: Duration, success: &Success) -> Result<()> {
 fn judge(lines: &[Line], success: &Success, wanted: &Wanted) -> Vec<String> {
     let timeline = Timeline::last(lines);
     let Some(main) = timeline.main else {
-        return vec!["the main kernel never said a word".to_owned()];
+        return vec!["the main kernel printed nothing".to_owned()];
     };
     let after: Vec<&str> = lines
         .iter()
@@ -297,7 +297,7 @@ fn chain(args: &BootArgs) -> Result<Chain> {
     }
     ensure!(
         args.disk.is_none() || args.config.is_some(),
-        "--disk wants --config: only you know what is on your disk"
+        "--disk needs --config: boot.toml must say what is on your disk"
     );
 
     let mut chain = Chain::new(&service.kernel, &main.kernel);
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(judge(&lines(HOP), &line, &Wanted::default()).len(), 1);
         assert!(judge(&lines(&format!("{HOP}Ready")), &line, &Wanted::default()).is_empty());
         let service_only: String = HOP.lines().take(3).collect::<Vec<_>>().join("\n");
-        assert!(judge(&lines(&service_only), &line, &Wanted::default())[0].contains("never said"));
+        assert!(judge(&lines(&service_only), &line, &Wanted::default())[0].contains("printed nothing"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub fn leave_unreplayed(image: &Path, path: &str, new: &[u8]) -> Result<()> {
     let said = output(tool("debugfs").args(["-R", &format!("blocks /{path}")]).arg(image))?;
     let mut blocks = said.split_whitespace();
     let (Some(block), None) = (blocks.next(), blocks.next()) else {
-        anyhow::bail!("{path} has not one block but {said:?}");
+        anyhow::bail!("{path}: must have one block, has {said:?}");
     };
     let header = output(tool("dumpe2fs").arg("-h").arg(image))?;
     let size: usize = header

@@ -89,7 +89,7 @@ pub fn kernel(arch: Arch, suite: Suite) -> Result<Kernel> {
     eprintln!("fetching Debian's {arch} kernel of {suite} ...");
     fetch(&folder, arch, suite)
         .with_context(|| format!("can't fetch {suite}'s {arch} kernel into {}", folder.display()))?;
-    there(&folder, arch, suite).with_context(|| format!("{} was just made and is not whole", folder.display()))
+    there(&folder, arch, suite).with_context(|| format!("{} is incomplete although it was just made", folder.display()))
 }
 
 fn there(folder: &Path, arch: Arch, suite: Suite) -> Option<Kernel> {
@@ -142,7 +142,7 @@ fn newest(depends: &str) -> Result<String> {
     let mut packages = depends.split(',').filter_map(|one| one.split_whitespace().next());
     match packages.find(|name| name.starts_with("linux-image-")) {
         Some(package) => Ok(package.to_owned()),
-        None => bail!("the kernel's metapackage depends on no kernel: {depends:?}"),
+        None => bail!("the metapackage depends on no kernel: {depends:?}"),
     }
 }
 

@@ -140,7 +140,7 @@ pub fn ensure(need: &Need) -> Result<()> {
     let install = format!("apt-get install --no-install-recommends {}", names.join(" "));
     ensure!(
         folders.iter().any(|folder| folder.join("apt-get").exists()),
-        "these Debian packages, or the same tools from elsewhere, are needed: {}",
+        "programs are missing; in Debian these packages bring them: {}",
         names.join(" ")
     );
     if !nix::unistd::geteuid().is_root() {
@@ -155,7 +155,7 @@ pub fn ensure(need: &Need) -> Result<()> {
     let still = missing(list, &folders);
     ensure!(
         still.is_empty(),
-        "installed, but what they are needed for is not there: {}",
+        "packages are installed, but their files are missing: {}",
         still.join(" ")
     );
     Ok(())
