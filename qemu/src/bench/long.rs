@@ -279,7 +279,7 @@ impl fmt::Display for Long {
             "load s", "with taking memory"
         )?;
         for (layout, [load, whole]) in &self.layouts {
-            writeln!(f, "{layout} {:>22} {:>22}", load, whole)?;
+            writeln!(f, "{layout} {load:>22} {whole:>22}")?;
         }
         if let Some(value) = self.worst_by_best(|[load, _]| load) {
             writeln!(f, "{:<60} {value:>7.3}", "worst ÷ best, load")?;
