@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A whole, valid `boot.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Console {
 }
 
 /// `[purgatory]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purgatory {
     /// Whether it writes to the UART of the service kernel's console.
     pub console: bool,
@@ -44,8 +44,8 @@ pub struct Purgatory {
 }
 
 /// A place whose content survives a reset of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum ReasonStore {
     /// The physical address of a page that neither kernel uses; a multiple of 4096, not zero.
     Memory(u64),
@@ -63,7 +63,7 @@ impl fmt::Display for ReasonStore {
 }
 
 /// `[entry.NAME]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The table's name.
     pub name: String,
@@ -90,8 +90,8 @@ pub struct Entry {
 }
 
 /// The file system (or the initramfs folder) an entry's files are on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Source {
     /// GPT partition name.
     PartLabel(String),
@@ -118,7 +118,7 @@ impl fmt::Display for Source {
 }
 
 /// What the purgatory does with the payload before it jumps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
     /// XXH3-64 of each chunk: memory speed, not cryptographic.
@@ -141,7 +141,7 @@ impl fmt::Display for Check {
 }
 
 /// The memory in which the payload waits for the jump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arena {
     /// At its final addresses in huge pages where that works, else as [`Segments`](Self::Segments).
@@ -161,8 +161,8 @@ impl fmt::Display for Arena {
 }
 
 /// A SHA-256 digest. Printed as 64 hex digits; `{:.4}` prints the first four and `..`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Sha256(pub [u8; 32]);
 
 impl fmt::Display for Sha256 {
@@ -176,7 +176,7 @@ impl fmt::Display for Sha256 {
 }
 
 /// `sha256 = { … }`: of the files as stored, before any unpacking.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WantedDigests {
     /// Of the kernel file.
     pub kernel: Option<Sha256>,
@@ -185,3 +185,15 @@ pub struct WantedDigests {
     /// Of the device tree file.
     pub dtb: Option<Sha256>,
 }
+
+// What PID 1 hands to a worker is written as the file has it, and so is checked once more when it is read.
+macro_rules! into_string {
+    ($($name:ident)*) => {$(
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    )*};
+}
+into_string!(ReasonStore Source Sha256);

@@ -1,6 +1,6 @@
 //! Where the time went: the phases of a boot, read from its console. Pure.
 //!
-//! The words are those of design §7. *Stage time* is from Cato's first line to its `jump` line, *load time* from the
+//! The words are those of design §7. *Stage time* is from Cato's first line to its `reboot(KEXEC)`, *load time* from the
 //! first byte of the payload to loaded, *dead time* from the service kernel's last line to the main kernel's first.
 
 use std::fmt;
@@ -36,6 +36,9 @@ pub struct Timeline {
     /// The main system's PID 1 spoke.
     pub report: Option<u64>,
 }
+
+/// What is said before `reboot(2)`.
+pub(crate) const JUMP: &str = "reboot(KEXEC)";
 
 static CATO: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"cato\[ *\d+\.\d{3}\] ([a-z-]+): (.*)").ok());
 
@@ -104,8 +107,8 @@ impl Timeline {
             // An entry that is tried anew has its times of its own.
             "select" => (self.load, self.loaded, self.jump) = (None, None, None),
             "load" => _ = self.load.get_or_insert(ms),
-            "kexec" if text.starts_with("loaded") => self.loaded = Some(ms),
-            "jump" => self.jump = Some(ms),
+            "hand-off" if text.starts_with("loaded") => self.loaded = Some(ms),
+            "hand-off" if text.starts_with(JUMP) => self.jump = Some(ms),
             _ => {}
         }
     }
@@ -228,8 +231,8 @@ mod tests {
         4600 cato[   1.500] start: cato 0.1.0
         4650 cato[   1.550] select: entry \"a\" (main), first in order
         4700 cato[   1.600] load: reading the payload
-        4900 cato[   1.800] kexec: loaded in 200 ms
-        4910 cato[   1.810] jump: reboot(KEXEC)
+        4900 cato[   1.800] hand-off: loaded in 200 ms
+        4910 cato[   1.810] hand-off: reboot(KEXEC)
         4930 [    1.83] kexec_core: Starting new kernel
         4931 [    1.83] Bye!
         4940 purgatory: checked
@@ -288,8 +291,9 @@ mod tests {
 
     #[test]
     fn a_main_system_that_is_the_service_again_is_the_next_hop() {
-        let again =
-            format!("{BOOT}\n7000 cato[   2.000] start: cato\n7100 cato[   2.100] jump: x\n7200 Linux version 6.12");
+        let again = format!(
+            "{BOOT}\n7000 cato[   2.000] start: cato\n7100 cato[   2.100] hand-off: reboot(KEXEC)\n7200 Linux version 6.12"
+        );
         let hops = Timeline::all(&lines(&again));
         assert_eq!(hops.len(), 2);
         assert_eq!(hops[1].service, Some(5001));
@@ -299,7 +303,7 @@ mod tests {
     #[test]
     fn a_second_entry_has_its_own_load_time() {
         let text = "1 Linux version 1\n2 cato[   0.001] select: a\n3 cato[   0.001] load: x\n\
-                    50 cato[   0.001] select: b\n60 cato[   0.001] load: y\n70 cato[   0.001] kexec: loaded in 10 ms";
+                    50 cato[   0.001] select: b\n60 cato[   0.001] load: y\n70 cato[   0.001] hand-off: loaded in 10 ms";
         assert_eq!(took(&Timeline::last(&lines(text)), Name::Load), Some(10));
     }
 

@@ -5,10 +5,13 @@
 //! `sanity_check_segment_list`).
 
 use std::fs;
+use std::path::Path;
 
+use config::Arch;
 use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 
+use crate::cause::Cause;
 use crate::layout::{Layout, Segment};
 use crate::sys::kexec;
 
@@ -23,16 +26,19 @@ pub struct Loaded {
 /// Why the kernel would not take or start the image.
 #[derive(Debug, thiserror::Error)]
 pub enum HandOffError {
-    /// `kexec_load` failed.
-    #[error("kexec_load: {errno}: {words}")]
-    Load {
+    /// It takes none, whatever it is.
+    #[error("{_0}")]
+    Refused(#[from] Refusal),
+    /// A call failed.
+    #[error("{call}: {errno}: {}", explain(*call, *errno))]
+    Call {
+        /// Which one.
+        call: Call,
         /// What it returned.
         errno: Errno,
-        /// What that means.
-        words: &'static str,
     },
     /// The call succeeded, but the kernel says that nothing is loaded.
-    #[error("kexec_load said yes, but the kernel says nothing is loaded")]
+    #[error("kexec_load succeeded, but the kernel says that nothing is loaded; please report it")]
     NotLoaded,
     /// Memory the main kernel is to run from moved after it was loaded.
     #[error("the memory of the {part} at {address:#x} {what}, so nothing may be started in it")]
@@ -44,90 +50,170 @@ pub enum HandOffError {
         /// What is known of it.
         what: String,
     },
-    /// `reboot(RB_KEXEC)` came back.
-    #[error("reboot(KEXEC) came back: {errno}: {words}")]
-    Jump {
-        /// What it returned.
-        errno: Errno,
-        /// What that means.
-        words: &'static str,
-    },
 }
 
-/// What the running system says about kexec, for [`explain_load`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// `/proc/sys/kernel/kexec_load_disabled`
-    pub disabled: bool,
-    /// `/proc/sys/kernel/kexec_load_limit_reboot` is 0.
-    pub spent: bool,
-    /// `/sys/kernel/security/lockdown` is not `[none]`.
-    pub lockdown: bool,
-}
-
-impl Limits {
-    /// Reads them; what can't be read does not limit.
-    fn read() -> Self {
-        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let lockdown = text("/sys/kernel/security/lockdown");
-        Self {
-            disabled: text("/proc/sys/kernel/kexec_load_disabled").trim() == "1",
-            spent: text("/proc/sys/kernel/kexec_load_limit_reboot").trim() == "0",
-            lockdown: !lockdown.is_empty() && !lockdown.contains("[none]"),
+impl HandOffError {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Refused(_) => Cause::Refused,
+            Self::Call { errno, .. } => match errno {
+                Errno::EPERM | Errno::EACCES | Errno::ENOSYS => Cause::Refused,
+                Errno::EBUSY => Cause::Busy,
+                Errno::ENOMEM => Cause::Memory,
+                Errno::EADDRNOTAVAIL | Errno::EINVAL => Cause::Placement,
+                _ => Cause::Io,
+            },
+            Self::NotLoaded => Cause::Crash,
+            Self::Moved { .. } => Cause::Memory,
         }
     }
 }
 
-/// The meaning of an errno of `kexec_load`, and what to do about it. Pure.
-pub fn explain_load(errno: Errno, limits: &Limits) -> &'static str {
-    match errno {
-        Errno::EPERM if limits.disabled => {
-            "switched off by sysctl kernel.kexec_load_disabled; only a reset brings it back"
+/// A system call of the hand-off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// `kexec_load(2)` with an image.
+    Load,
+    /// The same without one, which drops what is loaded.
+    Unload,
+    /// `reboot(RB_KEXEC)`.
+    Jump,
+}
+
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Load => "kexec_load",
+            Self::Unload => "kexec_load without an image",
+            Self::Jump => "reboot(KEXEC) came back",
+        })
+    }
+}
+
+/// The meaning of an errno of `call`, and what to do about it. Pure.
+fn explain(call: Call, errno: Errno) -> &'static str {
+    match (call, errno) {
+        (_, Errno::EPERM | Errno::EACCES) => {
+            "refused by a security module (/sys/kernel/security/lsm names them); \
+             its policy must allow the service kernel to load a kernel"
         }
-        Errno::EPERM if limits.spent => "sysctl kernel.kexec_load_limit_reboot is used up; only a reset brings it back",
-        Errno::EPERM if limits.lockdown => {
-            "the service kernel is locked down; boot it without lockdown= and Secure Boot lockdown"
-        }
-        Errno::EPERM => "not allowed; Cato must be PID 1 of the initial namespaces, with CAP_SYS_BOOT",
-        Errno::EACCES => {
-            "refused by a security module (IMA, SELinux); the service kernel's policy must allow kexec_load"
-        }
-        Errno::ENOSYS => "the service kernel has no kexec_load; build it with CONFIG_KEXEC=y",
-        Errno::EBUSY => {
+        (Call::Jump, Errno::EINVAL) => "nothing is loaded",
+        (Call::Jump | Call::Unload, Errno::EBUSY) => "the kexec lock is taken by a call that never ended",
+        (_, Errno::EBUSY) => {
             "the kexec lock is taken, or CPUs can't be taken offline (spin-table, pKVM); \
              boot the service kernel with nr_cpus=1 and without kvm-arm.mode=protected"
         }
-        Errno::EADDRNOTAVAIL => {
-            "an address is not page aligned or out of range: a bug of Cato, please report the layout above"
+        (_, Errno::EADDRNOTAVAIL) => {
+            "an address is not page aligned or out of range: this is a mistake in Cato, please report it with the layout above"
         }
-        Errno::EINVAL => {
-            "the kernel refuses the segments (overlap, or over half of RAM): a bug of Cato, please report the layout above"
+        (_, Errno::EINVAL) => {
+            "the segments overlap or fill over half of RAM: this is a mistake in Cato, please report it with the layout above"
         }
-        Errno::ENOMEM => "not enough free memory for the kernel's copy; give the box more RAM or a smaller initrd",
-        Errno::EFAULT => "the payload's memory went away during the call: a bug of Cato",
-        _ => "an answer the kernel does not document for this call",
+        (_, Errno::ENOMEM) => {
+            "there is too little free memory for the kernel's copy; give the machine more memory or use a smaller initrd"
+        }
+        (_, Errno::EFAULT) => {
+            "the payload's memory went away during the call: this is a mistake in Cato, please report it"
+        }
+        (Call::Jump, _) => "the kernel could not leave",
+        _ => "the kernel does not document this answer",
     }
 }
 
-/// The meaning of an errno of `reboot(RB_KEXEC)`. Pure.
-pub fn explain_jump(errno: Errno) -> &'static str {
-    match errno {
-        Errno::EINVAL => "nothing is loaded",
-        Errno::EBUSY => "the kexec lock is taken by a call that never ended",
-        Errno::EPERM => "not allowed; Cato must be in the initial PID namespace, with CAP_SYS_BOOT",
-        _ => "the kernel could not leave",
+/// Why the service kernel takes no image from this process, whatever it is. Known before anything is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// ENOSYS.
+    #[error("the service kernel has no kexec_load; build it with CONFIG_KEXEC=y")]
+    Absent,
+    /// EPERM; not so in the initial namespaces.
+    #[error("PID 1 has no CAP_SYS_BOOT, so kexec_load is refused; run it outside of containers")]
+    Unprivileged,
+    /// EPERM
+    #[error("kexec is switched off (sysctl kernel.kexec_load_disabled is 1); only a reset switches it on again")]
+    Disabled,
+    /// EPERM
+    #[error("no kexec_load is left (sysctl kernel.kexec_load_limit_reboot is 0); only a reset brings more")]
+    Spent,
+    /// EPERM
+    #[error(
+        "the service kernel is locked down, which rules kexec_load out; boot it without lockdown= and without Secure Boot"
+    )]
+    LockedDown,
+    /// EBUSY on arm64: `cpus_are_stuck_in_kernel()` of arch/arm64/kernel/smp.c.
+    #[error(
+        "no CPU of this machine can be taken offline, which rules kexec_load out; boot the service kernel with nr_cpus=1"
+    )]
+    StuckCpus,
+}
+
+impl Refusal {
+    /// The one that holds in the system whose `proc` and `sys` are under `root`, in the order in which the kernel looks
+    /// (`kexec_load_check()` of kernel/kexec.c); what can't be read refuses nothing.
+    fn find(root: &Path, arch: Option<Arch>) -> Option<Self> {
+        let text = |path: &str| fs::read_to_string(root.join(path)).ok();
+        let is = |path: &str, value: &str| text(path).is_some_and(|text| text.trim() == value);
+        let kernel = root.join("sys/kernel");
+        let has_core = kernel.join("kexec_loaded").exists() || kernel.join("kexec").exists();
+        if kernel.exists() && !has_core {
+            Some(Self::Absent)
+        } else if text("proc/self/status").is_some_and(|status| !may_boot(&status)) {
+            Some(Self::Unprivileged)
+        } else if is("proc/sys/kernel/kexec_load_disabled", "1") {
+            Some(Self::Disabled)
+        } else if is("proc/sys/kernel/kexec_load_limit_reboot", "0") {
+            Some(Self::Spent)
+        } else if text("sys/kernel/security/lockdown").is_some_and(|modes| is_locked(&modes)) {
+            Some(Self::LockedDown)
+        } else if arch == Some(Arch::Arm64) && are_stuck(&root.join("sys/devices/system/cpu")) {
+            Some(Self::StuckCpus)
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether the text of `lockdown` has a mode in force; each rules kexec_load out (`LOCKDOWN_KEXEC`).
+fn is_locked(modes: &str) -> bool {
+    modes.contains("[integrity]") || modes.contains("[confidentiality]")
+}
+
+/// Whether the text of `/proc/self/status` has `CAP_SYS_BOOT` (bit 22) among the effective capabilities.
+fn may_boot(status: &str) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    bits.is_none_or(|bits| bits & 1 << 22 != 0)
+}
+
+/// Whether an arm64 kernel with several CPUs can stop none of them: then none of their folders in `cpus` has a switch.
+fn are_stuck(cpus: &Path) -> bool {
+    let several = fs::read_to_string(cpus.join("possible")).is_ok_and(|list| list.trim() != "0");
+    let mut folders = fs::read_dir(cpus).into_iter().flatten().flatten();
+    several && !folders.any(|cpu| cpu.path().join("online").exists())
+}
+
+/// Whether the service kernel takes an image from this process at all.
+///
+/// # Errors
+/// [`HandOffError::Refused`] with what is in the way.
+pub fn may_load(root: &Path) -> Result<(), HandOffError> {
+    match Refusal::find(root, Arch::running()) {
+        Some(refusal) => Err(refusal.into()),
+        None if !kexec::is_there() => Err(Refusal::Absent.into()),
+        None => Ok(()),
     }
 }
 
 /// Gives `layout` to the kernel.
 ///
 /// # Errors
-/// [`HandOffError::Load`] with the errno in words, [`HandOffError::NotLoaded`].
+/// [`HandOffError`]
 pub fn load(layout: Layout) -> Result<Loaded, HandOffError> {
     let copied = layout.copied().map(|segment| (&*segment.bytes, segment.mem));
-    kexec::load(layout.entry(), copied).map_err(|errno| HandOffError::Load {
+    kexec::load(layout.entry(), copied).map_err(|errno| HandOffError::Call {
+        call: Call::Load,
         errno,
-        words: explain_load(errno, &Limits::read()),
     })?;
     if is_loaded() {
         Ok(Loaded {
@@ -138,8 +224,25 @@ pub fn load(layout: Layout) -> Result<Loaded, HandOffError> {
     }
 }
 
+/// Drops what is loaded, if anything is.
+///
+/// # Errors
+/// [`HandOffError::Call`] when something is, and stays.
+pub fn unload() -> Result<(), HandOffError> {
+    match kexec::unload() {
+        // No kexec in the service kernel: nothing is loaded either.
+        Ok(()) | Err(Errno::ENOSYS) => Ok(()),
+        // kexec is not allowed, so nothing could be loaded; the kernel itself says whether that is so.
+        Err(Errno::EPERM | Errno::EACCES) if !is_loaded() => Ok(()),
+        Err(errno) => Err(HandOffError::Call {
+            call: Call::Unload,
+            errno,
+        }),
+    }
+}
+
 /// Whether the kernel holds an image; a kernel that does not say may hold one.
-pub fn is_loaded() -> bool {
+fn is_loaded() -> bool {
     fs::read_to_string("/sys/kernel/kexec_loaded").map_or(true, |text| text.trim() != "0")
 }
 
@@ -169,9 +272,9 @@ impl Loaded {
                 Err(error) => return Err(moved(format!("can't be found again ({error})"))),
             }
         }
-        reboot(RebootMode::RB_KEXEC).map_err(|errno| HandOffError::Jump {
+        reboot(RebootMode::RB_KEXEC).map_err(|errno| HandOffError::Call {
+            call: Call::Jump,
             errno,
-            words: explain_jump(errno),
         })
     }
 }
@@ -180,24 +283,111 @@ impl Loaded {
 mod tests {
     use super::*;
 
+    const ALLOWED: [(&str, &str); 6] = [
+        ("sys/kernel/kexec_loaded", "0\n"),
+        ("proc/self/status", "Name:\tcato\nCapEff:\t000001ffffffffff\n"),
+        ("proc/sys/kernel/kexec_load_disabled", "0\n"),
+        ("proc/sys/kernel/kexec_load_limit_reboot", "-1\n"),
+        ("sys/kernel/security/lockdown", "[none] integrity confidentiality\n"),
+        ("sys/devices/system/cpu/possible", "0\n"),
+    ];
+
+    /// A system that allows all of it, but for these files.
+    fn system(changes: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in ALLOWED.iter().chain(changes) {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    fn found(root: &tempfile::TempDir) -> Option<Refusal> {
+        Refusal::find(root.path(), Some(Arch::Arm64))
+    }
+
     #[test]
-    fn the_causes_of_eperm_are_told_apart() {
-        let all = [
-            Limits {
-                disabled: true,
-                ..Limits::default()
-            },
-            Limits {
-                spent: true,
-                ..Limits::default()
-            },
-            Limits {
-                lockdown: true,
-                ..Limits::default()
-            },
-            Limits::default(),
+    fn each_refusal_is_known_before_anything_is_read() {
+        assert_eq!(found(&system(&[])), None);
+        let status = "Name:\tcato\nCapEff:\t000001ffffbfffff\n";
+        for (path, text, refusal) in [
+            ("proc/self/status", status, Refusal::Unprivileged),
+            ("proc/sys/kernel/kexec_load_disabled", "1\n", Refusal::Disabled),
+            ("proc/sys/kernel/kexec_load_limit_reboot", "0\n", Refusal::Spent),
+            (
+                "sys/kernel/security/lockdown",
+                "none [integrity] confidentiality\n",
+                Refusal::LockedDown,
+            ),
+            (
+                "sys/kernel/security/lockdown",
+                "none integrity [confidentiality]\n",
+                Refusal::LockedDown,
+            ),
+            ("sys/devices/system/cpu/possible", "0-3\n", Refusal::StuckCpus),
+        ] {
+            assert_eq!(found(&system(&[(path, text)])), Some(refusal), "{path}: {text}");
+        }
+        let root = system(&[]);
+        fs::remove_file(root.path().join("sys/kernel/kexec_loaded")).unwrap();
+        assert_eq!(found(&root), Some(Refusal::Absent));
+        fs::create_dir(root.path().join("sys/kernel/kexec")).unwrap();
+        assert_eq!(found(&root), None, "where newer kernels say it");
+    }
+
+    #[test]
+    fn what_can_not_be_read_refuses_nothing() {
+        assert_eq!(found(&tempfile::tempdir().unwrap()), None);
+        let old = system(&[]);
+        for (path, _) in &ALLOWED[1..] {
+            fs::remove_file(old.path().join(path)).unwrap();
+        }
+        assert_eq!(found(&old), None);
+    }
+
+    #[test]
+    fn cpus_with_a_switch_are_not_stuck_and_x86_64_stops_them_by_itself() {
+        let cpus = [
+            ("sys/devices/system/cpu/possible", "0-1\n"),
+            ("sys/devices/system/cpu/cpu0/topology", ""),
         ];
-        let texts: std::collections::BTreeSet<_> = all.iter().map(|l| explain_load(Errno::EPERM, l)).collect();
-        assert_eq!(texts.len(), all.len());
+        let root = system(&cpus);
+        assert_eq!(found(&root), Some(Refusal::StuckCpus));
+        assert_eq!(Refusal::find(root.path(), Some(Arch::X86_64)), None);
+        fs::write(root.path().join("sys/devices/system/cpu/cpu0/online"), "1\n").unwrap();
+        assert_eq!(found(&root), None);
+    }
+
+    #[test]
+    fn every_failure_has_its_kind() {
+        let call = |call, errno| HandOffError::Call { call, errno };
+        let moved = HandOffError::Moved {
+            part: "kernel",
+            address: 0,
+            what: String::new(),
+        };
+        for (error, cause) in [
+            (HandOffError::Refused(Refusal::Spent), Cause::Refused),
+            (call(Call::Load, Errno::EPERM), Cause::Refused),
+            (call(Call::Load, Errno::EACCES), Cause::Refused),
+            (call(Call::Load, Errno::ENOSYS), Cause::Refused),
+            (call(Call::Load, Errno::EBUSY), Cause::Busy),
+            (call(Call::Unload, Errno::EBUSY), Cause::Busy),
+            (call(Call::Load, Errno::ENOMEM), Cause::Memory),
+            (call(Call::Load, Errno::EINVAL), Cause::Placement),
+            (call(Call::Load, Errno::EADDRNOTAVAIL), Cause::Placement),
+            (call(Call::Jump, Errno::EIO), Cause::Io),
+            (HandOffError::NotLoaded, Cause::Crash),
+            (moved, Cause::Memory),
+        ] {
+            assert_eq!(error.cause(), cause, "{error}");
+        }
+    }
+
+    #[test]
+    fn this_kernel_is_asked_without_harm() {
+        // Whether it has the call or not: the question neither needs rights nor loads anything.
+        let _ = kexec::is_there();
     }
 }

@@ -7,7 +7,9 @@
 //!
 //! The modules are a tower: `tests/tower.rs` lists them from the ground up, and fails where one imports another above it.
 
+pub mod cause;
 pub mod cli;
+pub mod deadlines;
 pub mod devicetree;
 pub mod formats;
 pub mod handover;
@@ -19,6 +21,8 @@ pub mod memory;
 pub mod place;
 pub mod probe;
 pub mod report;
+pub mod select;
+pub mod step;
 pub mod supervisor;
 pub mod sys;
 pub mod text;

@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     }
     let mut args = std::env::args_os().skip(1).peekable();
     match args.next_if(|first| first == stage::worker::FLAG) {
-        Some(_) => stage::worker::main(args),
+        Some(_) => stage::worker::main(),
         None => stage::cli::run(args),
     }
 }

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up.
 const LAYERS: &[&str] = &[
+    "cause",
+    "step",
+    "deadlines",
     "text",
     "memory",
     "sys",
@@ -26,6 +29,7 @@ const LAYERS: &[&str] = &[
     "load",
     "layout",
     "kexec",
+    "select",
     "worker",
     "supervisor",
     "report",

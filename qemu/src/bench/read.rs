@@ -10,7 +10,7 @@ use std::time::Duration;
 use regex_lite::Regex;
 
 use crate::console::Line;
-use crate::timeline::Timeline;
+use crate::timeline::{JUMP, Timeline};
 
 /// The times of one boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +71,8 @@ pub fn times(lines: &[Line]) -> Result<Times, &'static str> {
         match name {
             "budget" => budget = Some(at),
             "load" => _ = load.get_or_insert(at),
-            "kexec" => took = took.or_else(|| number(&LOADED, text)),
-            "jump" => jump = Some(at),
+            "hand-off" if text.starts_with(JUMP) => jump = Some(at),
+            "hand-off" => took = took.or_else(|| number(&LOADED, text)),
             _ => {}
         }
     }
@@ -146,9 +146,9 @@ mod tests {
         950 cato[   0.850] budget: command line: added panic=30
         960 cato[   0.860] budget: kernel kernel (35.9 MiB, Image)
         990 cato[   0.890] load: reading the payload
-        1200 cato[   1.101] place: arm64 kernel runs in 0x1..0x2; entry 0x3; 131072 bytes to copy
-        1210 cato[   1.110] kexec: loaded in 219 ms
-        1212 cato[   1.112] jump: reboot(KEXEC)
+        1200 cato[   1.101] layout: arm64 kernel runs in 0x1..0x2; entry 0x3; 131072 bytes to copy
+        1210 cato[   1.110] hand-off: loaded in 219 ms
+        1212 cato[   1.112] hand-off: reboot(KEXEC)
         1230 [    1.13] kexec_core: Starting new kernel
         1231 [    1.13] Bye!
         1261 [    0.000000] Linux version 6.12.0";
@@ -173,8 +173,8 @@ mod tests {
             100 [    0.000000] Linux version 6.1.0
             900 bench[   0.800] start: kexec-tools
             910 bench[   0.810] load: -c -l /payload/kernel
-            1910 bench[   1.800] kexec: loaded in 990 ms
-            1911 bench[   1.801] jump: kexec -e
+            1910 bench[   1.800] hand-off: loaded in 990 ms
+            1911 bench[   1.801] hand-off: reboot(KEXEC) by kexec -e
             1990 [    1.9] kexec_core: Starting new kernel
             2090 [    0.000000] Linux version 6.12.0";
         let times = times(&lines(text)).unwrap();

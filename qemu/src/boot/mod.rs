@@ -380,7 +380,7 @@ mod tests {
         }
     }
 
-    const HOP: &str = "Linux version 6.1\nReady\ncato[   1.000] jump: x\nBye!\nLinux version 6.12\n";
+    const HOP: &str = "Linux version 6.1\nReady\ncato[   1.000] hand-off: reboot(KEXEC)\nBye!\nLinux version 6.12\n";
 
     #[test]
     fn only_the_main_system_counts() {

@@ -87,7 +87,7 @@ impl Opened {
     /// Changes a byte when the purgatory is about to begin. Returns the byte's address.
     pub(crate) fn change(&mut self, part: Part, at: At) -> Result<u64> {
         // A payload in place is loaded in no time: the breakpoint has to be there soon after this line.
-        let entry = self.vm.wait_for("place: .*entry 0x[0-9a-f]+;", WAIT)?;
+        let entry = self.vm.wait_for("layout: .*entry 0x[0-9a-f]+;", WAIT)?;
         self.gdb.interrupt()?;
         let entry = address_behind(&entry.text, "entry ").with_context(|| format!("no entry in {:?}", entry.text))?;
         self.gdb.break_at(entry)?;
@@ -126,7 +126,7 @@ impl Opened {
     /// The last such row of the layout.
     fn row(&self, name: &str) -> Result<String> {
         let began = Instant::now();
-        let wanted = format!("place: {name} ");
+        let wanted = format!("layout: {name} ");
         loop {
             let row = self.vm.lines().into_iter().rfind(|line| line.text.contains(&wanted));
             match row {

@@ -38,7 +38,7 @@ fn login(context: &Context, arch: Arch) -> Result<()> {
     let long = Duration::from_mins(5);
     // 6.12.107+deb13-arm64, in a regular expression.
     let release = system.release.replace('+', r"\+");
-    vm.wait_for(r"cato\[.*jump: ", long)?;
+    vm.wait_for(r"cato\[.*hand-off: reboot", long)?;
     vm.wait_for(&format!("Linux version {release} "), long)?;
     vm.wait_for("Welcome to .*Debian GNU/Linux", long)?;
     vm.wait_for("login:", long)?;

@@ -53,7 +53,7 @@ fn again_and_again(context: &Context, arch: Arch, hops: u64) -> Result<()> {
     for hop in 0..hops {
         let jump = vm
             .wait_for(r"cato\[.*\] start: cato ", HOP)
-            .and_then(|_| vm.wait_for(r"cato\[.*\] jump: reboot\(KEXEC\)", HOP));
+            .and_then(|_| vm.wait_for(r"cato\[.*\] hand-off: reboot\(KEXEC\)", HOP));
         jump.with_context(|| format!("after {hop} of {hops} kexecs"))?;
     }
     vm.wait_for(r"cato\[.*\] start: cato ", HOP)

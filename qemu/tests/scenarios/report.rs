@@ -137,7 +137,7 @@ impl Problems {
     fn spans(&mut self, said: &Value, case: Case) {
         let spans = spans(said);
         for name in [
-            "service", "start", "config", "probe", "load", "place", "check", "exit", "early", "main",
+            "service", "start", "select", "probe", "load", "layout", "check", "exit", "early", "main",
         ] {
             let is = spans.iter().any(|s| s.name == name);
             self.expect(is, format!("no span {name:?}; missing: {}", said["missing"]));

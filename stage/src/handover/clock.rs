@@ -1,17 +1,13 @@
 //! The stage's own times: when each phase began, and what ties the kernel's clock to the counter.
 
-use std::env;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
 use super::{Anchor, Phase, float};
-use crate::handover::decimal::{self, whole};
+use crate::handover::decimal::whole;
 use crate::sys::counter;
-
-/// Environment of a worker: when PID 1 started.
-pub const PID1_VARIABLE: &str = "CATO_PID1_MS";
 
 /// Shorter than this a measured frequency is not worth its name.
 const LEAST: f64 = 50.0;
@@ -127,18 +123,11 @@ fn reading(first: &Sample, last: &Sample, said: Option<u64>, about: Option<u64>,
 pub struct Phases(Vec<Phase>);
 
 impl Phases {
-    /// Of a worker: the service kernel, then PID 1 from when it says it started.
-    pub fn of_worker() -> Self {
-        Self::since(env::var(PID1_VARIABLE).ok().and_then(|text| decimal::parse(&text)))
-    }
-
-    /// The service kernel from the start of its clock, PID 1 from `pid1` on.
-    pub fn since(pid1: Option<f64>) -> Self {
+    /// The service kernel from the start of its clock, PID 1 from `began_us` on (microseconds of `CLOCK_BOOTTIME`).
+    pub fn since(began_us: u64) -> Self {
         let mut phases = Self::default();
         phases.push("service", 0.0);
-        if let Some(ms) = pid1.filter(|ms| ms.is_finite()) {
-            phases.push("start", ms);
-        }
+        phases.push("start", float(began_us) / 1000.0);
         phases
     }
 
@@ -270,13 +259,12 @@ mod tests {
 
     #[test]
     fn phases_begin_once() {
-        let mut phases = Phases::since(Some(1500.0));
-        phases.enter("config");
+        let mut phases = Phases::since(1_500_000);
+        phases.enter("select");
         phases.enter("probe");
-        phases.enter("config");
+        phases.enter("select");
         let names: Vec<_> = phases.list().iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(names, ["service", "start", "config", "probe"]);
-        assert_eq!(Phases::since(Some(f64::NAN)).list().len(), 1);
+        assert_eq!(names, ["service", "start", "select", "probe"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod record;
 mod stamps;
 mod timeline;
 
-pub use clock::{Clock, PID1_VARIABLE, Phases, Reading, Sample, boottime_ms, process_started};
+pub use clock::{Clock, Phases, Reading, Sample, boottime_ms, process_started};
 pub use record::{Anchor, Handover, Payload, Phase, RecordError, parse};
 pub use stamps::{STAMPS_SIZE, Stamps};
 pub(crate) use timeline::megabytes;

@@ -296,13 +296,13 @@ pub(super) mod tests {
             phases: [
                 ("service", 0.0),
                 ("start", 1500.125),
-                ("config", 1510.0),
+                ("select", 1510.0),
                 ("probe", 1512.5),
                 ("budget", 1700.0),
                 ("reserve", 1702.0),
                 ("load", 1800.0),
                 ("verify", 2100.0),
-                ("place", 2101.0),
+                ("layout", 2101.0),
                 ("kexec", 2110.0),
             ]
             .into_iter()

@@ -3,6 +3,7 @@
 use config::Arch;
 
 use super::purgatory::BlobError;
+use crate::cause::Cause;
 use crate::memory::Span;
 use crate::place::PlaceError;
 use crate::sys::kexec::MAX_SEGMENTS;
@@ -56,4 +57,18 @@ pub enum LayoutError {
         /// Where.
         span: Span,
     },
+}
+
+impl LayoutError {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Place(error) => error.cause(),
+            Self::TooMuch { .. } => Cause::Memory,
+            Self::Cmdline(_) | Self::WrongArch { .. } => Cause::Format,
+            // Whatever the entry is.
+            Self::LiveLpis => Cause::Refused,
+            Self::Purgatory(_) | Self::TooManySegments | Self::Contradiction { .. } => Cause::Placement,
+        }
+    }
 }

@@ -6,8 +6,9 @@
 
 use std::fmt;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::deadlines;
 use crate::memory::hole::Free;
 use crate::memory::range::{intersect, normalise};
 use crate::memory::{Pages, Resident, Span};
@@ -20,9 +21,6 @@ pub(super) const RESERVE: u64 = 48 << 20;
 /// How many pages more are asked for at first where those at hand do not do: few, since all of them are missing elsewhere
 /// meanwhile.
 const MORE: u64 = 4;
-
-/// After this it is quicker to let the kernel copy.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why the payload is not read in place. Reads on after `segments, `.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +156,7 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
         if most < likely {
             return Err(too_little(likely));
         }
-        if count >= most || had < count || begin.elapsed() > PATIENCE {
+        if count >= most || had < count || begin.elapsed() > deadlines::HUGE_PAGES {
             let runs = intersect(&spans, usable);
             return Err(WhyNot::InPieces {
                 pages: pages.len(),

@@ -9,6 +9,7 @@ use std::ops::Deref;
 use config::Sha256;
 
 use super::payload::{Artefact, Payload, Role};
+use crate::cause::Cause;
 
 /// A value whose origin has been checked against what the config demands. Only [`verify`] makes one, and
 /// [`place`](crate::place) takes nothing else:
@@ -93,6 +94,17 @@ pub enum VerifyError {
         /// Their bytes.
         read: u64,
     },
+}
+
+impl VerifyError {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Size { .. } | Self::Sha256 { .. } => Cause::Verification,
+            // Nothing in a file leads here.
+            Self::Unchecked { .. } | Self::Unaccounted { .. } => Cause::Crash,
+        }
+    }
 }
 
 /// Checks every artefact of `payload`.

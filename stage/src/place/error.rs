@@ -1,5 +1,6 @@
 //! Why a payload has no place, in words that say what was asked for, what there is, and what to do.
 
+use crate::cause::Cause;
 use crate::devicetree::DtbError;
 use crate::memory::Span;
 
@@ -48,4 +49,17 @@ pub enum PlaceError {
         /// It.
         value: u64,
     },
+}
+
+impl PlaceError {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::NoRoom { .. } => Cause::Memory,
+            // Whatever the entry is.
+            Self::NoFirmwareMap => Cause::Refused,
+            Self::NoDtb => Cause::Missing,
+            Self::Dtb { .. } | Self::Header { .. } => Cause::Format,
+        }
+    }
 }

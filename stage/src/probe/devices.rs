@@ -6,6 +6,7 @@
 //! matters the kernel does not bind by itself (`drivers_autoprobe` is 0): Cato binds one device at a time, and stops
 //! when the wanted volume is there. What lies behind it is never touched.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,12 @@ pub struct Device {
     pub modalias: String,
     /// Its folder in sysfs, without links: sorted by it, devices come in the order of their place in the machine.
     pub path: PathBuf,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.bus, self.name)
+    }
 }
 
 impl Device {

@@ -23,6 +23,7 @@ use config::Source;
 use config::modules::Index;
 use nix::errno::Errno;
 
+use crate::cause::Cause;
 use crate::sys::block::set_read_only;
 use crate::sys::module::{self, ModuleError};
 use crate::sys::mount::Mounted;
@@ -94,6 +95,18 @@ pub enum ProbeError {
     Events(Errno),
 }
 
+impl ProbeError {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Folder { cause, .. } => Cause::of(cause),
+            Self::NotFound { .. } => Cause::Missing,
+            Self::Volume { problem, .. } => problem.cause(),
+            Self::Events(errno) => Cause::of(&(*errno).into()),
+        }
+    }
+}
+
 /// Why the files of a volume that was found can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeProblem {
@@ -122,6 +135,23 @@ pub enum VolumeProblem {
     Replay(#[from] ext4::ReplayError),
 }
 
+impl VolumeProblem {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::NoFileSystem => Cause::Format,
+            Self::Unreadable => Cause::Io,
+            Self::NoDriver(_) => Cause::Missing,
+            Self::Module(error) => error.cause(),
+            Self::Device(error) => Cause::of(error),
+            // mount(2) says EINVAL for whatever makes no sense to the file system.
+            Self::Mount(error) if error.cause == Errno::EINVAL => Cause::Format,
+            Self::Mount(error) => Cause::of(&error.cause.into()),
+            Self::Replay(error) => error.cause(),
+        }
+    }
+}
+
 fn found_instead(seen: &[Volume], stuck: &[String], without_driver: &[String]) -> String {
     let list = |volumes: &[Volume]| volumes.iter().map(Volume::to_string).collect::<Vec<_>>().join(", ");
     let mut text = if seen.is_empty() {
@@ -141,7 +171,8 @@ fn found_instead(seen: &[Volume], stuck: &[String], without_driver: &[String]) -
     text
 }
 
-/// Finds `source` and makes its files readable. `say` gets a line for everything out of the ordinary.
+/// Finds `source` and makes its files readable. `say` gets a line for everything out of the ordinary, `late` the name of
+/// each device that did not answer in its time; `known_late` are those of earlier calls.
 ///
 /// # Errors
 /// See [`ProbeError`]. Nothing is mounted then.
@@ -150,6 +181,8 @@ pub fn open_source(
     index: &Index,
     deadline: Instant,
     say: &mut dyn FnMut(&str),
+    known_late: &[String],
+    late: &mut dyn FnMut(&str),
 ) -> Result<Opened, ProbeError> {
     if let Source::Initramfs(folder) = source {
         let tree = DirTree::new(Path::new(folder)).map_err(|cause| ProbeError::Folder {
@@ -162,7 +195,15 @@ pub fn open_source(
             unfinished: Vec::new(),
         });
     }
-    let mut search = Search::begin(Path::new("/sys"), Path::new("/dev"), index, deadline, say)?;
+    let mut search = Search::begin(
+        Path::new("/sys"),
+        Path::new("/dev"),
+        index,
+        deadline,
+        say,
+        known_late,
+        late,
+    )?;
     let volume = search.find(source)?;
     let unfinished = search.unfinished();
     match open_volume(&volume, index, say) {
@@ -243,7 +284,7 @@ mod tests {
     use std::io::Read as _;
 
     fn open(source: &Source) -> Result<Opened, ProbeError> {
-        open_source(source, &Index::default(), Instant::now(), &mut |_| ())
+        open_source(source, &Index::default(), Instant::now(), &mut |_| (), &[], &mut |_| ())
     }
 
     #[test]

@@ -19,22 +19,13 @@ use super::ProbeError;
 use super::devices::{self, Device};
 use super::gpt::Table;
 use super::volumes::{self, Block, Contents, Known, State, Volume};
+use crate::deadlines::{BIND_SHARE, LATE_SHARE, READ_SHARE, SAFETY_LOOK, SHORT_SHARE};
 use crate::sys::child::{RemoteDevice, Write};
 use crate::sys::module;
 use crate::sys::netlink::Uevents;
 
-/// How long one device may take to be bound before the next one gets its turn. It may still finish later.
-const BIND_SHARE: Duration = Duration::from_secs(3);
-/// The same when so many were late that there is likely something wrong with what they all hang on.
-const SHORT_SHARE: Duration = Duration::from_secs(1);
+/// So many late devices are a sign that something is wrong with what they all hang on.
 const MANY: usize = 3;
-/// How long one disk may take to be read before the search goes on without it. It is read again if it answers later.
-const READ_SHARE: Duration = Duration::from_secs(2);
-/// By how much devices that are late may move the deadline, all together: what they take is not taken from the others.
-/// Each of them is said, and that is a sign of life to PID 1.
-const LATE_SHARE: Duration = Duration::from_secs(20);
-/// Events can get lost; nobody waits longer than this without a look.
-const SAFETY_LOOK: Duration = Duration::from_secs(1);
 
 /// Something under way that may never end.
 struct Job {
@@ -120,6 +111,10 @@ pub(crate) struct Search<'a> {
     /// What is left of [`LATE_SHARE`].
     late_share: Duration,
     say: &'a mut dyn FnMut(&str),
+    /// Devices that were late in an earlier search: they get their turn last, and less time.
+    known_late: &'a [String],
+    /// Hears of each that is late in this one, by the name that such a list holds.
+    late: &'a mut dyn FnMut(&str),
     uevents: Uevents,
     /// Modules that were loaded, or could not be.
     modules: BTreeSet<String>,
@@ -141,6 +136,8 @@ impl<'a> Search<'a> {
         index: &'a Index,
         deadline: Instant,
         say: &'a mut dyn FnMut(&str),
+        known_late: &'a [String],
+        late: &'a mut dyn FnMut(&str),
     ) -> Result<Self, ProbeError> {
         // Before the first look, so that nothing falls between the two.
         let uevents = Uevents::listen().map_err(ProbeError::Events)?;
@@ -152,6 +149,8 @@ impl<'a> Search<'a> {
             share: BIND_SHARE,
             late_share: LATE_SHARE,
             say,
+            known_late,
+            late,
             uevents,
             modules: BTreeSet::new(),
             tried: BTreeSet::new(),
@@ -198,7 +197,7 @@ impl<'a> Search<'a> {
         let jobs = self.jobs.into_iter();
         jobs.filter_map(|job| match job.kind {
             JobKind::Bind { device, write, .. } => Some(Unfinished {
-                device: format!("{} {}", device.bus, device.name),
+                device: device.to_string(),
                 write,
                 late: job.late,
             }),
@@ -224,7 +223,7 @@ impl<'a> Search<'a> {
                     if let Err(cause) = write.finish()
                         && cause != nix::errno::Errno::ENODEV
                     {
-                        (self.say)(&format!("{} {}: not bound: {}", device.bus, device.name, cause.desc()));
+                        (self.say)(&format!("{device}: not bound: {}", cause.desc()));
                     } else if device.is_slow_to_show() {
                         let kind = JobKind::Show { device, before };
                         self.jobs.push(Job { kind, ..job });
@@ -237,7 +236,7 @@ impl<'a> Search<'a> {
             if job.expires().is_some_and(|at| at <= now) {
                 job.late = true;
                 let (JobKind::Bind { device, .. } | JobKind::Show { device, .. }) = &job.kind;
-                self.excuse(&format!("{} {}", device.bus, device.name), job.share);
+                self.excuse(&device.to_string(), job.share);
             }
             self.jobs.push(job);
         }
@@ -247,6 +246,7 @@ impl<'a> Search<'a> {
     fn excuse(&mut self, who: &str, took: Duration) {
         let seconds = took.as_secs();
         (self.say)(&format!("{who}: no answer within {seconds} s; going on without it"));
+        (self.late)(who);
         let took = took.min(self.late_share);
         self.late_share = self.late_share.saturating_sub(took);
         self.deadline = self.deadline.checked_add(took).unwrap_or(self.deadline);
@@ -271,11 +271,21 @@ impl<'a> Search<'a> {
                 new.entry(block.disk().to_owned()).or_default().push(block.clone());
             }
         }
+        let mut new: Vec<_> = new.into_iter().collect();
+        new.sort_by_key(|(_, blocks)| self.were_late(blocks));
         for (disk, blocks) in new {
             if self.late_disks.iter().all(|(late, _)| *late != disk) {
                 self.read_disk(&disk, &blocks);
             }
         }
+    }
+
+    fn was_late(&self, who: &str) -> bool {
+        self.known_late.iter().any(|late| late == who)
+    }
+
+    fn were_late(&self, blocks: &[Block]) -> bool {
+        blocks.iter().any(|block| self.was_late(&block.name))
     }
 
     /// A driver that still reads the partition table holds everybody else up.
@@ -290,8 +300,13 @@ impl<'a> Search<'a> {
     }
 
     fn read_disk(&mut self, disk: &str, blocks: &[Block]) {
+        let share = if self.were_late(blocks) {
+            SHORT_SHARE
+        } else {
+            READ_SHARE
+        };
         let until = Instant::now()
-            .checked_add(READ_SHARE)
+            .checked_add(share)
             .map_or(self.deadline, |at| at.min(self.deadline));
         for block in blocks {
             let remote = match RemoteDevice::start(&self.dev.join(&block.name), until) {
@@ -300,7 +315,7 @@ impl<'a> Search<'a> {
             };
             let result = volumes::read(&remote, block);
             if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::TimedOut) {
-                self.excuse(&block.name, READ_SHARE);
+                self.excuse(&block.name, share);
                 self.late_disks.push((disk.to_owned(), remote));
                 return;
             }
@@ -379,7 +394,7 @@ impl<'a> Search<'a> {
             .filter(|d| d.is_held() && !self.tried.contains(&d.path))
             .filter_map(|d| Some((d.rank()?, d)))
             .filter(|(_, d)| d.is_storage() || self.index.for_modalias(&d.modalias).next().is_some())
-            .min_by(|(a, d), (b, e)| (a, &d.path).cmp(&(b, &e.path)));
+            .min_by_key(|(rank, d)| (self.was_late(&d.to_string()), *rank, &d.path));
         let Some((_, device)) = next else { return false };
         let _ = self.tried.insert(device.path.clone());
         let _ = self.load_for(device);
@@ -388,14 +403,14 @@ impl<'a> Search<'a> {
                 let device = device.clone();
                 let before = self.disks().cloned().collect();
                 let late = self.jobs.iter().filter(|j| j.late).count();
-                let share = if late < MANY {
+                let share = if late < MANY && !self.was_late(&device.to_string()) {
                     self.share
                 } else {
                     self.share.min(SHORT_SHARE)
                 };
                 self.jobs.push(Job::new(share, JobKind::Bind { device, write, before }));
             }
-            Err(e) => (self.say)(&format!("{} {}: can't be bound: {e}", device.bus, device.name)),
+            Err(e) => (self.say)(&format!("{device}: can't be bound: {e}")),
         }
         true
     }
@@ -463,14 +478,14 @@ impl<'a> Search<'a> {
 
     fn not_found(&self, source: &Source, waited: Duration) -> ProbeError {
         let stuck = self.jobs.iter().filter_map(|j| match &j.kind {
-            JobKind::Bind { device, .. } => Some(format!("{} {}", device.bus, device.name)),
+            JobKind::Bind { device, .. } => Some(device.to_string()),
             JobKind::Show { .. } => None,
         });
         let without_driver = devices::undriven(self.sys)
             .into_iter()
             .filter(Device::is_storage)
             .filter(|d| self.index.for_modalias(&d.modalias).next().is_none())
-            .map(|d| format!("{} {} ({})", d.bus, d.name, d.modalias));
+            .map(|d| format!("{d} ({})", d.modalias));
         ProbeError::NotFound {
             wanted: source.clone(),
             waited,

@@ -12,6 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
+use crate::cause::Cause;
+
 /// A tree of files, read-only.
 pub trait Tree {
     /// Opens the regular file at `path` (relative to the tree's root, never leaving it).
@@ -58,6 +60,17 @@ pub enum TreeError {
     /// Anything else the system said.
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+impl TreeError {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Missing | Self::Dangling(_) | Self::NotAFile(_) | Self::Escapes => Cause::Missing,
+            Self::Empty => Cause::Format,
+            Self::Io(error) => Cause::of(error),
+        }
+    }
 }
 
 impl From<Errno> for TreeError {

@@ -10,13 +10,13 @@ fn record() -> (Stamps, Handover) {
     let phases = [
         ("service", 0.0),
         ("start", 1487.2),
-        ("config", 1509.8),
+        ("select", 1509.8),
         ("probe", 1512.5),
         ("budget", 1702.3),
         ("reserve", 1704.1),
         ("load", 1822.6),
         ("verify", 2131.9),
-        ("place", 2132.2),
+        ("layout", 2132.2),
         ("kexec", 2140.7),
     ];
     let at = |us: u64| us * 125 / 2 + 31_250_000;

@@ -11,17 +11,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::policy::{Event, Exit, Job};
-use crate::handover::PID1_VARIABLE;
-use crate::handover::decimal::Decimal;
+use super::event::{Event, Exit};
 use crate::worker;
-use crate::worker::message::{Lines, Message};
+use crate::worker::message::{Frames, Job, Message, frame};
 
 /// The child that runs, if any, and the reaping of all others.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
-    /// When PID 1 started, milliseconds since boot: the workers' reports begin with it.
-    began_ms: f64,
     current: Option<Child>,
     /// How many were started: tells whose events a batch holds.
     started: u64,
@@ -32,49 +28,41 @@ struct Child {
     pid: Pid,
     to: File,
     from: Option<File>,
-    lines: Lines,
+    frames: Frames,
     exit: Option<Exit>,
 }
 
-impl Children {
-    /// Of a PID 1 that started then, milliseconds since boot.
-    pub(crate) fn new(began_ms: f64) -> Self {
-        Self {
-            began_ms,
-            ..Self::default()
-        }
-    }
+/// Room in the pipe down to a child, bytes: a job is at most as long as `boot.toml`, and PID 1 does not wait for it to be read.
+const ROOM: i32 = 512 << 10;
+const _: () = assert!(ROOM as usize > config::MAX_BYTES + config::MAX_BYTES / 2);
 
-    /// Starts `job` as the current child.
+impl Children {
+    /// Starts a child for `job` as the current one.
     pub(crate) fn spawn(&mut self, job: &Job) -> io::Result<()> {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg(worker::FLAG);
-        match job {
-            Job::Boot(entry, why) => command.args(["boot", entry, &why.to_string()]),
-            Job::Reason(place) => command.args(["reason", &place.to_string()]),
-            Job::Unload => command.arg("unload"),
-            Job::Reboot => command.arg("reboot"),
-        };
-        command
+        let job = frame(job).map_err(io::Error::other)?;
+        let mut child = Command::new("/proc/self/exe")
+            .arg(worker::FLAG)
             .env_clear()
-            .env(PID1_VARIABLE, Decimal(self.began_ms, 3).to_string())
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut child = command.spawn()?;
+            .stderr(Stdio::null())
+            .spawn()?;
         let pid = i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("no pipes"));
         };
-        let to = unblocked(to.into())?;
+        let mut to = unblocked(to.into())?;
         let from = Some(unblocked(from.into())?);
+        fcntl(&to, FcntlArg::F_SETPIPE_SZ(ROOM))?;
+        // One that gets no job, or half of one, ends by itself as the pipe is closed, and is reaped.
+        to.write_all(&job)?;
         self.started = self.started.saturating_add(1);
         self.current = Some(Child {
             pid,
             to,
             from,
-            lines: Lines::default(),
+            frames: Frames::default(),
             exit: None,
         });
         Ok(())
@@ -152,8 +140,9 @@ impl Child {
             match from.read(&mut buffer) {
                 Ok(0) => self.from = None,
                 Ok(n) => {
-                    let lines = self.lines.push(buffer.get(..n).unwrap_or_default());
-                    events.extend(lines.iter().filter_map(|l| Message::parse(l)).map(Event::Said));
+                    let messages = self.frames.push(buffer.get(..n).unwrap_or_default());
+                    let noise = || Message::Say("warning: the child said something that makes no sense".to_owned());
+                    events.extend(messages.into_iter().map(|m| Event::Said(m.unwrap_or_else(noise))));
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::termios::{InputFlags, LocalFlags, SetArg, tcgetattr, tcsetattr};
 
+use crate::deadlines;
 use crate::sys::tty::unsent;
 
 /// Bytes kept for a console that does not take them.
@@ -100,8 +101,7 @@ impl Console {
             if (self.pending.is_empty() && unsent == 0) || begin.elapsed() >= limit {
                 return;
             }
-            // There is no event for the last character: a look a millisecond.
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(deadlines::SENT_LOOK);
         }
     }
 

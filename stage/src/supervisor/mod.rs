@@ -5,8 +5,8 @@
 
 mod child;
 mod console;
+mod event;
 pub mod policy;
-mod select;
 mod watchdog;
 
 use std::fs;
@@ -21,23 +21,18 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::handover;
+use crate::deadlines;
 use crate::machine::service;
+use crate::text::printable;
 use child::Children;
 use console::Console;
-use policy::{Action, Event, Millis, Policy};
+use event::{Action, Event};
+use policy::{Millis, Policy};
 use watchdog::Watchdogs;
-
-/// Longest sleep between two looks at watchdogs and deadlines, milliseconds.
-const TICK: Millis = 1_000;
-/// How long a serial line gets to send why the machine is reset: 5 KiB at 115200 baud.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-/// The same before a jump, which is not to wait for long, and with a quiet service kernel not at all.
-const JUMP_WORDS: Duration = Duration::from_millis(100);
 
 /// Runs the box. Returns only as `!`: there is nothing to return to.
 pub fn run() -> ! {
-    let began_ms = handover::boottime_ms();
+    let began_us = boottime_us();
     std::panic::set_hook(Box::new(|info| {
         let mut console = Console::open();
         console.print(&log_line("panic", &format!("{info}; resetting the machine")));
@@ -55,8 +50,8 @@ pub fn run() -> ! {
     warn_of_service(&mut console, &cmdline);
     let mut supervisor = Supervisor {
         console,
-        policy: Policy::new(config),
-        children: Children::new(began_ms),
+        policy: Policy::new(config, began_us),
+        children: Children::default(),
         watchdogs: Watchdogs::default(),
         signals: child_signals(),
         is_quiet: service::is_quiet(&cmdline),
@@ -78,10 +73,6 @@ struct Supervisor {
 impl Supervisor {
     /// Waits for something, at most until the next deadline, and acts on it.
     fn turn(&mut self) {
-        for line in self.watchdogs.adopt(Path::new("/")) {
-            self.log("watchdog", &line);
-        }
-        self.watchdogs.feed();
         self.wait();
         for key in self.console.keys() {
             self.happened(Event::Key(key));
@@ -97,12 +88,10 @@ impl Supervisor {
     }
 
     fn wait(&mut self) {
-        let left = self
-            .policy
-            .wake()
-            .map_or(TICK, |wake| wake.saturating_sub(now()))
-            .min(TICK);
-        let timeout = PollTimeout::try_from(Duration::from_millis(left)).unwrap_or(PollTimeout::ZERO);
+        // A clock that stands still must not make it longer.
+        let left = Duration::from_millis(self.policy.wake().map_or(0, |wake| wake.saturating_sub(now())));
+        let left = left.min(deadlines::TICK);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
         let mut fds = heapless::Vec::<PollFd<'_>, 3>::new();
         let console = self.console.fd();
         let has_console = console.is_some();
@@ -132,8 +121,7 @@ impl Supervisor {
             while let Ok(Some(_)) = signals.read_signal() {}
         }
         if hung_up {
-            // A console that hung up is readable for ever: do not spin on it.
-            std::thread::sleep(Duration::from_millis(left.min(100)));
+            std::thread::sleep(left.min(deadlines::HUNG_UP));
         }
     }
 
@@ -146,11 +134,17 @@ impl Supervisor {
                         self.happened(Event::NotStarted(error.to_string()));
                     }
                 }
+                Action::Feed => {
+                    for line in self.watchdogs.adopt(Path::new("/")) {
+                        self.log("watchdog", &line);
+                    }
+                    self.watchdogs.feed();
+                }
                 Action::Kill => self.children.kill(),
                 Action::Abandon => self.children.abandon(),
                 Action::Go => {
                     if !self.is_quiet {
-                        self.console.drain(JUMP_WORDS);
+                        self.console.drain(deadlines::JUMP_WORDS);
                     }
                     self.children.go();
                 }
@@ -164,17 +158,27 @@ impl Supervisor {
     }
 }
 
-/// `cato[   2.345] step: text`, seconds since boot.
+/// `cato[   2.345] step: text`, seconds since boot. The only way to the console, and so where texts are cleaned: they may be
+/// a worker's, a disk's or a file's.
 fn log_line(step: &str, text: &str) -> String {
-    let now = now();
-    format!("cato[{:4}.{:03}] {step}: {text}", now / 1000, now % 1000)
+    format!("{}{}", prefix(step), printable(text))
 }
 
-/// Milliseconds since boot; 0 if the kernel has no such clock, which stops deadlines but not children.
+fn prefix(step: &str) -> String {
+    let now = now();
+    format!("cato[{:4}.{:03}] {step}: ", now / 1000, now % 1000)
+}
+
+/// Milliseconds since boot.
 fn now() -> Millis {
+    boottime_us() / 1000
+}
+
+/// Microseconds since boot; 0 if the kernel has no such clock, which stops deadlines but not children.
+fn boottime_us() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME)
         .ok()
-        .and_then(|t| Millis::try_from(Duration::from(t).as_millis()).ok())
+        .and_then(|t| u64::try_from(Duration::from(t).as_micros()).ok())
         .unwrap_or(0)
 }
 
@@ -195,7 +199,8 @@ fn read_config(console: &mut Console) -> Option<Config> {
     };
     let reading = config::read(&bytes);
     for line in reading.render(paths::CONFIG).lines() {
-        console.print(&log_line("config", line));
+        // The config's own drawing, cleaned by it: its marks would not be below what they mark any more.
+        console.print(&format!("{}{line}", prefix("config")));
     }
     reading.config
 }
@@ -212,7 +217,7 @@ fn warn_of_service(console: &mut Console, cmdline: &str) {
 /// The machine starts again, one way or another: sysrq-b, which waits for nothing; then `reboot(2)`; then nobody feeds
 /// the watchdog.
 fn reset(console: &mut Console) -> ! {
-    console.drain(LAST_WORDS);
+    console.drain(deadlines::LAST_WORDS);
     // Each is tried because the one before it failed; there is no one left to tell but the console.
     if let Err(error) = fs::write("/proc/sysrq-trigger", "b") {
         console.print(&log_line(

@@ -3,134 +3,84 @@
 //!
 //! The order of last resorts: next entry, the prompt's timer, `reboot(2)` in a child, sysrq-b, the watchdog.
 
-use config::{Config, ReasonStore};
+use std::time::Duration;
 
-use super::select::{Tried, Why, select};
-use crate::worker::message::{Message, Step};
+use config::Config;
+
+use crate::cause::{Cause, Failure};
+use crate::deadlines;
+use crate::select::{Tried, select};
+use crate::step::Step;
+use crate::text::cut;
+use crate::worker::message::{Answer, Boot, Job, Message, Question};
+
+pub use super::event::{Action, Event, Exit};
 
 /// Milliseconds since boot.
 pub type Millis = u64;
 
-/// A child process PID 1 runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Job {
-    /// Read from there why the purgatory reset the machine: it may fault, and may never come back.
-    Reason(ReasonStore),
-    /// Boot this entry, which was taken for this reason.
-    Boot(String, Why),
-    /// `kexec_load` with nothing: drop what a dead worker may have loaded, before its pages are used again.
-    Unload,
-    /// `reboot(RB_AUTOBOOT)`.
-    Reboot,
-}
-
-/// How a child ended.
+/// Whose failure it is. Decides what is tried next; what it costs an entry is to be decided by it as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// By itself, with this code.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
+enum Blame {
+    /// Another entry may do better.
+    Entry,
+    /// No entry can do better on this service kernel.
+    Machine,
 }
 
-impl std::fmt::Display for Exit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(signal) => write!(f, "signal {signal}"),
-        }
+fn blame(cause: Cause) -> Blame {
+    match cause {
+        Cause::Refused | Cause::Busy => Blame::Machine,
+        Cause::Missing
+        | Cause::Io
+        | Cause::Format
+        | Cause::Verification
+        | Cause::Placement
+        | Cause::Memory
+        | Cause::Timeout
+        | Cause::Crash => Blame::Entry,
     }
 }
 
-/// Exit code of [`Job::Unload`] when the kexec lock is taken.
-pub const UNLOAD_BUSY: i32 = 16;
-
-/// What happened.
+/// A child looks for the answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Time passed.
-    Tick,
-    /// A byte came from the console.
-    Key(u8),
-    /// The worker said something.
-    Said(Message),
-    /// The child ended.
-    Gone(Exit),
-    /// The child could not be started, and why.
-    NotStarted(String),
+struct Asking {
+    question: Question,
+    until: Millis,
+    /// What it has said so far; it counts when the child has ended.
+    answer: Option<Result<Answer, Failure>>,
+    /// A key was pressed in the meantime.
+    key: bool,
 }
 
-/// What to do, in order.
+/// A worker boots an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Print a line of this step.
-    Log(&'static str, String),
-    /// Start a child; there is no other one.
-    Spawn(Job),
-    /// Kill the child; [`Event::Gone`] follows unless it is stuck in the kernel.
-    Kill,
-    /// Forget the child: it can't be killed.
-    Abandon,
-    /// Tell the worker to jump.
-    Go,
-    /// Reset at once: sysrq-b, then `reboot(2)`, then wait for the watchdog.
-    Reset,
-}
-
-/// Time limits, milliseconds. Each is tested below or in QEMU.
-pub mod limit {
-    use super::{Millis, Step};
-
-    /// For reading a page or a byte.
-    pub const REASON: Millis = 2_000;
-    /// Between `SIGKILL` and giving up on a child.
-    pub const KILL: Millis = 2_000;
-    /// For dropping a loaded image.
-    pub const UNLOAD: Millis = 10_000;
-    /// For `reboot(2)` to leave.
-    pub const REBOOT: Millis = 10_000;
-    /// For all of one entry, whatever its progress.
-    pub const ENTRY: Millis = 600_000;
-
-    /// For a step; [`Step::Load`]'s and [`Step::Probe`]'s start again at each sign of life.
-    pub const fn step(step: Step) -> Millis {
-        match step {
-            Step::Start | Step::Verify | Step::Jump => 10_000,
-            // The kernel may have to make room for huge pages, and clears each of them.
-            Step::Probe | Step::Reserve => 30_000,
-            Step::Budget | Step::Load => 15_000,
-            // Work of the CPU alone: the digests of a large payload on a small core.
-            Step::Place => 120_000,
-            // One that looks for pages in the kernel's list of them was measured at 97 s.
-            Step::Kexec => 300_000,
-            Step::Loaded => 5_000,
-        }
-    }
+struct Booting {
+    entry: String,
+    step: Step,
+    until: Millis,
+    latest: Millis,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     /// Nothing has happened yet.
     New,
-    /// A child reads what the last jump came to. A key pressed in the meantime counts as one in the countdown.
-    Asking { until: Millis, key: bool },
+    Asking(Asking),
     /// A key press leads to the prompt.
-    Countdown { until: Millis },
-    /// A worker boots an entry.
-    Booting {
-        entry: String,
-        step: Step,
+    Countdown {
         until: Millis,
-        latest: Millis,
     },
+    Booting(Booting),
     /// The worker failed or was killed, and is not gone yet; it may have loaded something.
-    Stopping { until: Millis, loaded: bool },
-    /// A child drops what may be loaded.
-    Unloading { until: Millis },
+    Stopping {
+        until: Millis,
+        loaded: bool,
+    },
     /// Someone may press a key.
-    Prompt { retry: Millis },
-    /// A child calls `reboot(2)`.
-    Rebooting { until: Millis },
+    Prompt {
+        retry: Millis,
+    },
     /// [`Action::Reset`] was given.
     Over,
 }
@@ -139,58 +89,92 @@ enum Phase {
 #[derive(Debug)]
 pub struct Policy {
     config: Option<Config>,
+    /// When PID 1 started, microseconds since boot.
+    began_us: u64,
     tried: Tried,
+    /// Devices that did not answer to a worker.
+    late: Vec<String>,
+    /// When watchdogs are fed next.
+    feed: Millis,
     phase: Phase,
 }
 
-/// Prompt timer when there is no config to name one, milliseconds.
-const RETRY_WITHOUT_CONFIG: Millis = 60_000;
+/// Most devices that are remembered, and bytes of each one's name: they come from a worker.
+const MOST_LATE: (usize, usize) = (64, 128);
 
-fn millis(duration: std::time::Duration) -> Millis {
+fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
+fn after(now: Millis, duration: Duration) -> Millis {
+    now.saturating_add(millis(duration))
+}
+
+/// How long the answer may take.
+fn limit(question: Question) -> Duration {
+    match question {
+        Question::LastJump(_) => deadlines::REASON,
+        Question::Unload => deadlines::UNLOAD,
+        Question::Reboot => deadlines::REBOOT,
+    }
+}
+
 impl Policy {
-    /// With a config, or without one when it was bad: then the prompt's timer resets the machine.
-    pub fn new(config: Option<Config>) -> Self {
+    /// With a config, or without one when it was bad: then the prompt's timer resets the machine. `began_us` is when
+    /// PID 1 started, microseconds since boot.
+    pub fn new(config: Option<Config>, began_us: u64) -> Self {
         Self {
             config,
+            began_us,
             tried: Tried::default(),
+            late: Vec::new(),
+            feed: 0,
             phase: Phase::New,
         }
     }
 
     /// When [`Event::Tick`] is wanted at the latest.
     pub fn wake(&self) -> Option<Millis> {
-        match self.phase {
+        self.due().map(|due| due.min(self.feed))
+    }
+
+    /// When the phase ends by itself.
+    fn due(&self) -> Option<Millis> {
+        match &self.phase {
             Phase::New => Some(0),
-            Phase::Asking { until, .. }
-            | Phase::Countdown { until }
-            | Phase::Stopping { until, .. }
-            | Phase::Unloading { until }
-            | Phase::Rebooting { until } => Some(until),
-            Phase::Booting { until, latest, .. } => Some(until.min(latest)),
-            Phase::Prompt { retry } => Some(retry),
+            Phase::Asking(Asking { until, .. }) | Phase::Countdown { until } | Phase::Stopping { until, .. } => {
+                Some(*until)
+            }
+            Phase::Booting(booting) => Some(booting.until.min(booting.latest)),
+            Phase::Prompt { retry } => Some(*retry),
             Phase::Over => None,
         }
     }
 
     /// The next state, and what to do.
     pub fn on(&mut self, now: Millis, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if now >= self.feed && self.phase != Phase::Over {
+            self.feed = after(now, deadlines::TICK);
+            actions.push(Action::Feed);
+        }
+        actions.extend(self.decide(now, event));
+        actions
+    }
+
+    fn decide(&mut self, now: Millis, event: Event) -> Vec<Action> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::New => self.ask(now),
-            Phase::Asking { until, key } => self.asking(now, event, until, key),
+            Phase::New => match self.config.as_ref().and_then(|c| c.purgatory.reason) {
+                Some(place) => vec![self.ask(now, Question::LastJump(place))],
+                None => self.start(now),
+            },
+            Phase::Asking(asking) => self.asking(now, event, asking),
             Phase::Countdown { until } => match event {
                 Event::Key(_) => self.prompt(now, "stopped by a key press"),
                 _ if now >= until => self.boot_next(now),
                 _ => self.stay(Phase::Countdown { until }),
             },
-            Phase::Booting {
-                entry,
-                step,
-                until,
-                latest,
-            } => self.booting(now, event, entry, step, (until, latest)),
+            Phase::Booting(booting) => self.booting(now, event, booting),
             Phase::Stopping { until, loaded } => match event {
                 Event::Gone(_) => self.clear(now, loaded, Vec::new()),
                 _ if now >= until => {
@@ -199,14 +183,7 @@ impl Policy {
                 }
                 _ => self.stay(Phase::Stopping { until, loaded }),
             },
-            Phase::Unloading { until } => self.unloading(now, event, until),
             Phase::Prompt { retry } => self.at_prompt(now, &event, retry),
-            Phase::Rebooting { until } => match event {
-                Event::Gone(exit) => Self::reset(&format!("reboot(2) came back ({exit})")),
-                Event::NotStarted(why) => Self::reset(&format!("no child for reboot(2): {why}")),
-                _ if now >= until => Self::reset("reboot(2) did not leave"),
-                _ => self.stay(Phase::Rebooting { until }),
-            },
             Phase::Over => Vec::new(),
         }
     }
@@ -224,189 +201,215 @@ impl Policy {
         ]
     }
 
-    fn ask(&mut self, now: Millis) -> Vec<Action> {
-        let Some(place) = self.config.as_ref().and_then(|c| c.purgatory.reason) else {
-            return self.start(now);
-        };
-        self.phase = Phase::Asking {
-            until: now.saturating_add(limit::REASON),
+    /// Has a child look for the answer.
+    fn ask(&mut self, now: Millis, question: Question) -> Action {
+        self.phase = Phase::Asking(Asking {
+            question,
+            until: after(now, limit(question)),
+            answer: None,
             key: false,
-        };
-        vec![Action::Spawn(Job::Reason(place))]
+        });
+        Action::Spawn(Job::Ask(question))
     }
 
-    /// Whatever comes of it, the boot goes on.
-    fn asking(&mut self, now: Millis, event: Event, until: Millis, key: bool) -> Vec<Action> {
-        let advice = "change or leave out `reason` in boot.toml";
-        let (mut actions, problem) = match event {
-            Event::Said(Message::Say(text)) => {
-                self.phase = Phase::Asking { until, key };
-                return vec![Action::Log("purgatory", text)];
+    fn asking(&mut self, now: Millis, event: Event, mut asking: Asking) -> Vec<Action> {
+        let failed = |cause, text: String| Err(Failure::new(cause, text));
+        let (mut actions, answer) = match event {
+            Event::Gone(exit) => {
+                let silent = || failed(Cause::Crash, format!("the child ended without an answer ({exit})"));
+                (Vec::new(), asking.answer.take().unwrap_or_else(silent))
             }
-            Event::Said(Message::Fail(text)) => {
-                self.phase = Phase::Asking { until, key };
-                return vec![Action::Log("warning", format!("[purgatory] reason: {text}"))];
+            Event::NotStarted(why) => (
+                Vec::new(),
+                failed(Cause::Io, format!("no child could be started: {why}")),
+            ),
+            Event::Tick | Event::Key(_) if now >= asking.until => {
+                let text = format!("no answer within {} s", limit(asking.question).as_secs());
+                (vec![Action::Kill, Action::Abandon], failed(Cause::Timeout, text))
             }
-            // It has said what there is to say.
-            Event::Gone(Exit::Code(_)) => (Vec::new(), None),
-            Event::Gone(exit) => (Vec::new(), Some(format!("can't be read there ({exit}); {advice}"))),
-            Event::NotStarted(why) => (Vec::new(), Some(format!("no child to read it: {why}"))),
-            _ if now >= until => {
-                let text = format!("reading it did not end within {} s; {advice}", limit::REASON / 1000);
-                (vec![Action::Kill, Action::Abandon], Some(text))
+            Event::Said(Message::Answer(answer)) => {
+                asking.answer = Some(Ok(answer));
+                return self.stay(Phase::Asking(asking));
             }
-            Event::Key(_) => return self.stay(Phase::Asking { until, key: true }),
-            _ => return self.stay(Phase::Asking { until, key }),
+            Event::Said(Message::Fail(failure)) => {
+                asking.answer = Some(Err(failure));
+                return self.stay(Phase::Asking(asking));
+            }
+            Event::Key(_) => {
+                asking.key = true;
+                return self.stay(Phase::Asking(asking));
+            }
+            Event::Said(_) | Event::Tick => return self.stay(Phase::Asking(asking)),
         };
-        actions.extend(problem.map(|text| Action::Log("warning", format!("[purgatory] reason: {text}"))));
-        actions.extend(self.start(now));
-        if key && matches!(self.phase, Phase::Countdown { .. }) {
-            actions.extend(self.prompt(now, "stopped by a key press"));
-        }
+        actions.extend(self.answered(now, asking.question, answer, asking.key));
         actions
+    }
+
+    fn answered(&mut self, now: Millis, question: Question, answer: Result<Answer, Failure>, key: bool) -> Vec<Action> {
+        let words = |answer| match answer {
+            Ok(_) => "the child answered something else".to_owned(),
+            Err(Failure { text, .. }) => text,
+        };
+        match (question, answer) {
+            // Whatever comes of it, the boot goes on.
+            (Question::LastJump(_), answer) => {
+                let line = match answer {
+                    Ok(Answer::LastJump(said)) => said.map(|text| Action::Log("purgatory", text)),
+                    other => {
+                        // What the child could not say itself.
+                        let advice = match &other {
+                            Err(Failure {
+                                cause: Cause::Crash | Cause::Timeout,
+                                ..
+                            }) => "; change or leave out `reason` in boot.toml",
+                            _ => "",
+                        };
+                        Some(Action::Log(
+                            "warning",
+                            format!("[purgatory] reason: {}{advice}", words(other)),
+                        ))
+                    }
+                };
+                let mut actions: Vec<Action> = line.into_iter().collect();
+                actions.extend(self.start(now));
+                if key && matches!(self.phase, Phase::Countdown { .. }) {
+                    actions.extend(self.prompt(now, "stopped by a key press"));
+                }
+                actions
+            }
+            (Question::Unload, Ok(Answer::Unloaded)) => self.boot_next(now),
+            (Question::Unload, Err(Failure { cause: Cause::Busy, .. })) => Self::reset(
+                "kexec is locked by a call that oopsed or never ended, so nothing can be loaded any more \
+                 (if the service kernel is 6.12 on a CPU with 52-bit addresses: add arm64.nolva to its command line)",
+            ),
+            (Question::Unload, other) => Self::reset(&format!("what is loaded can't be dropped: {}", words(other))),
+            (Question::Reboot, other) => Self::reset(&format!("reboot(2) did not leave: {}", words(other))),
+        }
     }
 
     fn start(&mut self, now: Millis) -> Vec<Action> {
         let Some(config) = &self.config else {
-            return self.prompt(now, "no valid boot.toml");
+            return self.prompt(now, "there is no valid boot.toml");
         };
-        let countdown = millis(config.console.countdown);
-        if countdown == 0 {
+        let countdown = config.console.countdown;
+        if countdown.is_zero() {
             return self.boot_next(now);
         }
-        let text = format!("press a key within {} s to stop", config.console.countdown.as_secs());
         self.phase = Phase::Countdown {
-            until: now.saturating_add(countdown),
+            until: after(now, countdown),
         };
+        let text = format!("press a key within {} s to stop", countdown.as_secs());
         vec![Action::Log("prompt", text)]
     }
 
     fn boot_next(&mut self, now: Millis) -> Vec<Action> {
-        let Some(choice) = self.config.as_ref().and_then(|c| select(c, &self.tried)) else {
+        let Some((config, choice)) = self.config.as_ref().and_then(|c| Some((c, select(c, &self.tried)?))) else {
             return self.prompt(now, "no entry left");
         };
-        let why = choice.why;
-        let entry = choice.entry.name.clone();
-        let text = format!("entry {:?} ({}), {}", entry, choice.entry.title, choice.why);
-        self.phase = Phase::Booting {
+        let (entry, title) = (&choice.entry.name, &choice.entry.title);
+        let log = Action::Log(
+            Step::Select.label(),
+            format!("entry {entry:?} ({title}), {}", choice.why),
+        );
+        self.phase = Phase::Booting(Booting {
             entry: entry.clone(),
-            step: Step::Start,
-            until: now.saturating_add(limit::step(Step::Start)),
-            latest: now.saturating_add(limit::ENTRY),
+            step: Step::Select,
+            until: after(now, deadlines::step(Step::Select)),
+            latest: after(now, deadlines::ENTRY),
+        });
+        let boot = Boot {
+            purgatory: config.purgatory.clone(),
+            choice,
+            began_us: self.began_us,
+            late: self.late.clone(),
         };
-        vec![Action::Log("select", text), Action::Spawn(Job::Boot(entry, why))]
+        vec![log, Action::Spawn(Job::Boot(Box::new(boot)))]
     }
 
-    fn booting(
-        &mut self,
-        now: Millis,
-        event: Event,
-        entry: String,
-        step: Step,
-        (until, latest): (Millis, Millis),
-    ) -> Vec<Action> {
-        match event {
+    fn booting(&mut self, now: Millis, event: Event, mut at: Booting) -> Vec<Action> {
+        let again = |at: &mut Booting, step| {
+            if at.step == step {
+                at.until = after(now, deadlines::step(step));
+            }
+        };
+        let actions = match event {
             Event::Said(Message::Step(next)) => {
-                let until = now.saturating_add(limit::step(next));
-                self.phase = Phase::Booting {
-                    entry,
-                    step: next,
-                    until,
-                    latest,
-                };
+                (at.step, at.until) = (next, after(now, deadlines::step(next)));
                 if next == Step::Loaded {
                     // Before the word is given: afterwards nobody here may run again.
-                    vec![Action::Log(Step::Jump.name(), "reboot(KEXEC)".to_owned()), Action::Go]
+                    vec![Action::Log(Step::Jump.label(), "reboot(KEXEC)".to_owned()), Action::Go]
                 } else {
                     Vec::new()
                 }
             }
             Event::Said(Message::Say(text)) => {
-                let until = if step == Step::Probe {
-                    now.saturating_add(limit::step(step))
-                } else {
-                    until
-                };
-                self.phase = Phase::Booting {
-                    entry,
-                    step,
-                    until,
-                    latest,
-                };
-                vec![Action::Log(step.name(), text)]
+                again(&mut at, Step::Probe);
+                vec![Action::Log(at.step.label(), text)]
             }
             Event::Said(Message::Progress(_)) => {
-                let until = if step == Step::Load {
-                    now.saturating_add(limit::step(step))
-                } else {
-                    until
-                };
-                self.stay(Phase::Booting {
-                    entry,
-                    step,
-                    until,
-                    latest,
-                })
+                again(&mut at, Step::Load);
+                Vec::new()
             }
-            Event::Said(Message::Fail(text)) => self.failed(now, &entry, step, &text, false),
+            Event::Said(Message::Late(name)) => {
+                let name = cut(&name, MOST_LATE.1);
+                if self.late.len() < MOST_LATE.0 && !self.late.contains(&name) {
+                    self.late.push(name);
+                }
+                Vec::new()
+            }
+            Event::Said(Message::Fail(failure)) => return self.failed(now, &at, &failure, false),
             Event::Gone(exit) => {
-                let oops = if step == Step::Kexec {
+                let oops = if at.step == Step::Kexec {
                     ": the service kernel probably oopsed in kexec_load"
                 } else {
                     ""
                 };
-                self.failed(
-                    now,
-                    &entry,
-                    step,
-                    &format!("the worker died in step {step} ({exit}){oops}"),
-                    true,
-                )
+                let text = format!("the worker died in step {} ({exit}){oops}", at.step);
+                return self.failed(now, &at, &Failure::new(Cause::Crash, text), true);
             }
             Event::NotStarted(why) => {
                 let text = format!("the worker could not be started: {why}");
-                self.failed(now, &entry, step, &text, true)
+                return self.failed(now, &at, &Failure::new(Cause::Io, text), true);
             }
-            Event::Tick | Event::Key(_) if now >= until.min(latest) => {
+            Event::Tick | Event::Key(_) if now >= at.until.min(at.latest) => {
+                let step = deadlines::step(at.step);
                 // A second reboot(2) would wait for the first one's mutex, and so would a kexec call.
-                if step == Step::Jump {
-                    return Self::reset(&format!(
-                        "entry {entry:?}: reboot(KEXEC) did not leave within {} s",
-                        limit::step(step) / 1000
-                    ));
+                if at.step == Step::Jump {
+                    let (entry, s) = (&at.entry, step.as_secs());
+                    return Self::reset(&format!("entry {entry:?}: reboot(KEXEC) did not leave within {s} s"));
                 }
-                let spent = if now >= latest { limit::ENTRY } else { limit::step(step) };
-                self.failed(
-                    now,
-                    &entry,
-                    step,
-                    &format!("step {step} did not end within {} s", spent / 1000),
-                    false,
-                )
+                let spent = if now >= at.latest { deadlines::ENTRY } else { step };
+                let text = format!("step {} did not end within {} s", at.step, spent.as_secs());
+                return self.failed(now, &at, &Failure::new(Cause::Timeout, text), false);
             }
-            Event::Tick | Event::Key(_) => self.stay(Phase::Booting {
-                entry,
-                step,
-                until,
-                latest,
-            }),
-        }
+            Event::Said(Message::Answer(_)) | Event::Tick | Event::Key(_) => Vec::new(),
+        };
+        self.phase = Phase::Booting(at);
+        actions
     }
 
     /// Says why and what is next, then gets the worker out of the way.
-    fn failed(&mut self, now: Millis, entry: &str, step: Step, why: &str, gone: bool) -> Vec<Action> {
-        self.tried.failed.push(entry.to_owned());
-        let next = match self.config.as_ref().and_then(|c| select(c, &self.tried)) {
-            Some(choice) => format!("trying {:?}", choice.entry.name),
-            None => format!("no entry left, trying again in {} s", self.retry() / 1000),
+    fn failed(&mut self, now: Millis, at: &Booting, failure: &Failure, gone: bool) -> Vec<Action> {
+        let blame = blame(failure.cause);
+        self.tried.failed.push(at.entry.clone());
+        if let (Blame::Machine, Some(config)) = (blame, &self.config) {
+            self.tried.failed.extend(config.order.iter().cloned());
+        }
+        let next = match (blame, self.config.as_ref().and_then(|c| select(c, &self.tried))) {
+            (_, Some(choice)) => format!("trying {:?}", choice.entry.name),
+            (Blame::Entry, None) => format!("no entry left, trying again in {} s", self.retry().as_secs()),
+            (Blame::Machine, None) => format!(
+                "no other entry can do better, trying again in {} s",
+                self.retry().as_secs()
+            ),
         };
-        let log = Action::Log("entry", format!("entry {entry:?}: {why}; {next}"));
-        let loaded = step >= Step::Kexec;
+        let log = Action::Log("entry", format!("entry {:?}: {failure}; {next}", at.entry));
+        let loaded = at.step >= Step::Kexec;
         if gone {
             return self.clear(now, loaded, vec![log]);
         }
         self.phase = Phase::Stopping {
-            until: now.saturating_add(limit::KILL),
+            until: after(now, deadlines::KILL),
             loaded,
         };
         vec![log, Action::Kill]
@@ -415,42 +418,25 @@ impl Policy {
     /// Before anything else, what the worker may have loaded is dropped. One that never came to `kexec_load` costs no
     /// call: a locked-down kernel refuses this one too, and each counts against `kexec_load_limit_reboot`.
     fn clear(&mut self, now: Millis, loaded: bool, mut actions: Vec<Action>) -> Vec<Action> {
-        if !loaded {
+        if loaded {
+            actions.push(self.ask(now, Question::Unload));
+        } else {
             actions.extend(self.boot_next(now));
-            return actions;
         }
-        self.phase = Phase::Unloading {
-            until: now.saturating_add(limit::UNLOAD),
-        };
-        actions.push(Action::Spawn(Job::Unload));
         actions
     }
 
-    fn unloading(&mut self, now: Millis, event: Event, until: Millis) -> Vec<Action> {
-        match event {
-            Event::Gone(Exit::Code(0)) => self.boot_next(now),
-            Event::Gone(Exit::Code(UNLOAD_BUSY)) => Self::reset(
-                "kexec is locked by a call that oopsed or never ended, so nothing can be loaded any more \
-                 (if the service kernel is 6.12 on a CPU with 52-bit addresses: add arm64.nolva to its command line)",
-            ),
-            Event::Gone(exit) => Self::reset(&format!("what is loaded can't be dropped ({exit})")),
-            Event::NotStarted(why) => Self::reset(&format!("no child to drop what is loaded: {why}")),
-            _ if now >= until => Self::reset("dropping what is loaded did not end"),
-            _ => self.stay(Phase::Unloading { until }),
-        }
+    fn retry(&self) -> Duration {
+        (self.config.as_ref()).map_or(deadlines::RETRY_WITHOUT_CONFIG, |c| c.console.retry)
     }
 
-    fn retry(&self) -> Millis {
-        self.config
-            .as_ref()
-            .map_or(RETRY_WITHOUT_CONFIG, |c| millis(c.console.retry))
-    }
-
+    /// Waits for a key or the timer, and begins anew then: whoever is there may have repaired what did not work.
     fn prompt(&mut self, now: Millis, why: &str) -> Vec<Action> {
         self.tried = Tried::default();
+        self.late.clear();
         let retry = self.retry();
         self.phase = Phase::Prompt {
-            retry: now.saturating_add(retry),
+            retry: after(now, retry),
         };
         let mut keys = String::new();
         for (entry, key) in self.config.iter().flat_map(|c| &c.entries).zip('1'..='9') {
@@ -461,42 +447,32 @@ impl Policy {
         } else {
             ("", "resetting")
         };
-        vec![Action::Log(
-            "prompt",
-            format!(
-                "{why}. Keys: {again}{keys}b = reboot; {alone} by itself in {} s",
-                retry / 1000
-            ),
-        )]
+        let text = format!(
+            "{why}. Keys: {again}{keys}b = reboot; {alone} by itself in {} s",
+            retry.as_secs()
+        );
+        vec![Action::Log("prompt", text)]
     }
 
     fn at_prompt(&mut self, now: Millis, event: &Event, retry: Millis) -> Vec<Action> {
         match event {
             Event::Key(b'b') => {
-                self.phase = Phase::Rebooting {
-                    until: now.saturating_add(limit::REBOOT),
-                };
-                vec![
-                    Action::Log("prompt", "rebooting".to_owned()),
-                    Action::Spawn(Job::Reboot),
-                ]
+                let log = Action::Log("prompt", "rebooting".to_owned());
+                vec![log, self.ask(now, Question::Reboot)]
             }
             Event::Key(b'r') if self.config.is_some() => self.boot_next(now),
             Event::Key(key @ b'1'..=b'9') => {
                 let picked = usize::from(key.saturating_sub(b'1'));
                 match self.config.as_ref().and_then(|c| c.entries.get(picked)) {
                     Some(entry) => {
-                        self.tried = Tried {
-                            picked: Some(entry.name.clone()),
-                            failed: Vec::new(),
-                        };
+                        self.tried.picked = Some(entry.name.clone());
                         self.boot_next(now)
                     }
                     None => self.prompt(now, "no such entry"),
                 }
             }
             Event::Key(b'\r' | b'\n' | b'?') => self.prompt(now, "waiting"),
-            _ if now >= retry && self.config.is_none() => Self::reset("no valid boot.toml"),
+            _ if now >= retry && self.config.is_none() => Self::reset("there is no valid boot.toml"),
             _ if now >= retry => self.boot_next(now),
             // Any other key is noise: it must not keep an unattended box here.
             _ => self.stay(Phase::Prompt { retry }),

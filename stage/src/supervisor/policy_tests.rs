@@ -1,26 +1,54 @@
 //! The five ways a worker can fail, the prompt, and that no sequence of events ends in a wait without a deadline.
 
-use super::super::select::Why;
+use crate::select::Why;
 use proptest::prelude::*;
 
-use super::super::select::tests::config;
+use crate::select::tests::config;
 use super::*;
+use config::ReasonStore;
 
 /// Started, without countdown, with the first entry's worker running.
 fn booting(names: &[&str]) -> Policy {
     let mut config = config(names);
-    config.console.countdown = std::time::Duration::ZERO;
-    let mut policy = Policy::new(Some(config));
-    let actions = policy.on(0, Event::Tick);
-    assert_eq!(
-        actions.last(),
-        Some(&Action::Spawn(Job::Boot(names[0].to_owned(), Why::First)))
-    );
+    config.console.countdown = Duration::ZERO;
+    let mut policy = Policy::new(Some(config), 1);
+    let actions = on(&mut policy, 0, Event::Tick);
+    assert_eq!(booted(&actions), Some((names[0], Why::First)));
     policy
 }
 
+/// The entry that the last of these actions boots.
+fn booted(actions: &[Action]) -> Option<(&str, Why)> {
+    match actions.last() {
+        Some(Action::Spawn(Job::Boot(boot))) => Some((&boot.choice.entry.name, boot.choice.why)),
+        _ => None,
+    }
+}
+
+/// What the policy does besides feeding watchdogs.
+fn on(policy: &mut Policy, now: Millis, event: Event) -> Vec<Action> {
+    let mut actions = policy.on(now, event);
+    actions.retain(|action| *action != Action::Feed);
+    actions
+}
+
+fn fail(cause: Cause, text: &str) -> Event {
+    Event::Said(Message::fail(Failure::new(cause, text)))
+}
+
+fn asks(actions: &[Action], question: Question) -> bool {
+    actions.last() == Some(&Action::Spawn(Job::Ask(question)))
+}
+
+fn limit_of(step: Step) -> Millis {
+    millis(deadlines::step(step))
+}
+
+const KILL: Millis = 2_000;
+const ENTRY: Millis = 600_000;
+
 fn step(policy: &mut Policy, now: Millis, step: Step) -> Vec<Action> {
-    policy.on(now, Event::Said(Message::Step(step)))
+    on(policy, now, Event::Said(Message::Step(step)))
 }
 
 fn log(actions: &[Action]) -> String {
@@ -39,11 +67,10 @@ fn log(actions: &[Action]) -> String {
 #[test]
 fn a_refused_entry_names_the_cause_and_the_next() {
     let mut policy = booting(&["a", "b"]);
-    let actions = policy.on(
+    let actions = on(
+        &mut policy,
         5,
-        Event::Said(Message::Fail(
-            "kernel: sha256 mismatch (want 3fa9.., got 77c0..)".to_owned(),
-        )),
+        fail(Cause::Format, "kernel: sha256 mismatch (want 3fa9.., got 77c0..)"),
     );
     assert_eq!(
         log(&actions),
@@ -52,8 +79,8 @@ fn a_refused_entry_names_the_cause_and_the_next() {
     assert_eq!(actions.last(), Some(&Action::Kill));
     // It never came to kexec_load: there is nothing to drop, and no call that a locked-down kernel would refuse.
     assert_eq!(
-        policy.on(6, Event::Gone(Exit::Code(1))).last(),
-        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::Next)))
+        booted(&on(&mut policy, 6, Event::Gone(Exit::Code(1)))),
+        Some(("b", Why::Next))
     );
 }
 
@@ -61,29 +88,29 @@ fn a_refused_entry_names_the_cause_and_the_next() {
 fn hung_before_load_is_killed_and_the_next_entry_tried() {
     let mut policy = booting(&["a", "b"]);
     step(&mut policy, 10, Step::Probe);
-    let late = 10 + limit::step(Step::Probe);
-    assert!(policy.on(late - 1, Event::Tick).is_empty());
-    let actions = policy.on(late, Event::Tick);
+    let late = 10 + limit_of(Step::Probe);
+    assert!(on(&mut policy, late - 1, Event::Tick).is_empty());
+    let actions = on(&mut policy, late, Event::Tick);
     assert!(log(&actions).contains("step probe did not end within 30 s; trying \"b\""));
     // It is stuck in the kernel: no exit follows.
-    let actions = policy.on(late + limit::KILL, Event::Tick);
+    let actions = on(&mut policy, late + KILL, Event::Tick);
     assert_eq!(actions[1], Action::Abandon);
-    assert_eq!(
-        actions.last(),
-        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::Next)))
-    );
+    assert_eq!(booted(&actions), Some(("b", Why::Next)));
 }
 
 #[test]
 fn a_kexec_load_that_hangs_is_unloaded_or_reset() {
     let mut policy = booting(&["a", "b"]);
     step(&mut policy, 0, Step::Kexec);
-    let late = limit::step(Step::Kexec);
-    assert_eq!(policy.on(late, Event::Tick).last(), Some(&Action::Kill));
-    let actions = policy.on(late + limit::KILL, Event::Tick);
-    assert_eq!(actions[1..], [Action::Abandon, Action::Spawn(Job::Unload)]);
+    let late = limit_of(Step::Kexec);
+    assert_eq!(on(&mut policy, late, Event::Tick).last(), Some(&Action::Kill));
+    let actions = on(&mut policy, late + KILL, Event::Tick);
     assert_eq!(
-        policy.on(late + limit::KILL + limit::UNLOAD, Event::Tick).last(),
+        actions[1..],
+        [Action::Abandon, Action::Spawn(Job::Ask(Question::Unload))]
+    );
+    assert_eq!(
+        on(&mut policy, late + KILL + millis(deadlines::UNLOAD), Event::Tick).last(),
         Some(&Action::Reset)
     );
 }
@@ -91,20 +118,21 @@ fn a_kexec_load_that_hangs_is_unloaded_or_reset() {
 #[test]
 fn dead_after_load_is_unloaded_before_anything_else() {
     let mut policy = booting(&["a", "b"]);
-    let go = [Action::Log("jump", "reboot(KEXEC)".to_owned()), Action::Go];
+    let go = [Action::Log("hand-off", "reboot(KEXEC)".to_owned()), Action::Go];
     assert_eq!(step(&mut policy, 1, Step::Loaded), go);
-    let actions = policy.on(2, Event::Gone(Exit::Signal(9)));
+    let actions = on(&mut policy, 2, Event::Gone(Exit::Signal(9)));
     assert!(log(&actions).contains("the worker died in step loaded (signal 9)"));
-    assert_eq!(actions.last(), Some(&Action::Spawn(Job::Unload)));
+    assert!(asks(&actions, Question::Unload));
 }
 
 #[test]
 fn an_oops_in_kexec_load_is_said_and_reset() {
     let mut policy = booting(&["a", "b"]);
     step(&mut policy, 1, Step::Kexec);
-    let actions = policy.on(2, Event::Gone(Exit::Signal(11)));
+    let actions = on(&mut policy, 2, Event::Gone(Exit::Signal(11)));
     assert!(log(&actions).contains("oopsed in kexec_load"));
-    let actions = policy.on(3, Event::Gone(Exit::Code(UNLOAD_BUSY)));
+    assert!(on(&mut policy, 3, fail(Cause::Busy, "EBUSY")).is_empty());
+    let actions = on(&mut policy, 3, Event::Gone(Exit::Code(1)));
     assert!(log(&actions).contains("arm64.nolva"));
     assert_eq!(actions.last(), Some(&Action::Reset));
 }
@@ -114,7 +142,7 @@ fn a_jump_that_does_not_leave_is_reset_without_a_second_reboot() {
     let mut policy = booting(&["a", "b"]);
     step(&mut policy, 1, Step::Loaded);
     step(&mut policy, 2, Step::Jump);
-    let actions = policy.on(2 + limit::step(Step::Jump), Event::Tick);
+    let actions = on(&mut policy, 2 + limit_of(Step::Jump), Event::Tick);
     assert!(log(&actions).contains("reboot(KEXEC) did not leave"));
     assert_eq!(actions.last(), Some(&Action::Reset));
     assert_eq!(policy.wake(), None);
@@ -124,11 +152,10 @@ fn a_jump_that_does_not_leave_is_reset_without_a_second_reboot() {
 fn a_jump_that_comes_back_leads_to_the_next_entry() {
     let mut policy = booting(&["a", "b"]);
     step(&mut policy, 2, Step::Jump);
-    let actions = policy.on(
+    let actions = on(
+        &mut policy,
         3,
-        Event::Said(Message::Fail(
-            "reboot(KEXEC) came back: EINVAL: nothing is loaded".to_owned(),
-        )),
+        fail(Cause::Format, "reboot(KEXEC) came back: EINVAL: nothing is loaded"),
     );
     assert!(log(&actions).contains("trying \"b\""));
 }
@@ -138,117 +165,269 @@ fn progress_moves_the_deadline_of_load_but_not_of_the_whole_entry() {
     let mut policy = booting(&["a"]);
     step(&mut policy, 0, Step::Load);
     let mut now = 0;
-    while now < limit::ENTRY {
-        assert!(policy.on(now, Event::Said(Message::Progress(now))).is_empty());
-        assert!(policy.on(now, Event::Tick).is_empty(), "at {now}");
-        now += limit::step(Step::Load) - 1;
+    while now < ENTRY {
+        assert!(on(&mut policy, now, Event::Said(Message::Progress(now))).is_empty());
+        assert!(on(&mut policy, now, Event::Tick).is_empty(), "at {now}");
+        now += limit_of(Step::Load) - 1;
     }
-    assert!(log(&policy.on(limit::ENTRY, Event::Tick)).contains("within 600 s"));
+    assert!(log(&on(&mut policy, ENTRY, Event::Tick)).contains("within 600 s"));
 }
 
 #[test]
 fn with_no_entry_left_the_prompt_tries_again_by_itself() {
     let mut policy = booting(&["a"]);
-    let actions = policy.on(2, Event::NotStarted("EAGAIN".to_owned()));
+    let actions = on(&mut policy, 2, Event::NotStarted("EAGAIN".to_owned()));
     assert!(log(&actions).contains("no entry left, trying again in 60 s"));
     assert!(log(&actions).contains("r = try again, 1 = \"a\", b = reboot; trying again by itself in 60 s"));
-    assert_eq!(policy.wake(), Some(60_002));
+    assert_eq!(policy.due(), Some(60_002));
     assert!(
-        policy.on(30_000, Event::Key(0xff)).is_empty(),
+        on(&mut policy, 30_000, Event::Key(0xff)).is_empty(),
         "noise does not move the timer"
     );
-    assert_eq!(
-        policy.on(60_002, Event::Tick).last(),
-        Some(&Action::Spawn(Job::Boot("a".to_owned(), Why::First)))
-    );
+    assert_eq!(booted(&on(&mut policy, 60_002, Event::Tick)), Some(("a", Why::First)));
 }
 
 #[test]
 fn the_prompt_takes_its_keys() {
-    let mut policy = Policy::new(Some(config(&["a", "b"])));
-    assert!(log(&policy.on(0, Event::Tick)).contains("within 3 s"));
-    policy.on(1, Event::Key(b' '));
-    assert!(log(&policy.on(2, Event::Key(b'9'))).contains("no such entry"));
-    assert_eq!(
-        policy.on(3, Event::Key(b'2')).last(),
-        Some(&Action::Spawn(Job::Boot("b".to_owned(), Why::Picked)))
-    );
+    let mut policy = Policy::new(Some(config(&["a", "b"])), 1);
+    assert!(log(&on(&mut policy, 0, Event::Tick)).contains("within 3 s"));
+    on(&mut policy, 1, Event::Key(b' '));
+    assert!(log(&on(&mut policy, 2, Event::Key(b'9'))).contains("no such entry"));
+    assert_eq!(booted(&on(&mut policy, 3, Event::Key(b'2'))), Some(("b", Why::Picked)));
     // The picked one fails: back to the prompt, not on to "a".
-    assert!(log(&policy.on(5, Event::Gone(Exit::Code(1)))).contains("no entry left"));
-    assert_eq!(policy.on(6, Event::Key(b'b')).last(), Some(&Action::Spawn(Job::Reboot)));
-    assert_eq!(policy.on(6 + limit::REBOOT, Event::Tick).last(), Some(&Action::Reset));
+    assert!(log(&on(&mut policy, 5, Event::Gone(Exit::Code(1)))).contains("no entry left"));
+    assert!(asks(&on(&mut policy, 6, Event::Key(b'b')), Question::Reboot));
+    assert_eq!(
+        on(&mut policy, 6 + millis(deadlines::REBOOT), Event::Tick).last(),
+        Some(&Action::Reset)
+    );
 }
 
 #[test]
 fn without_a_config_the_machine_is_reset_in_the_end() {
-    let mut policy = Policy::new(None);
-    assert!(log(&policy.on(0, Event::Tick)).contains("resetting by itself in 60 s"));
-    assert_eq!(policy.on(60_000, Event::Tick).last(), Some(&Action::Reset));
+    let mut policy = Policy::new(None, 1);
+    assert!(log(&on(&mut policy, 0, Event::Tick)).contains("resetting by itself in 60 s"));
+    assert_eq!(on(&mut policy, 60_000, Event::Tick).last(), Some(&Action::Reset));
 }
 
 /// Started, with the child that reads the reason running.
 fn asking(countdown: u64) -> Policy {
     let mut config = config(&["a"]);
-    config.console.countdown = std::time::Duration::from_secs(countdown);
+    config.console.countdown = Duration::from_secs(countdown);
     config.purgatory.reason = Some(ReasonStore::Memory(0x1000));
-    let mut policy = Policy::new(Some(config));
-    let first = policy.on(0, Event::Tick);
-    assert_eq!(first, [Action::Spawn(Job::Reason(ReasonStore::Memory(0x1000)))]);
+    let mut policy = Policy::new(Some(config), 1);
+    let place = Question::LastJump(ReasonStore::Memory(0x1000));
+    assert!(asks(&on(&mut policy, 0, Event::Tick), place));
     policy
+}
+
+fn answer(answer: Answer) -> Event {
+    Event::Said(Message::Answer(answer))
 }
 
 #[test]
 fn the_reason_of_the_last_reset_comes_first() {
     let mut policy = asking(0);
     let text = "last jump: segment \"initrd\" ...".to_owned();
-    let said = policy.on(1, Event::Said(Message::Say(text.clone())));
-    assert_eq!(said, [Action::Log("purgatory", text)]);
-    let actions = policy.on(2, Event::Gone(Exit::Code(0)));
-    assert_eq!(
-        actions.last(),
-        Some(&Action::Spawn(Job::Boot("a".to_owned(), Why::First)))
-    );
+    assert!(on(&mut policy, 1, answer(Answer::LastJump(Some(text.clone())))).is_empty());
+    let actions = on(&mut policy, 2, Event::Gone(Exit::Code(0)));
+    assert_eq!(actions[0], Action::Log("purgatory", text));
+    assert_eq!(booted(&actions), Some(("a", Why::First)));
+    let mut policy = asking(0);
+    on(&mut policy, 1, answer(Answer::LastJump(None)));
+    let actions = on(&mut policy, 2, Event::Gone(Exit::Code(0)));
+    assert!(matches!(
+        actions.as_slice(),
+        [Action::Log("select", _), Action::Spawn(_)]
+    ));
 }
 
 #[test]
 fn a_reason_that_can_not_be_read_is_said_and_stops_nothing() {
-    let boot = Action::Spawn(Job::Boot("a".to_owned(), Why::First));
-    for (event, says) in [
-        (Event::Gone(Exit::Signal(7)), "can't be read there (signal 7)"),
-        (Event::NotStarted("EAGAIN".to_owned()), "EAGAIN"),
+    let change = "; change or leave out `reason` in boot.toml";
+    for (said, event, says) in [
+        (
+            None,
+            Event::Gone(Exit::Signal(7)),
+            format!("the child ended without an answer (signal 7){change}"),
+        ),
+        (
+            None,
+            Event::NotStarted("EAGAIN".to_owned()),
+            "no child could be started: EAGAIN".to_owned(),
+        ),
+        (
+            Some(fail(Cause::Missing, "no /dev/mem")),
+            Event::Gone(Exit::Code(1)),
+            "no /dev/mem".to_owned(),
+        ),
+        (
+            Some(answer(Answer::Unloaded)),
+            Event::Gone(Exit::Code(0)),
+            "the child answered something else".to_owned(),
+        ),
     ] {
-        let actions = asking(0).on(1, event);
-        assert!(log(&actions).contains(says), "{actions:?}");
-        assert_eq!(actions.last(), Some(&boot));
+        let mut policy = asking(0);
+        assert!(said.is_none_or(|event| on(&mut policy, 1, event).is_empty()));
+        let actions = on(&mut policy, 1, event);
+        assert_eq!(
+            actions[0],
+            Action::Log("warning", format!("[purgatory] reason: {says}"))
+        );
+        assert_eq!(booted(&actions), Some(("a", Why::First)));
     }
     let mut policy = asking(0);
-    let warning = policy.on(1, Event::Said(Message::Fail("no /dev/mem".to_owned())));
-    assert_eq!(log(&warning), "[purgatory] reason: no /dev/mem");
-    assert_eq!(policy.on(1, Event::Gone(Exit::Code(1))).last(), Some(&boot));
-    let mut policy = asking(0);
-    assert_eq!(policy.wake(), Some(limit::REASON));
-    let actions = policy.on(limit::REASON, Event::Tick);
+    let late = millis(deadlines::REASON);
+    assert_eq!(policy.due(), Some(late));
+    let actions = on(&mut policy, late, Event::Tick);
     assert_eq!(actions[..2], [Action::Kill, Action::Abandon]);
-    assert_eq!(actions.last(), Some(&boot));
+    assert!(log(&actions).contains("no answer within 2 s; change"));
+    assert_eq!(booted(&actions), Some(("a", Why::First)));
+}
+
+#[test]
+fn what_is_loaded_is_dropped_or_the_machine_is_reset() {
+    for (said, says) in [
+        (answer(Answer::Unloaded), None),
+        (fail(Cause::Busy, "EBUSY"), Some("arm64.nolva")),
+        (
+            fail(Cause::Refused, "EPERM"),
+            Some("what is loaded can't be dropped: EPERM"),
+        ),
+        (
+            answer(Answer::LastJump(None)),
+            Some("the child answered something else"),
+        ),
+        (
+            Event::Said(Message::Say(String::new())),
+            Some("without an answer (exit code 0)"),
+        ),
+    ] {
+        let mut policy = booting(&["a", "b"]);
+        step(&mut policy, 1, Step::Kexec);
+        assert!(asks(
+            &on(&mut policy, 2, Event::Gone(Exit::Signal(9))),
+            Question::Unload
+        ));
+        on(&mut policy, 3, said);
+        let actions = on(&mut policy, 3, Event::Gone(Exit::Code(0)));
+        match says {
+            None => assert_eq!(booted(&actions), Some(("b", Why::Next))),
+            Some(says) => {
+                assert!(log(&actions).contains(says), "{actions:?}");
+                assert_eq!(actions.last(), Some(&Action::Reset));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_cause_decides_whether_another_entry_is_tried() {
+    for cause in [
+        Cause::Missing,
+        Cause::Io,
+        Cause::Format,
+        Cause::Verification,
+        Cause::Placement,
+        Cause::Memory,
+        Cause::Timeout,
+        Cause::Crash,
+    ] {
+        let mut policy = booting(&["a", "b"]);
+        assert_eq!(
+            log(&on(&mut policy, 1, fail(cause, "x"))),
+            r#"entry "a": x; trying "b""#
+        );
+    }
+    for cause in [Cause::Refused, Cause::Busy] {
+        let mut policy = booting(&["a", "b"]);
+        let actions = on(&mut policy, 1, fail(cause, "locked down"));
+        let says = r#"entry "a": locked down; no other entry can do better, trying again in 60 s"#;
+        assert_eq!(log(&actions), says);
+        let actions = on(&mut policy, 2, Event::Gone(Exit::Code(1)));
+        assert!(log(&actions).starts_with("no entry left. Keys: r = try again"));
+        assert_eq!(booted(&on(&mut policy, 60_002, Event::Tick)), Some(("a", Why::First)));
+    }
+}
+
+/// One that is not in `order` fails for a reason that holds for all: it is not tried for ever.
+#[test]
+fn a_picked_entry_that_the_machine_refuses_leads_back_to_the_prompt() {
+    let mut config = config(&["a", "b"]);
+    config.order.truncate(1);
+    let mut policy = Policy::new(Some(config), 1);
+    on(&mut policy, 0, Event::Tick);
+    on(&mut policy, 1, Event::Key(b' '));
+    assert_eq!(booted(&on(&mut policy, 2, Event::Key(b'2'))), Some(("b", Why::Picked)));
+    on(&mut policy, 3, fail(Cause::Refused, "x"));
+    assert!(log(&on(&mut policy, 4, Event::Gone(Exit::Code(1)))).contains("no entry left"));
+}
+
+fn late(actions: &[Action]) -> &[String] {
+    match actions.last() {
+        Some(Action::Spawn(Job::Boot(boot))) => &boot.late,
+        _ => panic!("{actions:?}"),
+    }
+}
+
+#[test]
+fn what_a_worker_learnt_of_slow_disks_is_handed_to_the_next() {
+    let mut policy = booting(&["a", "b"]);
+    for name in ["virtio virtio1", "vdb", "virtio virtio1"] {
+        assert!(on(&mut policy, 1, Event::Said(Message::Late(name.to_owned()))).is_empty());
+    }
+    assert_eq!(
+        late(&on(&mut policy, 2, Event::Gone(Exit::Code(1)))),
+        ["virtio virtio1", "vdb"]
+    );
+    // A worker that never stops is kept in bounds.
+    for n in 0..1000 {
+        on(
+            &mut policy,
+            3,
+            Event::Said(Message::Late(format!("{n}{}", "x".repeat(4000)))),
+        );
+    }
+    assert_eq!(policy.late.len(), MOST_LATE.0);
+    assert!(policy.late.iter().all(|name| name.len() < 2 * MOST_LATE.1));
+    // Whoever is at the prompt may have repaired it.
+    on(&mut policy, 4, Event::Gone(Exit::Code(1)));
+    assert_eq!(late(&on(&mut policy, 60_004, Event::Tick)), [""; 0]);
+}
+
+#[test]
+fn watchdogs_are_fed_until_the_machine_is_to_be_reset() {
+    let fed = |actions: &[Action]| actions.contains(&Action::Feed);
+    let mut policy = asking(3);
+    assert!(!fed(&policy.on(999, Event::Key(b' '))));
+    assert_eq!(policy.wake(), Some(1000), "the look comes before the deadline");
+    for second in 1..1000 {
+        assert!(fed(&policy.on(second * 1000, Event::Tick)), "{second}");
+        assert!(!fed(&policy.on(second * 1000 + 1, Event::Gone(Exit::Code(1)))));
+    }
+    let mut policy = Policy::new(None, 1);
+    assert!(fed(&policy.on(0, Event::Tick)));
+    assert!(policy.on(60_000, Event::Tick).contains(&Action::Reset));
+    assert!(
+        policy.on(70_000, Event::Tick).is_empty(),
+        "the watchdog is the last resort"
+    );
 }
 
 #[test]
 fn a_key_while_the_reason_is_read_stops_the_countdown() {
     let mut policy = asking(3);
-    assert!(policy.on(1, Event::Key(b' ')).is_empty());
-    assert!(log(&policy.on(2, Event::Gone(Exit::Code(0)))).contains("stopped by a key press"));
+    assert!(on(&mut policy, 1, Event::Key(b' ')).is_empty());
+    assert!(log(&on(&mut policy, 2, Event::Gone(Exit::Code(0)))).contains("stopped by a key press"));
     let mut policy = asking(0);
-    policy.on(1, Event::Key(b' '));
-    let actions = policy.on(2, Event::Gone(Exit::Code(0)));
-    assert_eq!(
-        actions.last(),
-        Some(&Action::Spawn(Job::Boot("a".to_owned(), Why::First)))
-    );
+    on(&mut policy, 1, Event::Key(b' '));
+    let actions = on(&mut policy, 2, Event::Gone(Exit::Code(0)));
+    assert_eq!(booted(&actions), Some(("a", Why::First)));
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
     let steps = [
-        Step::Start,
+        Step::Select,
         Step::Probe,
         Step::Load,
         Step::Kexec,
@@ -261,7 +440,11 @@ fn any_event() -> impl Strategy<Value = Event> {
         prop::sample::select(steps.to_vec()).prop_map(|s| Event::Said(Message::Step(s))),
         Just(Event::Said(Message::Progress(1))),
         Just(Event::Said(Message::Say("x".to_owned()))),
-        Just(Event::Said(Message::Fail("x".to_owned()))),
+        Just(Event::Said(Message::Late("x".to_owned()))),
+        Just(answer(Answer::Unloaded)),
+        Just(answer(Answer::LastJump(Some("x".to_owned())))),
+        Just(fail(Cause::Busy, "x")),
+        Just(fail(Cause::Format, "x")),
         (0i32..20).prop_map(|c| Event::Gone(Exit::Code(c))),
         Just(Event::Gone(Exit::Signal(9))),
         Just(Event::NotStarted("x".to_owned())),
@@ -274,16 +457,17 @@ proptest! {
     fn nothing_waits_for_ever(events in prop::collection::vec((0u64..20_000, any_event()), 0..60), known: bool, reason: bool) {
         let mut config = config(&["a", "b"]);
         config.purgatory.reason = reason.then_some(ReasonStore::Cmos(0x30));
-        let mut policy = Policy::new(known.then_some(config));
+        let mut policy = Policy::new(known.then_some(config), 1);
         let (mut now, mut reset) = (0, false);
         for (later, event) in events {
             now = u64::saturating_add(now, later);
             reset |= policy.on(now, event).contains(&Action::Reset);
         }
+        prop_assert_eq!(policy.due().is_none(), reset);
         prop_assert_eq!(policy.wake().is_none(), reset);
-        if let Some(wake) = policy.wake() {
-            prop_assert!(wake.saturating_sub(now) <= limit::ENTRY);
-            prop_assert!(!policy.on(wake.max(now), Event::Tick).is_empty(), "a due tick does something");
+        if let Some(due) = policy.due() {
+            prop_assert!(due.saturating_sub(now) <= ENTRY);
+            prop_assert!(!on(&mut policy, due.max(now), Event::Tick).is_empty(), "a due tick does something");
         }
     }
 }

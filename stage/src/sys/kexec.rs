@@ -1,10 +1,12 @@
 //! `kexec_load(2)`: the one call no library wraps.
 #![expect(
     unsafe_code,
-    reason = "kexec_load(2) is a raw system call that takes pointers to the segments"
+    reason = "kexec_load(2) is a raw system call that takes pointers to the segments; fork(2) has no safe wrapper"
 )]
 
 use nix::errno::Errno;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 
 use crate::memory::Span;
 
@@ -45,6 +47,24 @@ pub fn load<'a, I: Iterator<Item = (&'a [u8], Span)>>(entry: u64, segments: I) -
 /// The kernel's errno; `EBUSY` when another caller holds the kexec lock.
 pub fn unload() -> Result<(), Errno> {
     call(0, &[])
+}
+
+/// Whether the kernel has the call. Nothing is loaded or counted: the one who asks has given its rights away, and is refused
+/// at the first look (`kexec_load_permitted()` of kernel/kexec_core.c). A process that can't be made has no answer.
+pub fn is_there() -> bool {
+    const NOBODY: libc::c_ulong = 65_534;
+    // SAFETY: the child makes only system calls (no allocation, no locks) and leaves through _exit.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => {
+            // SAFETY: setresuid(2) takes three plain numbers. The call itself, for this process has one thread.
+            let dropped = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) } == 0;
+            let absent = dropped && call(0, &[]) == Err(Errno::ENOSYS);
+            // SAFETY: _exit(2) has no preconditions.
+            unsafe { libc::_exit(i32::from(absent)) }
+        }
+        Ok(ForkResult::Parent { child }) => !matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 1))),
+        Err(_) => true,
+    }
 }
 
 fn call(entry: usize, segments: &[RawSegment]) -> Result<(), Errno> {

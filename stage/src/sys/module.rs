@@ -8,6 +8,8 @@ use config::modules::Module;
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 
+use crate::cause::Cause;
+
 /// Known to every kernel for every module: its drivers are probed by workers, and finit_module(2) does not wait for
 /// all of the kernel's asynchronous probing to end, which a single dead disk delays for ever
 /// (kernel/module/main.c, do_init_module).
@@ -34,6 +36,22 @@ pub enum ModuleError {
         /// What finit_module(2) said.
         cause: Errno,
     },
+}
+
+impl ModuleError {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Open { cause, .. } => Cause::of(cause),
+            Self::Refused { cause, .. } => match cause {
+                Errno::ENOEXEC => Cause::Format,
+                Errno::ENOENT => Cause::Missing,
+                Errno::EKEYREJECTED | Errno::ENOKEY => Cause::Verification,
+                Errno::ENOMEM => Cause::Memory,
+                _ => Cause::Io,
+            },
+        }
+    }
 }
 
 fn refusal(cause: Errno) -> String {

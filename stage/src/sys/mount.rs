@@ -1,13 +1,13 @@
 //! Mounts: the kernel's own file systems, and the source of an entry.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::stat;
 
 use super::child;
+use crate::deadlines;
 
 /// What mount(2) said.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub struct MountError {
 }
 
 /// What user space needs from the kernel, each with its flags and options.
-const BASICS: [(&str, &str, MsFlags, Option<&str>); 4] = [
+const BASICS: [(&str, &str, MsFlags, Option<&str>); 5] = [
     ("proc", "/proc", NOSUID_NODEV_NOEXEC, None),
     ("sysfs", "/sys", NOSUID_NODEV_NOEXEC, None),
     (
@@ -32,11 +32,15 @@ const BASICS: [(&str, &str, MsFlags, Option<&str>); 4] = [
         Some("mode=0755"),
     ),
     ("tmpfs", "/run", NOSUID_NODEV_NOEXEC, Some("mode=0755")),
+    ("securityfs", SECURITY, NOSUID_NODEV_NOEXEC, None),
 ];
+
+/// Made by kernels that have the file system, and by no one else.
+const SECURITY: &str = "/sys/kernel/security";
 
 const NOSUID_NODEV_NOEXEC: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
-/// Mounts proc, sysfs, devtmpfs and a tmpfs on `/run`; leaves alone what is a mount point already.
+/// Mounts proc, sysfs, devtmpfs, a tmpfs on `/run` and, where the kernel has it, securityfs; leaves alone what is a mount point already.
 /// None of them touches a device, so PID 1 may call it. Gives what could not be mounted; each of the others is.
 pub fn mount_basics() -> Vec<MountError> {
     let mut problems = Vec::new();
@@ -48,6 +52,7 @@ pub fn mount_basics() -> Vec<MountError> {
         }
         match mount(Some(kind), target, Some(kind), flags, data) {
             Ok(()) | Err(Errno::EBUSY) => {}
+            Err(Errno::ENOENT) if target == SECURITY => {}
             Err(cause) => problems.push(MountError {
                 kind,
                 target: target.into(),
@@ -59,12 +64,9 @@ pub fn mount_basics() -> Vec<MountError> {
 }
 
 fn is_mount_point(target: &Path) -> bool {
-    matches!((stat(target), stat("/")), (Ok(there), Ok(root)) if there.st_dev != root.st_dev)
+    let above = target.parent().map(stat);
+    matches!((stat(target), above), (Ok(there), Some(Ok(above))) if there.st_dev != above.st_dev)
 }
-
-/// How long detaching what an earlier worker left may take. It is out of the way at once; what may take for ever is the
-/// kernel waiting for the last reads of a disk that died.
-const DETACH: Duration = Duration::from_secs(1);
 
 /// A mounted source. It stays mounted, read-only, which harms nobody: with its disk dead, unmounting would hang.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl Mounted {
         kind: &'static str,
         options: Option<&str>,
     ) -> Result<Self, MountError> {
-        child::detach(target, DETACH).map_err(|cause| MountError {
+        child::detach(target, deadlines::DETACH).map_err(|cause| MountError {
             kind,
             target: target.to_owned(),
             cause,

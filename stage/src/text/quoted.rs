@@ -17,11 +17,44 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// `text` for a terminal, whoever wrote it: all but printable ASCII as `\u{…}`.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' => out.push(c),
+            c => out.extend(c.escape_unicode()),
+        }
+    }
+    out
+}
+
+/// `text`, or its first `most` bytes and a word that there was more.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.get(..text.floor_char_boundary(most)) {
+        Some(begin) if begin.len() < text.len() => format!("{begin} [cut]"),
+        _ => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn nothing_but_ascii_reaches_a_terminal() {
+        let hostile = "a\u{1b}[2J\n\u{9b}31m\u{202e}\u{2028}\u{e9}\\~";
+        assert_eq!(printable(hostile), r"a\u{1b}[2J\u{a}\u{9b}31m\u{202e}\u{2028}\u{e9}\~");
+        assert_eq!(printable(&printable(hostile)), printable(hostile));
+    }
+
+    #[test]
+    fn a_cut_is_between_characters_and_is_said() {
+        assert_eq!(cut("a\u{e9}", 2), "a [cut]");
+        assert_eq!(cut("a\u{e9}", 3), "a\u{e9}");
+    }
 
     proptest! {
         #[test]

@@ -1,76 +1,53 @@
-//! What the worker tells PID 1: one line a message, on its standard output. Pure.
+//! What PID 1 and its children tell each other: a [`Job`] down the child's standard input, [`Message`]s back up its
+//! standard output. Pure.
+//!
+//! Each is one frame (COBS, with a zero byte behind it) of the types below, so one that is damaged costs itself and no other.
 
-use std::fmt;
+use config::{Purgatory, ReasonStore};
+use postcard::accumulator::{CobsAccumulator, FeedResult};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-/// The steps of the flow, in order. PID 1 has a deadline for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Step {
-    /// Process start, config, the machine's memory.
-    Start,
-    /// Finding the source: modules, devices, mount.
-    Probe,
-    /// Headers and sizes.
-    Budget,
-    /// Memory for the payload.
-    Reserve,
-    /// Reading and unpacking.
-    Load,
-    /// Sizes and digests against the config.
-    Verify,
-    /// Addresses, device tree or zero page, purgatory.
-    Place,
-    /// `kexec_load(2)`.
-    Kexec,
-    /// Loaded; waiting for PID 1's word.
-    Loaded,
-    /// `reboot(RB_KEXEC)`.
-    Jump,
+use crate::cause::Failure;
+use crate::select::Choice;
+use crate::step::Step;
+use crate::text::cut;
+
+/// What a child is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Job {
+    /// Answer this, and end.
+    Ask(Question),
+    /// Boot an entry.
+    Boot(Box<Boot>),
 }
 
-impl Step {
-    const ALL: [Self; 10] = [
-        Self::Start,
-        Self::Probe,
-        Self::Budget,
-        Self::Reserve,
-        Self::Load,
-        Self::Verify,
-        Self::Place,
-        Self::Kexec,
-        Self::Loaded,
-        Self::Jump,
-    ];
-
-    /// The word in the log and in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Probe => "probe",
-            Self::Budget => "budget",
-            Self::Reserve => "reserve",
-            Self::Load => "load",
-            Self::Verify => "verify",
-            Self::Place => "place",
-            Self::Kexec => "kexec",
-            Self::Loaded => "loaded",
-            Self::Jump => "jump",
-        }
-    }
-
-    /// The step of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| s.name() == name)
-    }
+/// What may hang or die with the one who looks, and so is not for PID 1 itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// Why the purgatory reset the machine, as left there. Reading may fault, and may never come back.
+    LastJump(ReasonStore),
+    /// `kexec_load` with nothing: drop what a dead worker may have loaded, before its pages are used again.
+    Unload,
+    /// `reboot(RB_AUTOBOOT)`: whoever is still there to answer was refused.
+    Reboot,
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
+/// All that a worker has to know to boot an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// The entry, and why it was taken.
+    pub choice: Choice,
+    /// What the purgatory may use.
+    pub purgatory: Purgatory,
+    /// When PID 1 started, microseconds since boot: the record begins with it.
+    pub began_us: u64,
+    /// Devices that did not answer to an earlier worker, by the names it gave them.
+    pub late: Vec<String>,
 }
 
-/// One message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One message of a child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// A step begins.
     Step(Step),
@@ -78,108 +55,171 @@ pub enum Message {
     Say(String),
     /// Bytes of the payload handled so far: a sign of life that moves the step's deadline.
     Progress(u64),
-    /// The entry can't be booted, and why.
-    Fail(String),
+    /// This device did not answer in its time.
+    Late(String),
+    /// What was asked.
+    Answer(Answer),
+    /// It can't be done, and why.
+    Fail(Failure),
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To [`Question::LastJump`]: what is to be said of it, if something was left.
+    LastJump(Option<String>),
+    /// To [`Question::Unload`]: nothing is loaded.
+    Unloaded,
+}
+
+/// The frame of `value`.
+///
+/// # Errors
+/// None that these types can have.
+pub fn frame<T: Serialize>(value: &T) -> postcard::Result<Vec<u8>> {
+    postcard::to_stdvec_cobs(value)
+}
+
+/// What is in a frame, with its zero byte or without; it is used up.
+///
+/// # Errors
+/// It holds something else.
+pub fn parse<T: DeserializeOwned>(frame: &mut [u8]) -> postcard::Result<T> {
+    postcard::from_bytes_cobs(frame)
 }
 
 impl Message {
-    /// Reads one line, without its newline. `None` for anything the worker does not say.
-    pub fn parse(line: &str) -> Option<Self> {
-        let (word, rest) = line.split_once(' ')?;
-        match word {
-            "step" => Step::from_name(rest).map(Self::Step),
-            "say" => Some(Self::Say(rest.to_owned())),
-            "progress" => rest.parse().ok().map(Self::Progress),
-            "fail" => Some(Self::Fail(rest.to_owned())),
-            _ => None,
-        }
+    /// Longest text, bytes: with it a frame is shorter than [`Frames::MOST`].
+    pub const MOST: usize = 3072;
+
+    /// A line for the log, cut where it is too long.
+    pub fn say(text: &str) -> Self {
+        Self::Say(cut(text, Self::MOST))
+    }
+
+    /// The same for what failed.
+    pub fn fail(failure: Failure) -> Self {
+        Self::Fail(Failure {
+            text: cut(&failure.text, Self::MOST),
+            ..failure
+        })
     }
 }
 
-impl fmt::Display for Message {
-    /// One line; control characters in texts (file names may hold any) become spaces.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let clean = |text: &str| text.replace(char::is_control, " ");
-        match self {
-            Self::Step(step) => write!(f, "step {step}"),
-            Self::Say(text) => write!(f, "say {}", clean(text)),
-            Self::Progress(bytes) => write!(f, "progress {bytes}"),
-            Self::Fail(text) => write!(f, "fail {}", clean(text)),
-        }
+/// Puts a byte stream back into messages, with a bound on what it keeps.
+pub struct Frames(CobsAccumulator<{ Frames::MOST }>);
+
+impl std::fmt::Debug for Frames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Frames").finish_non_exhaustive()
     }
 }
 
-/// Puts a byte stream back into lines, with a bound on a line's length.
-#[derive(Debug, Default)]
-pub struct Lines {
-    partial: Vec<u8>,
+impl Default for Frames {
+    fn default() -> Self {
+        Self(CobsAccumulator::new())
+    }
 }
 
-impl Lines {
-    /// Longest line kept, bytes; a longer one is cut, and says so.
-    pub const MAX: usize = 4096;
-    const CUT: &[u8] = b" [cut]";
+impl Frames {
+    /// Longest frame kept, bytes.
+    pub const MOST: usize = 4096;
 
-    /// Takes more bytes and gives the lines they complete.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<String> {
-        let mut lines = Vec::new();
-        for &byte in bytes {
-            if byte == b'\n' {
-                lines.push(String::from_utf8_lossy(&self.partial).into_owned());
-                self.partial.clear();
-            } else if self.partial.len() < Self::MAX {
-                self.partial.push(byte);
-            } else if self.partial.len() == Self::MAX {
-                self.partial.extend(Self::CUT);
-            }
+    /// Takes more bytes and gives the messages they complete; `None` for what is not one.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<Option<Message>> {
+        let mut messages = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = match self.0.feed(rest) {
+                FeedResult::Consumed => break,
+                FeedResult::OverFull(rest) | FeedResult::DeserError(rest) => {
+                    messages.push(None);
+                    rest
+                }
+                FeedResult::Success { data, remaining } => {
+                    messages.push(Some(data));
+                    remaining
+                }
+            };
         }
-        lines
+        messages
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause::Cause;
+    use crate::select::tests::config;
+    use crate::select::{Tried, select};
     use proptest::prelude::*;
 
     #[test]
-    fn every_step_has_its_own_name() {
-        for step in Step::ALL {
-            assert_eq!(Step::from_name(step.name()), Some(step));
+    fn an_entry_is_handed_over_as_it_is() {
+        let config = config(&["a", "b"]);
+        let mut choice = select(&config, &Tried::default()).unwrap();
+        choice.entry.source = config::Source::PartUuid("8cb7c4dc-4a10-4e4e-8ebb-0a2c7c3e6e0e".to_owned());
+        choice.entry.sha256.initrd = vec![None, Some(config::Sha256([7; 32]))];
+        for reason in [None, Some(ReasonStore::Cmos(0x30)), Some(ReasonStore::Memory(0x1000))] {
+            let job = Job::Boot(Box::new(Boot {
+                choice: choice.clone(),
+                purgatory: Purgatory { console: true, reason },
+                began_us: u64::MAX,
+                late: vec!["virtio virtio1".to_owned()],
+            }));
+            assert_eq!(parse(&mut frame(&job).unwrap()), Ok(job));
         }
     }
 
     #[test]
-    fn a_text_with_a_newline_stays_one_message() {
-        let line = Message::Fail("kernel \"a\nstep jump\": no".to_owned()).to_string();
-        assert_eq!(line, "fail kernel \"a step jump\": no");
+    fn a_text_too_long_is_cut_and_says_so() {
+        let long = "\u{e9}".repeat(Message::MOST);
+        let bytes = [
+            frame(&Message::say(&long)).unwrap(),
+            frame(&Message::fail(Failure::new(Cause::Io, long))).unwrap(),
+        ]
+        .concat();
+        let got = Frames::default().push(&bytes);
+        assert!(matches!(got.as_slice(), [Some(Message::Say(a)), Some(Message::Fail(b))]
+            if a.ends_with("\u{e9} [cut]") && b.text == *a));
     }
 
     #[test]
-    fn a_line_too_long_says_so() {
-        let line = [b"say ".as_slice(), &[b'x'; 2 * Lines::MAX], b"\nstep load\n"].concat();
-        let lines = Lines::default().push(&line);
-        assert!(lines[0].ends_with("x [cut]"));
-        assert_eq!(Message::parse(&lines[1]), Some(Message::Step(Step::Load)));
+    fn noise_costs_itself_and_no_other_message() {
+        let step = frame(&Message::Step(Step::Load)).unwrap();
+        for noise in [
+            b"\xff\xff\x00".as_slice(),
+            b"\x00",
+            &[1; 3 * Frames::MOST],
+            &[step.as_slice(), &[7]].concat(),
+        ] {
+            let mut frames = Frames::default();
+            let got = frames.push(&[noise, b"\x00", &step].concat());
+            assert_eq!(got.last(), Some(&Some(Message::Step(Step::Load))));
+        }
     }
 
     proptest! {
         #[test]
-        fn messages_survive_the_pipe(text in "[^\\p{Cc}]{0,80}", bytes: u64, cut in 0usize..200) {
-            let sent = [Message::Say(text.clone()), Message::Progress(bytes), Message::Step(Step::Load), Message::Fail(text)];
-            let lines: Vec<String> = sent.iter().map(ToString::to_string).collect();
-            let stream = lines.join("\n") + "\n";
-            let (a, b) = stream.as_bytes().split_at(cut.min(stream.len()));
-            let mut lines = Lines::default();
-            let got: Vec<_> = [lines.push(a), lines.push(b)].concat().iter().map(|l| Message::parse(l)).collect();
+        fn messages_survive_the_pipe(text: String, bytes: u64, cut in 0usize..2000) {
+            let sent = [
+                Message::say(&text),
+                Message::Progress(bytes),
+                Message::Step(Step::Load),
+                Message::Answer(Answer::LastJump(Some(text.clone()))),
+                Message::fail(Failure::new(Cause::Placement, text)),
+            ];
+            let stream: Vec<u8> = sent.iter().flat_map(|m| frame(m).unwrap()).collect();
+            let (a, b) = stream.split_at(cut.min(stream.len()));
+            let mut frames = Frames::default();
+            let got = [frames.push(a), frames.push(b)].concat();
             prop_assert_eq!(got, sent.into_iter().map(Some).collect::<Vec<_>>());
         }
 
         #[test]
         fn noise_is_never_a_panic(noise: Vec<u8>) {
-            for line in Lines::default().push(&noise) {
-                let _ = Message::parse(&line);
-            }
+            let _ = Frames::default().push(&noise);
+            let _ = parse::<Job>(&mut noise.clone());
         }
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use config::{Arch, ReasonStore};
 use purgatory::reason::{Code, decode};
 
+use crate::cause::Cause;
 use crate::memory::Span;
 use crate::memory::map;
 use crate::sys::devmem::{self, Page};
@@ -18,9 +19,6 @@ use crate::sys::devmem::{self, Page};
 /// Why there is nothing to be known. Reads after `[purgatory] reason: `.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReasonError {
-    /// Not from PID 1.
-    #[error("{_0:?} is not a place")]
-    NoPlace(String),
     /// Writing there would change what somebody uses.
     #[error(
         "{at:#x} is System RAM of the service kernel: take the page out of it, and out of the main kernel's \
@@ -52,18 +50,27 @@ pub(crate) enum ReasonError {
     },
 }
 
+impl ReasonError {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::SystemRam { .. } => Cause::Placement,
+            Self::Memory { cause, .. } | Self::Cmos { cause, .. } => Cause::of(cause),
+        }
+    }
+}
+
 /// What PID 1 is to say of the last jump, if something was left at `place`, which is cleared then.
 ///
 /// # Errors
 /// [`ReasonError`]
-pub(crate) fn take(place: &str) -> Result<Option<String>, ReasonError> {
-    match ReasonStore::try_from(place.to_owned()) {
-        Ok(ReasonStore::Memory(at)) => {
+pub(crate) fn take(place: ReasonStore) -> Result<Option<String>, ReasonError> {
+    match place {
+        ReasonStore::Memory(at) => {
             let iomem = std::fs::read_to_string("/proc/iomem").unwrap_or_default();
             from_memory(Path::new("/dev/mem"), &iomem, at)
         }
-        Ok(ReasonStore::Cmos(index)) => from_cmos(&Cmos::find(Path::new("/")), index),
-        Err(_) => Err(ReasonError::NoPlace(place.to_owned())),
+        ReasonStore::Cmos(index) => from_cmos(&Cmos::find(Path::new("/")), index),
     }
 }
 
@@ -307,11 +314,5 @@ mod tests {
         );
         let ports = fs::read(folder.path().join("dev/port")).unwrap();
         assert_eq!(ports[0x70..0x72], [0x30, 0]);
-    }
-
-    #[test]
-    fn only_places_of_the_config_are_read() {
-        assert!(matches!(take("cmos:0x10"), Err(ReasonError::NoPlace(_))));
-        assert!(matches!(take("/etc/passwd"), Err(ReasonError::NoPlace(_))));
     }
 }

@@ -1,11 +1,10 @@
 //! The hand-over record of this boot, as it grows.
 
-use config::Entry;
-
 use crate::handover::{Clock, Handover, Payload, Phases, STAMPS_SIZE, Stamps};
 use crate::layout::Layout;
 use crate::load::{self, ArenaKind};
 use crate::machine::{Machine, record};
+use crate::select::Choice;
 
 /// What is known so far, for bytes of a fixed length: their place is in what the main kernel is told, and is found before
 /// all is known.
@@ -20,8 +19,9 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// For `entry`, taken because of `why`, whose files have been read.
-    pub(super) fn new(entry: &Entry, why: &str, payload: &load::Payload, clock: Clock, machine: &Machine) -> Self {
+    /// For the choice whose files have been read.
+    pub(super) fn new(choice: &Choice, payload: &load::Payload, clock: Clock, machine: &Machine) -> Self {
+        let entry = &choice.entry;
         let bytes = |slot: Option<&[u8]>| slot.map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         let sizes = Payload {
             kernel: bytes(Some(&payload.kernel.bytes)),
@@ -33,7 +33,7 @@ impl Record {
             cato: env!("CARGO_PKG_VERSION").to_owned(),
             entry: entry.name.clone(),
             title: entry.title.clone(),
-            why: why.to_owned(),
+            why: choice.why.to_string(),
             arena: payload.arena.to_string(),
             check: entry.check.to_string(),
             payload: sizes,

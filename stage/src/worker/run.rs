@@ -1,21 +1,21 @@
 //! The worker's process: reads like the flow.
 
 use std::convert::Infallible;
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use config::modules::Index;
+use config::modules::{Index, IndexError};
 use config::paths;
-use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 
-use super::message::{Message, Step};
+use super::message::{Answer, Boot, Job, Message, Question, frame, parse};
 use super::reason;
 use super::record::Record;
+use crate::cause::{Cause, Failure};
+use crate::deadlines::{DEVICE_WAIT, PROGRESS};
 use crate::handover::{Clock, Phases};
 use crate::kexec::{self, HandOffError};
 use crate::layout::{self, LayoutError};
@@ -23,21 +23,12 @@ use crate::load::{self, LoadError, VerifyError};
 use crate::machine::service;
 use crate::machine::{self, MachineError};
 use crate::probe::{self, ProbeError};
-use crate::supervisor::policy::{UNLOAD_BUSY, limit};
-use crate::sys::{self, counter, hugepages};
+use crate::step::Step;
+use crate::sys::{counter, hugepages};
 use crate::text::cmdline;
 
 /// First argument of a worker.
 pub const FLAG: &str = "--worker";
-
-/// How long a source may take to appear, besides what is lost on devices that never answer.
-const DEVICE_WAIT: Duration = Duration::from_secs(10);
-/// Between two lines of a search goes no more time than this and one device's share, so PID 1 does not give up on it first.
-const _: () = assert!(DEVICE_WAIT.as_secs() * 2000 < limit::step(Step::Probe));
-
-/// Between two signs of life while the payload is read.
-const PROGRESS: Duration = Duration::from_millis(250);
-const _: () = assert!(PROGRESS.as_millis() * 10 < limit::step(Step::Load) as u128);
 
 /// The purgatory, linked for this architecture; empty in a plain host build.
 static PURGATORY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/purgatory.elf"));
@@ -45,14 +36,8 @@ static PURGATORY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/purgatory.el
 /// Why an entry can't be booted. Reads after `entry "a": `.
 #[derive(Debug, thiserror::Error)]
 enum WorkerError {
-    #[error("{}: {_0}", paths::CONFIG)]
-    Config(io::Error),
-    #[error("{}: not valid any more", paths::CONFIG)]
-    BadConfig,
-    #[error("not in {}", paths::CONFIG)]
-    NoEntry,
     #[error("{}: {_0}", paths::MODULE_INDEX)]
-    Modules(#[from] config::modules::IndexError),
+    Modules(#[from] IndexError),
     #[error("{}: {_0}", paths::MODULE_INDEX)]
     Unreadable(io::Error),
     #[error("machine: {_0}")]
@@ -75,54 +60,81 @@ enum WorkerError {
     Fault,
 }
 
-/// Runs the job in `args` (without [`FLAG`]).
-pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    std::panic::set_hook(Box::new(|info| tell(&Message::Fail(format!("internal error: {info}")))));
-    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["boot", entry, why] => match boot(entry, why) {
-            Err(error) => {
-                tell(&Message::Fail(error.to_string()));
-                ExitCode::FAILURE
-            }
-        },
-        ["reason", place] => match reason::take(place) {
-            Ok(said) => {
-                if let Some(text) = said {
-                    tell(&Message::Say(text));
-                }
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                tell(&Message::Fail(error.to_string()));
-                ExitCode::FAILURE
-            }
-        },
-        ["unload"] => match sys::kexec::unload() {
-            // No kexec in the service kernel: nothing is loaded either.
-            Ok(()) | Err(Errno::ENOSYS) => ExitCode::SUCCESS,
-            // kexec is not allowed, so nothing could be loaded; the kernel itself says whether that is so.
-            Err(Errno::EPERM | Errno::EACCES) if !kexec::is_loaded() => ExitCode::SUCCESS,
-            Err(Errno::EBUSY) => u8::try_from(UNLOAD_BUSY).map_or(ExitCode::FAILURE, ExitCode::from),
-            Err(_) => ExitCode::FAILURE,
-        },
-        ["reboot"] => match reboot(RebootMode::RB_AUTOBOOT) {
-            Err(_) => ExitCode::FAILURE,
-        },
-        _ => ExitCode::from(2),
+impl WorkerError {
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Modules(_) => Cause::Format,
+            Self::Unreadable(error) => Cause::of(error),
+            Self::Machine(error) => error.cause(),
+            Self::Memory => Cause::Io,
+            Self::Probe(error) => error.cause(),
+            Self::Load(error) => error.cause(),
+            Self::Verify(error) => error.cause(),
+            Self::Place(error) => error.cause(),
+            Self::HandOff(error) => error.cause(),
+            Self::NoWord | Self::Fault => Cause::Crash,
+        }
     }
 }
 
-/// The flow: probe ▸ budget ▸ reserve ▸ load ▸ verify ▸ lay out ▸ hand off.
-fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
-    let mut say = |text: &str| tell(&Message::Say(text.to_owned()));
-    let clock = Clock::start();
-    let phases = &mut Phases::of_worker();
+/// Does the job on standard input: PID 1 writes it there.
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|info| {
+        tell(&Message::fail(Failure::new(
+            Cause::Crash,
+            format!("internal error: {info}"),
+        )));
+    }));
+    let failure = match job() {
+        Ok(Job::Boot(boot)) => match self::boot(&boot) {
+            Err(error) => Failure::new(error.cause(), error.to_string()),
+        },
+        Ok(Job::Ask(question)) => match answer(question) {
+            Ok(answer) => {
+                tell(&Message::Answer(answer));
+                return ExitCode::SUCCESS;
+            }
+            Err(failure) => failure,
+        },
+        Err(error) => Failure::new(Cause::Crash, format!("no job from PID 1: {error}")),
+    };
+    tell(&Message::fail(failure));
+    ExitCode::FAILURE
+}
 
-    enter(Step::Start, phases)?;
-    let text = fs::read(paths::CONFIG).map_err(WorkerError::Config)?;
-    let config = config::read(&text).config.ok_or(WorkerError::BadConfig)?;
-    let entry = config.entry(name).ok_or(WorkerError::NoEntry)?;
+fn job() -> io::Result<Job> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_until(0, &mut bytes)?;
+    parse(&mut bytes).map_err(io::Error::other)
+}
+
+fn answer(question: Question) -> Result<Answer, Failure> {
+    match question {
+        Question::LastJump(place) => match reason::take(place) {
+            Ok(said) => Ok(Answer::LastJump(said)),
+            Err(error) => Err(Failure::new(error.cause(), error.to_string())),
+        },
+        Question::Unload => kexec::unload()
+            .map(|()| Answer::Unloaded)
+            .map_err(|error| Failure::new(error.cause(), error.to_string())),
+        Question::Reboot => match reboot(RebootMode::RB_AUTOBOOT) {
+            Err(errno) => Err(Failure::new(Cause::Refused, errno.desc())),
+        },
+    }
+}
+
+/// The flow: select ▸ probe ▸ budget ▸ reserve ▸ load ▸ verify ▸ lay out ▸ hand off.
+fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
+    let mut say = |text: &str| tell(&Message::say(text));
+    let mut late = |name: &str| tell(&Message::Late(name.to_owned()));
+    let clock = Clock::start();
+    let phases = &mut Phases::since(boot.began_us);
+    let entry = &boot.choice.entry;
+
+    enter(Step::Select, phases)?;
+    kexec::may_load(Path::new("/"))?;
+
+    enter(Step::Probe, phases)?;
     let index = modules()?;
     // Before the machine is looked at: they are free memory again, not pages at hand.
     hugepages::give_back_all(machine::page_size()?);
@@ -132,13 +144,11 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     }
     let started_with = hugepages::of_the_start(machine.page_size, &machine.memory.ram);
     machine.memory.add_usable(&started_with);
-    machine.uart = machine.uart.filter(|_| config.purgatory.console);
+    machine.uart = machine.uart.filter(|_| boot.purgatory.console);
     machine.reason =
-        (config.purgatory.reason).filter(|place| reason::can_be_left(*place, machine.arch, &machine.memory.ram));
-
-    enter(Step::Probe, phases)?;
+        (boot.purgatory.reason).filter(|place| reason::can_be_left(*place, machine.arch, &machine.memory.ram));
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
-    let source = probe::open_source(&entry.source, &index, deadline, &mut say)?;
+    let source = probe::open_source(&entry.source, &index, deadline, &mut say, &boot.late, &mut late)?;
     say(&source.describe);
     for device in source.unfinished.iter().filter(|d| d.is_late() && d.is_running()) {
         say(&device.to_string());
@@ -178,9 +188,9 @@ fn boot(name: &str, why: &str) -> Result<Infallible, WorkerError> {
     enter(Step::Verify, phases)?;
     let payload = load::verify(payload)?;
 
-    enter(Step::Place, phases)?;
+    enter(Step::LayOut, phases)?;
     machine.notes().for_each(|note| say(&note.to_string()));
-    let mut record = Record::new(entry, why, &payload, clock, &machine);
+    let mut record = Record::new(&boot.choice, &payload, clock, &machine);
     let layout = layout::lay_out(payload, &machine, PURGATORY, &record.bytes(phases, 0))?;
     record.laid_out(&layout);
     if let (Some(place), None) = (machine.reason, layout.reason()) {
@@ -222,7 +232,7 @@ fn modules() -> Result<Index, WorkerError> {
 
 /// Announces a step; a fault asked for on the service command line (`cato.fault=STEP:crash|hang|fail`) happens here.
 fn enter(step: Step, phases: &mut Phases) -> Result<(), WorkerError> {
-    phases.enter(if step == Step::Start { "config" } else { step.name() });
+    phases.enter(step.name());
     tell(&Message::Step(step));
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     match fault(&cmdline, step) {
@@ -249,8 +259,9 @@ fn fault(cmdline: &str, step: Step) -> Option<&str> {
 
 /// Tells PID 1. When that fails PID 1 is gone, and so are we in a moment.
 fn tell(message: &Message) {
+    let frame = frame(message).unwrap_or_default();
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{message}").and_then(|()| out.flush());
+    let _ = out.write_all(&frame).and_then(|()| out.flush());
 }
 
 /// Blocks until PID 1 says `go`; PID 1 kills us when it has something else in mind.

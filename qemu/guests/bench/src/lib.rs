@@ -64,8 +64,8 @@ mod tests {
     #[test]
     fn lines_look_like_catos() {
         assert_eq!(
-            line(1234, "kexec", "loaded in 5 ms"),
-            "bench[   1.234] kexec: loaded in 5 ms"
+            line(1234, "hand-off", "loaded in 5 ms"),
+            "bench[   1.234] hand-off: loaded in 5 ms"
         );
     }
 }

@@ -72,8 +72,8 @@ fn kexec_tools(arguments: &str) -> io::Result<()> {
     if !status.success() {
         return Err(io::Error::other(format!("kexec -l: {status}")));
     }
-    say("kexec", &format!("loaded in {} ms", took.as_millis()));
-    say("jump", "kexec -e");
+    say("hand-off", &format!("loaded in {} ms", took.as_millis()));
+    say("hand-off", "reboot(KEXEC) by kexec -e");
     let status = Command::new(KEXEC).arg("-e").status()?;
     Err(io::Error::other(format!("kexec -e came back: {status}")))
 }

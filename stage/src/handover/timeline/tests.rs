@@ -57,8 +57,8 @@ fn the_whole_chain_is_on_one_axis() {
     assert_eq!(
         names(&t),
         [
-            "firmware", "service", "start", "config", "probe", "budget", "reserve", "load", "verify", "place", "kexec",
-            "leave", "check", "exit", "early", "main"
+            "firmware", "service", "start", "select", "probe", "budget", "reserve", "load", "verify", "layout",
+            "kexec", "leave", "check", "exit", "early", "main"
         ]
     );
     let took = |name: &str| t.span(name).unwrap().took_ms();
@@ -126,8 +126,8 @@ fn what_a_copied_record_could_not_say_is_no_phase_of_cato_s() {
     };
     copied.phases.retain(|phase| phase.name != "kexec");
     let t = Timeline::new(&Stamps { jump: 0, ..stamps() }, &copied, Some(&main()));
-    assert_eq!(names(&t)[9..], ["place", "hand-off", "check", "exit", "early", "main"]);
-    assert!(near(t.span("place").unwrap().took_ms(), 3.25));
+    assert_eq!(names(&t)[9..], ["layout", "hand-off", "check", "exit", "early", "main"]);
+    assert!(near(t.span("layout").unwrap().took_ms(), 3.25));
     let handed = t.span("hand-off").unwrap();
     assert!(
         near(handed.took_ms(), 24.0) && handed.owner == Owner::Service,
@@ -229,7 +229,7 @@ fn what_contradicts_itself_is_left_out_and_said() {
     assert_eq!(t.spans.last().unwrap().name, "early");
     let mut late = handover();
     late.phases[2].ms = 5.0;
-    assert!(said(s, late, main(), "config: began before").span("config").is_none());
+    assert!(said(s, late, main(), "select: began before").span("select").is_none());
 }
 
 #[test]

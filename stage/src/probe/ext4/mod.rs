@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
 
 use super::superblock::EXT_RECOVER;
+use crate::cause::Cause;
 use crate::probe::{OpenFile, Tree, TreeError};
 use crate::sys::read_at::ReadAt;
 use jbd2::Replay;
@@ -42,6 +43,18 @@ pub enum ReplayError {
     /// The file system itself.
     #[error("{0}")]
     FileSystem(#[from] Ext4Error),
+}
+
+impl ReplayError {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Read(error) => Cause::of(error),
+            Self::Damaged(_) | Self::External | Self::Features(_) | Self::Content { .. } | Self::FileSystem(_) => {
+                Cause::Format
+            }
+        }
+    }
 }
 
 /// A replayed volume's files.

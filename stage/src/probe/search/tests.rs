@@ -2,6 +2,7 @@
 //! a thread empties it, or for ever.
 
 use super::*;
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
@@ -13,6 +14,8 @@ struct Machine {
     dir: tempfile::TempDir,
     /// Keep the FIFOs open.
     buses: Vec<File>,
+    /// What one search learnt for the next.
+    late: RefCell<Vec<String>>,
 }
 
 impl Machine {
@@ -21,7 +24,8 @@ impl Machine {
         for folder in ["sys/class/block", "dev"] {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
-        Self { dir, buses: Vec::new() }
+        let (buses, late) = (Vec::new(), RefCell::default());
+        Self { dir, buses, late }
     }
 
     fn sys(&self) -> PathBuf {
@@ -67,10 +71,13 @@ impl Machine {
         let mut said = Vec::new();
         let mut say = |line: &str| said.push(line.to_owned());
         let (sys, dev, index) = (self.sys(), self.dir.path().join("dev"), Index::default());
-        let mut search = Search::begin(&sys, &dev, &index, Instant::now() + wait, &mut say).unwrap();
+        let (known, mut heard) = (self.late.borrow().clone(), Vec::new());
+        let mut late = |name: &str| heard.push(name.to_owned());
+        let mut search = Search::begin(&sys, &dev, &index, Instant::now() + wait, &mut say, &known, &mut late).unwrap();
         search.share = share;
         let found = search.find(&Source::PartLabel("boot-a".to_owned()));
         let unfinished = search.unfinished();
+        self.late.borrow_mut().extend(heard);
         (found, unfinished, said)
     }
 }
@@ -131,18 +138,42 @@ fn dead_devices_take_their_time_from_nobody_and_are_named() {
 }
 
 #[test]
+fn what_was_late_gets_its_turn_last_the_next_time() {
+    let mut machine = Machine::new();
+    let _ = machine.bus("scsi");
+    for name in ["a0", "a1"] {
+        machine.device("scsi", name, LUN);
+    }
+    let (found, ..) = machine.find(Duration::from_millis(100), Duration::from_millis(300));
+    assert!(matches!(found, Err(ProbeError::NotFound { .. })));
+    assert_eq!(*machine.late.borrow(), ["scsi a0", "scsi a1"]);
+    machine.slow_bus("virtio", "v0", Duration::ZERO);
+    machine.device("virtio", "v0", DISK);
+    let (found, unfinished, said) = machine.find(Duration::from_secs(5), Duration::from_secs(20));
+    assert_eq!(found.unwrap().name, "v0-1", "{said:?}");
+    assert!(
+        unfinished.iter().all(|d| !d.to_string().contains("scsi")),
+        "{unfinished:?}"
+    );
+}
+
+#[test]
 fn the_deadline_moves_so_far_and_no_farther() {
     let machine = Machine::new();
     let (sys, index) = (machine.sys(), Index::default());
     let mut said = 0;
     let mut say = |_: &str| said += 1;
+    let mut names = Vec::new();
+    let mut late = |name: &str| names.push(name.to_owned());
     let deadline = Instant::now();
-    let mut search = Search::begin(&sys, &sys, &index, deadline, &mut say).unwrap();
+    let mut search = Search::begin(&sys, &sys, &index, deadline, &mut say, &[], &mut late).unwrap();
     for _ in 0..100 {
         search.excuse("virtio virtio0", BIND_SHARE);
     }
     assert_eq!(search.deadline, deadline + LATE_SHARE);
     assert_eq!(said, 100);
+    assert_eq!(names.len(), 100);
+    assert_eq!(names[0], "virtio virtio0", "what the next search is given");
 }
 
 #[test]

@@ -1,18 +1,19 @@
 //! `Config` × what was tried → [`Choice`]: which entry is next, and why. Pure.
 
 use config::{Config, Entry};
+use serde::{Deserialize, Serialize};
 
 /// An entry and the reason it was taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Choice<'a> {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
     /// The entry.
-    pub entry: &'a Entry,
+    pub entry: Entry,
     /// For the log.
     pub why: Why,
 }
 
 /// Why an entry was chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
     /// First in `order`.
     First,
@@ -34,7 +35,7 @@ impl std::fmt::Display for Why {
 
 /// What has been tried since the last start or retry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tried {
+pub struct Tried {
     /// Set when someone picked an entry: nothing else is tried.
     pub picked: Option<String>,
     /// Entries that failed, oldest first.
@@ -42,24 +43,24 @@ pub(crate) struct Tried {
 }
 
 /// The entry to try next; none when all have failed.
-pub(crate) fn select<'a>(config: &'a Config, tried: &Tried) -> Option<Choice<'a>> {
+pub fn select(config: &Config, tried: &Tried) -> Option<Choice> {
     let open = |name: &&String| !tried.failed.contains(name);
     if let Some(picked) = &tried.picked {
         let entry = config.entry(Some(picked).filter(open)?)?;
         return Some(Choice {
-            entry,
+            entry: entry.clone(),
             why: Why::Picked,
         });
     }
     let entry = config.order.iter().filter(open).find_map(|name| config.entry(name))?;
     Some(Choice {
-        entry,
+        entry: entry.clone(),
         why: if tried.failed.is_empty() { Why::First } else { Why::Next },
     })
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+pub mod tests {
     use super::*;
 
     /// A config with entries of these names, tried in this order.

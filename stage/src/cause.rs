@@ -1,0 +1,69 @@
+//! What kind of failure something is: what PID 1 decides by, and says besides the text.
+
+use std::fmt;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+/// The kind of a failure. Each error type says its own, in one method called `cause`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Cause {
+    /// What was named is not there: a source, a file, a driver.
+    Missing,
+    /// A device or the kernel could not read or write.
+    Io,
+    /// What was read is damaged, or of a kind that is not taken here.
+    Format,
+    /// A length or digest is not the one that was promised.
+    Verification,
+    /// There are no addresses for it.
+    Placement,
+    /// There is too little memory.
+    Memory,
+    /// The service kernel, or the machine, does not do it, whatever the entry.
+    Refused,
+    /// The kexec lock is taken, or CPUs can't be stopped.
+    Busy,
+    /// It did not end in its time.
+    Timeout,
+    /// The process died, or did what only a mistake in it can do.
+    Crash,
+}
+
+impl Cause {
+    /// Of an error of the system.
+    pub fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::TimedOut => Self::Timeout,
+            io::ErrorKind::OutOfMemory => Self::Memory,
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::Format,
+            _ => Self::Io,
+        }
+    }
+}
+
+/// A failure as it is told: its kind, and why in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Which kind.
+    pub cause: Cause,
+    /// Why, and what to do.
+    pub text: String,
+}
+
+impl Failure {
+    /// Of that kind, with these words.
+    pub fn new(cause: Cause, text: impl Into<String>) -> Self {
+        Self {
+            cause,
+            text: text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}

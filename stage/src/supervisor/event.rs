@@ -1,0 +1,55 @@
+//! What happens to PID 1, and what it can do about it.
+
+use crate::worker::message::{Job, Message};
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    /// A byte came from the console.
+    Key(u8),
+    /// The child said something.
+    Said(Message),
+    /// The child ended.
+    Gone(Exit),
+    /// The child could not be started, and why.
+    NotStarted(String),
+}
+
+/// What to do, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Print a line of this step.
+    Log(&'static str, String),
+    /// Start a child; there is no other one.
+    Spawn(Job),
+    /// Kill the child; [`Event::Gone`] follows unless it is stuck in the kernel.
+    Kill,
+    /// Forget the child: it can't be killed.
+    Abandon,
+    /// Tell the worker to jump.
+    Go,
+    /// Feed the watchdogs that nobody else feeds.
+    Feed,
+    /// Reset at once: sysrq-b, then `reboot(2)`, then wait for the watchdog.
+    Reset,
+}
