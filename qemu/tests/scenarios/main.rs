@@ -26,6 +26,7 @@ mod machines;
 mod packing;
 mod power_cut;
 mod reason;
+mod refused;
 mod repeat;
 mod report;
 mod reset;
@@ -56,6 +57,7 @@ fn all() -> Vec<Scenario> {
         packing::scenarios(),
         corruption::scenarios(),
         reason::scenarios(),
+        refused::scenarios(),
         arena::scenarios(),
         repeat::scenarios(),
         report::scenarios(),
