@@ -17,8 +17,16 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     for arch in Arch::ALL {
         for (name, word, says) in [
             ("lockdown", "lockdown=integrity", "the service kernel is locked down"),
-            ("disabled", "sysctl.kernel.kexec_load_disabled=1", "kexec is switched off"),
-            ("spent", "sysctl.kernel.kexec_load_limit_reboot=0", "no kexec_load is left"),
+            (
+                "disabled",
+                "sysctl.kernel.kexec_load_disabled=1",
+                "kexec is switched off",
+            ),
+            (
+                "spent",
+                "sysctl.kernel.kexec_load_limit_reboot=0",
+                "no kexec_load is left",
+            ),
         ] {
             all.push(refused(arch, name, word, says));
         }
@@ -52,8 +60,11 @@ fn refused(arch: Arch, name: &str, word: &'static str, says: &'static str) -> Sc
 
 /// The limit for kernels that are loaded for a crash is none for this.
 fn crash_kernels_spent(arch: Arch) -> Scenario {
-    Scenario::new(format!("refused/{arch}/not-by-the-limit-of-crash-kernels"), move |context| {
-        let vm = start(context, arch, "sysctl.kernel.kexec_load_limit_panic=0")?;
-        vm.wait_for("report: done", Duration::from_mins(2)).map(drop)
-    })
+    Scenario::new(
+        format!("refused/{arch}/not-by-the-limit-of-crash-kernels"),
+        move |context| {
+            let vm = start(context, arch, "sysctl.kernel.kexec_load_limit_panic=0")?;
+            vm.wait_for("report: done", Duration::from_mins(2)).map(drop)
+        },
+    )
 }

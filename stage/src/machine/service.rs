@@ -29,7 +29,7 @@ pub const EXPECTED: &[Item] = &[
     Item {
         arch: None,
         remedy: "nr_cpus=1",
-        why: "other CPUs are taken offline one by one before the jump, or keep spinning in overwritten memory",
+        why: "its other CPUs are taken offline one by one before the jump, or go on spinning in memory that is overwritten",
         said: |cmdline| value(cmdline, "nr_cpus") == Some("1") || flag(cmdline, "nosmp"),
     },
     Item {
@@ -41,7 +41,7 @@ pub const EXPECTED: &[Item] = &[
     Item {
         arch: Some(Arch::Arm64),
         remedy: "irqchip.gicv3_nolpi=1",
-        why: "a GICv3 with ITS keeps writing to tables the main kernel does not know of",
+        why: "a GICv3 with ITS goes on writing to tables that the main kernel does not know",
         said: |cmdline| is_on(cmdline, "irqchip.gicv3_nolpi"),
     },
     Item {
@@ -69,7 +69,7 @@ pub fn missing(arch: Arch, cmdline: &str) -> Vec<String> {
         .filter(|item| !(item.said)(cmdline))
         .map(|item| {
             format!(
-                "service command line lacks {}: {}; add it to the service kernel",
+                "the service kernel's command line has no {}: {}; add it",
                 item.remedy, item.why
             )
         })

@@ -1,4 +1,6 @@
 //! Keeps alive the watchdogs that would reset the machine otherwise, and no other: opening one arms it.
+//!
+//! It is for PID 1 itself: a driver that hangs here hangs PID 1, and then its watchdog resets the machine, as it should.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -28,7 +30,7 @@ impl Watchdogs {
                 .open(&device)
             {
                 Ok(file) => {
-                    lines.push(format!("keeping {name} alive"));
+                    lines.push(format!("{name} is fed by Cato from now on"));
                     self.fed.push((name, file));
                 }
                 Err(error) => {

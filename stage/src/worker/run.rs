@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use config::modules::{Index, IndexError};
-use config::paths;
+use config::{Purgatory, paths};
 use nix::sys::reboot::{RebootMode, reboot};
 
 use super::message::{Answer, Boot, Job, Message, Question, frame, parse};
@@ -21,7 +21,7 @@ use crate::kexec::{self, HandOffError};
 use crate::layout::{self, LayoutError};
 use crate::load::{self, LoadError, VerifyError};
 use crate::machine::service;
-use crate::machine::{self, MachineError};
+use crate::machine::{self, Machine, MachineError};
 use crate::probe::{self, ProbeError};
 use crate::step::Step;
 use crate::sys::{counter, hugepages};
@@ -42,7 +42,7 @@ enum WorkerError {
     Unreadable(io::Error),
     #[error("machine: {_0}")]
     Machine(#[from] MachineError),
-    #[error("/proc/meminfo does not say how much memory there is")]
+    #[error("/proc/meminfo has no MemAvailable in kB")]
     Memory,
     #[error("{_0}")]
     Probe(#[from] ProbeError),
@@ -136,17 +136,10 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
 
     enter(Step::Probe, phases)?;
     let index = modules()?;
-    // Before the machine is looked at: they are free memory again, not pages at hand.
-    hugepages::give_back_all(machine::page_size()?);
-    let mut machine = machine::running(Path::new("/"))?;
+    let machine = machine(&boot.purgatory)?;
     if machine.seed.is_none() {
-        say("warning: the service kernel has no entropy yet: the main kernel gets no KASLR and no RNG seed");
+        say("warning: the service kernel has no entropy yet, so the main kernel gets no KASLR and no RNG seed");
     }
-    let started_with = hugepages::of_the_start(machine.page_size, &machine.memory.ram);
-    machine.memory.add_usable(&started_with);
-    machine.uart = machine.uart.filter(|_| boot.purgatory.console);
-    machine.reason =
-        (boot.purgatory.reason).filter(|place| reason::can_be_left(*place, machine.arch, &machine.memory.ram));
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
     let source = probe::open_source(&entry.source, &index, deadline, &mut say, &boot.late, &mut late)?;
     say(&source.describe);
@@ -195,7 +188,7 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
     record.laid_out(&layout);
     if let (Some(place), None) = (machine.reason, layout.reason()) {
         say(&format!(
-            "warning: [purgatory] reason: {place} is memory the hand-over itself uses: nothing is left there; choose another page"
+            "warning: [purgatory] reason: {place} is memory of the hand-off, so no reason is left there; choose another page"
         ));
     }
     // In the field a slow serial line would still be sending the table when it is time to jump.
@@ -219,6 +212,18 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
     enter(Step::Jump, phases)?;
     loaded.rewrite_record(&record.bytes(phases, counter::now()));
     Ok(loaded.jump()?)
+}
+
+/// The machine, with the memory that huge pages of earlier workers were, and what of it the purgatory may use.
+fn machine(allowed: &Purgatory) -> Result<Machine, MachineError> {
+    // Before the machine is looked at: they are free memory again, not pages at hand.
+    hugepages::give_back_all(machine::page_size()?);
+    let mut machine = machine::running(Path::new("/"))?;
+    let started_with = hugepages::of_the_start(machine.page_size, &machine.memory.ram);
+    machine.memory.add_usable(&started_with);
+    machine.uart = machine.uart.filter(|_| allowed.console);
+    machine.reason = (allowed.reason).filter(|place| reason::can_be_left(*place, machine.arch, &machine.memory.ram));
+    Ok(machine)
 }
 
 /// The index of the packed modules. An initramfs without one has no modules: every driver is in the kernel.
@@ -272,6 +277,10 @@ fn wait_for_word() -> Result<(), WorkerError> {
         _ => Err(WorkerError::NoWord),
     }
 }
+
+#[cfg(test)]
+#[path = "cause_tests.rs"]
+mod cause_tests;
 
 #[cfg(test)]
 mod tests {
