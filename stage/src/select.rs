@@ -60,7 +60,7 @@ pub fn select(config: &Config, tried: &Tried) -> Option<Choice> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A config with entries of these names, tried in this order.

@@ -3,8 +3,8 @@
 use crate::select::Why;
 use proptest::prelude::*;
 
-use crate::select::tests::config;
 use super::*;
+use crate::select::tests::config;
 use config::ReasonStore;
 
 /// Started, without countdown, with the first entry's worker running.

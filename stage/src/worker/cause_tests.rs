@@ -6,8 +6,8 @@ use std::time::Duration;
 use config::{Arch, Sha256, Source};
 use nix::errno::Errno;
 
-use super::*;
 use super::reason::ReasonError;
+use super::*;
 use crate::devicetree::DtbError;
 use crate::layout::purgatory::BlobError;
 use crate::load::{Role, WhyNot};

@@ -52,7 +52,7 @@ pub(crate) enum ReasonError {
 
 impl ReasonError {
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(super) fn cause(&self) -> Cause {
         match self {
             Self::SystemRam { .. } => Cause::Placement,
             Self::Memory { cause, .. } | Self::Cmos { cause, .. } => Cause::of(cause),
