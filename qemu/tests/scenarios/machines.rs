@@ -52,7 +52,7 @@ fn interrupts() -> Vec<Scenario> {
             let mut vm = context.start(&ready.machine)?;
             vm.forbid("Bye!")?;
             vm.wait_for(
-                r#"cato\[.*entry "a": .*irqchip\.gicv3_nolpi=1.*trying "b""#,
+                r#"cato\[.*entry "a": .*irqchip\.gicv3_nolpi=1.*; no other entry can do better"#,
                 Duration::from_mins(1),
             )?;
             vm.wait_for(r"cato\[.*prompt: no entry left", Duration::from_mins(1))?;
