@@ -142,49 +142,12 @@ impl LoadError {
         match self {
             Self::Open { source, .. } => source.cause(),
             Self::Read { source, .. } => Cause::of(source),
-            Self::Format { .. } | Self::Unpack { .. } | Self::Dtb { .. } | Self::NoDtb { .. } | Self::Cmdline(_) => {
+            Self::Format { .. } | Self::Initrd { .. } | Self::Unpack { .. } | Self::Dtb { .. } | Self::NoDtb { .. } | Self::Cmdline(_) => {
                 Cause::Format
             }
             Self::HalfOfMemory { .. } | Self::FreeMemory { .. } | Self::NeitherWay { .. } | Self::NoMemory { .. } => {
                 Cause::Memory
             }
-        }
-    }
-}
-
-/// Something about an entry that is not an error and may explain what the main kernel does next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// An initrd begins with nothing the kernel unpacks.
-    UnknownInitrd {
-        /// Which one.
-        role: Role,
-        /// Its path in the source.
-        path: String,
-        /// Its first bytes.
-        first: First,
-    },
-    /// Microcode or ACPI tables behind something compressed: the kernel looks for them before it can unpack.
-    LateEarlyFiles {
-        /// Which one.
-        role: Role,
-        /// Its path in the source.
-        path: String,
-    },
-}
-
-impl std::fmt::Display for Note {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::UnknownInitrd { role, path, first } => write!(
-                f,
-                "{role}: {path}: begins with {first}, neither cpio nor a compression the kernel knows; passed on as it is"
-            ),
-            Self::LateEarlyFiles { role, path } => write!(
-                f,
-                "{role}: {path}: holds microcode or ACPI tables, which the kernel finds only in uncompressed archives \
-                 before the first compressed one; name it first"
-            ),
         }
     }
 }
