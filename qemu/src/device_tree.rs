@@ -54,13 +54,37 @@ pub fn mark(dtb: &[u8], nonce: &str, reserved: &[(u64, u64)]) -> Result<Vec<u8>>
     Ok(tree.to_dtb())
 }
 
+/// The same tree with a serial number and a network port at `port`, whose address is `address`: what firmware writes into
+/// the tree of a board.
+pub fn with_identity(dtb: &[u8], serial: Option<&str>, port: &str, address: [u8; 6]) -> Result<Vec<u8>> {
+    let fdt = Fdt::new(dtb).map_err(|error| anyhow!("not a device tree: {error}"))?;
+    let mut tree = DeviceTree::from_fdt(&fdt);
+    let root = &mut tree.root;
+    if let Some(serial) = serial {
+        root.add_property(property(
+            "serial-number",
+            [serial.as_bytes(), &[0]].concat().as_slice(),
+        )?);
+    }
+    let mut network = node(port)?;
+    network.add_property(property("local-mac-address", &address)?);
+    root.add_child(network);
+    let alias = property("ethernet0", format!("/{port}\0").as_bytes())?;
+    root.add_child_mut(node("aliases")?).add_property(alias);
+    Ok(tree.to_dtb())
+}
+
+fn property(name: &str, value: &[u8]) -> Result<DeviceTreeProperty> {
+    DeviceTreeProperty::new(name, value).map_err(|error| anyhow!("no property {name}: {error}"))
+}
+
+fn node(name: &str) -> Result<DeviceTreeNode> {
+    DeviceTreeNode::new(name).map_err(|error| anyhow!("no node {name}: {error}"))
+}
+
 /// `/reserved-memory` with one node for all of it: a page for a reason, or holes that leave memory in pieces
 /// (Devicetree Specification 0.4, 3.5).
 fn reserved_memory(reserved: &[(u64, u64)]) -> Result<DeviceTreeNode> {
-    let property = |name: &str, value: &[u8]| {
-        DeviceTreeProperty::new(name, value).map_err(|error| anyhow!("no property {name}: {error}"))
-    };
-    let node = |name: &str| DeviceTreeNode::new(name).map_err(|error| anyhow!("no node {name}: {error}"));
     let two = 2_u32.to_be_bytes();
     let cells: Vec<u8> = (reserved.iter())
         .flat_map(|(start, length)| [start.to_be_bytes(), length.to_be_bytes()])

@@ -17,6 +17,7 @@ mod between;
 mod contract;
 mod corruption;
 mod debian;
+mod device_tree;
 mod disks;
 mod faults;
 mod firmware_by_suite;
@@ -44,6 +45,7 @@ fn all() -> Vec<Scenario> {
         contract::scenarios(),
         firmware_by_suite::scenarios(),
         machines::scenarios(),
+        device_tree::scenarios(),
         format::scenarios(),
         initrd::scenarios(),
         disks::scenarios(),

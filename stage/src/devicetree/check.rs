@@ -14,6 +14,9 @@ pub const MAX_SIZE: u64 = 2 << 20;
 const MAX_DEPTH: usize = 32;
 /// Longer than any real name of a node or property.
 const MAX_NAME: usize = 255;
+/// More than any real tree has (about 5000 and 40,000). In memory each takes a few hundred bytes, in the blob 12.
+const MAX_NODES: usize = 1 << 14;
+const MAX_PROPERTIES: usize = 1 << 17;
 
 const MAGIC: u32 = 0xd00d_feed;
 const HEADER: u64 = 40;
@@ -123,6 +126,8 @@ fn structure(tree: &[u8]) -> Result<(), DtbError> {
     // For each open node: whether a child of it has begun, after which it has no more properties.
     let mut open: Vec<bool> = Vec::new();
     let mut rooted = false;
+    let (mut nodes, mut properties) = (0..MAX_NODES, 0..MAX_PROPERTIES);
+    let many = |what, limit| DtbError::TooMany { what, limit };
     loop {
         let bad = |what| DtbError::Malformed { what, at };
         let next = at.saturating_add(4);
@@ -138,6 +143,7 @@ fn structure(tree: &[u8]) -> Result<(), DtbError> {
                 if open.is_empty() != name.is_empty() || name.contains('/') {
                     return Err(bad("node name"));
                 }
+                nodes.next().ok_or_else(|| many("nodes", MAX_NODES))?;
                 if open.len() >= MAX_DEPTH {
                     return Err(DtbError::TooDeep { limit: MAX_DEPTH, at });
                 }
@@ -145,6 +151,7 @@ fn structure(tree: &[u8]) -> Result<(), DtbError> {
                 at = after(next, name.len().saturating_add(1));
             }
             PROP => {
+                properties.next().ok_or_else(|| many("properties", MAX_PROPERTIES))?;
                 if open.last() != Some(&false) {
                     return Err(bad("property outside its node"));
                 }

@@ -5,6 +5,7 @@
 //! Documentation/devicetree/usage-model.rst, Documentation/arch/arm64/booting.rst section 2.
 
 mod check;
+mod correct;
 mod running;
 
 use dtoolkit::fdt::Fdt;
@@ -13,6 +14,7 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use dtoolkit::{Node, Property};
 
 pub use check::{MAX_SIZE, check_header};
+pub use correct::Correction;
 pub use running::{Conduit, Facts, facts};
 
 use crate::handover;
@@ -63,8 +65,29 @@ pub enum DtbError {
         /// Where, in bytes from the start.
         at: usize,
     },
+    /// Another tree for nobody.
+    #[error("has more than {limit} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many are enough for every board.
+        limit: usize,
+    },
+    /// Made for another machine.
+    #[error("is for {says}, but this machine is {runs}; name the tree of this board, or leave out the key dtb")]
+    Board {
+        /// The first word of its `compatible`.
+        says: String,
+        /// The first word of the running tree's.
+        runs: String,
+    },
+    /// The kernel would pass over what firmware reserved.
+    #[error(
+        "has #address-cells or #size-cells in /reserved-memory that differ from the root's; the kernel would ignore the node"
+    )]
+    RegionCells,
     /// The root's `#address-cells` or `#size-cells` are too few.
-    #[error("has no room for address {value:#x} in {cells} cells of the root node")]
+    #[error("can't hold the address or size {value:#x}: #address-cells or #size-cells of its root is {cells}")]
     Cells {
         /// The address or size.
         value: u64,
@@ -92,6 +115,9 @@ pub struct Tree {
     size: u64,
 }
 
+/// Far more spans of memory, or reservations, than a machine has: each is compared with the others.
+const MAX_SPANS: usize = 1024;
+
 /// `/chosen` properties that belong to the boot that is over: kdump's, IMA's, the kexec handover's, and our own record.
 const STALE: [&str; 7] = [
     handover::PROPERTY,
@@ -107,10 +133,23 @@ impl Tree {
     /// Reads a tree; trailing bytes after it do not count.
     pub fn parse(data: &[u8]) -> Result<Self, DtbError> {
         let data = check::check(data)?;
-        Ok(Self {
+        let tree = Self {
             tree: DeviceTree::from_fdt(&Fdt::new_unchecked(data)),
             size: u64::try_from(data.len()).unwrap_or(u64::MAX),
-        })
+        };
+        let cells = tree.cells();
+        let memory: usize = tree.memory_nodes().map(|n| cells.memory(n).len()).sum();
+        let regions: usize = tree.regions().map(|n| cells.reg(n).len()).sum();
+        for (count, what) in [
+            (memory, "pieces of memory"),
+            (regions, "reserved regions"),
+            (tree.tree.memory_reservations.len(), "memory reservations"),
+        ] {
+            if count > MAX_SPANS {
+                return Err(DtbError::TooMany { what, limit: MAX_SPANS });
+            }
+        }
+        Ok(tree)
     }
 
     /// Whether it holds nothing but `/chosen`: what the EFI stub makes on a machine with ACPI. The main kernel takes
@@ -134,14 +173,12 @@ impl Tree {
             return None;
         }
         let cells = self.cells();
-        let spans = normalise(
-            self.tree
-                .root
-                .children()
-                .filter(|n| is_memory(n))
-                .flat_map(|n| cells.reg(n)),
-        );
+        let spans = normalise(self.memory_nodes().flat_map(|n| cells.memory(n)));
         (!spans.is_empty()).then_some(spans)
+    }
+
+    fn memory_nodes(&self) -> impl Iterator<Item = &DeviceTreeNode> {
+        self.tree.root.children().filter(|n| is_memory(n))
     }
 
     /// What the main kernel will keep off: memory reservations and the regions of `/reserved-memory` that have a place.
@@ -189,87 +226,6 @@ impl Tree {
                 chosen.remove_property(name);
             }
         }
-    }
-
-    /// Brings what the firmware told the running kernel into a tree that came from a disk: its reserved memory, its
-    /// memory reservations and the way to its EFI tables.
-    pub fn carry_over(&mut self, running: &Self) -> Result<(), DtbError> {
-        let efi: Vec<DeviceTreeProperty> = running
-            .chosen()
-            .into_iter()
-            .flat_map(Node::properties)
-            .filter(|p| p.name().starts_with("linux,uefi-"))
-            .cloned()
-            .collect();
-        if !efi.is_empty() {
-            let chosen = self.chosen_or_new();
-            for property in efi {
-                chosen.add_property(property);
-            }
-        }
-        for entry in &running.tree.memory_reservations {
-            if !self.tree.memory_reservations.contains(entry) {
-                self.tree.memory_reservations.push(*entry);
-            }
-        }
-        let (theirs, ours) = (running.cells(), self.cells());
-        let mut regions = Vec::new();
-        for node in running.regions() {
-            let spans: Vec<Span> = theirs.reg(node).collect();
-            if spans.is_empty() {
-                continue; // Sized only: each kernel finds a place of its own.
-            }
-            let mut copy = node.clone();
-            // A number that may mean another node in this tree.
-            copy.remove_property("phandle");
-            copy.remove_property("linux,phandle");
-            copy.add_property(DeviceTreeProperty::new_unchecked("reg", ours.encode(&spans)?));
-            regions.push(copy);
-        }
-        if regions.is_empty() {
-            return Ok(());
-        }
-        if self.tree.root.child("reserved-memory").is_none() {
-            let mut node = DeviceTreeNode::new_unchecked("reserved-memory");
-            // The kernel takes the node only with the root's own cells and an empty `ranges`.
-            node.add_property(DeviceTreeProperty::new_unchecked("#address-cells", ours.address));
-            node.add_property(DeviceTreeProperty::new_unchecked("#size-cells", ours.size));
-            node.add_property(DeviceTreeProperty::new_unchecked("ranges", Vec::<u8>::new()));
-            self.tree.root.add_child(node);
-        }
-        if let Some(node) = self.tree.root.child_mut("reserved-memory") {
-            for region in regions {
-                if node.child_mut(region.name()).is_none() {
-                    node.add_child(region);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives a full tree that names no memory the memory there is. A stub stays a stub, and with EFI's memory map the
-    /// kernel does not ask.
-    pub fn add_memory(&mut self, ram: &[Span]) -> Result<(), DtbError> {
-        let Some(first) = ram.first() else { return Ok(()) };
-        if self.is_stub() || self.has_efi_map() || self.memory().is_some() {
-            return Ok(());
-        }
-        // Boards ship nodes of length 0 for the boot loader to fill.
-        let empty: Vec<String> = self
-            .tree
-            .root
-            .children()
-            .filter(|n| is_memory(n))
-            .map(|n| n.name().to_owned())
-            .collect();
-        for name in empty {
-            self.tree.root.remove_child(&name);
-        }
-        let mut node = DeviceTreeNode::new_unchecked(format!("memory@{:x}", first.start));
-        node.add_property(DeviceTreeProperty::new_unchecked("device_type", "memory"));
-        node.add_property(DeviceTreeProperty::new_unchecked("reg", self.cells().encode(ram)?));
-        self.tree.root.add_child(node);
-        Ok(())
     }
 
     /// Writes `/chosen`: command line, initrd and seeds, or their absence.
@@ -392,8 +348,14 @@ fn is_chosen(name: &str) -> bool {
     matches!(name, "chosen" | "chosen@0")
 }
 
+/// Memory the kernel uses: a secure world's is there, and disabled.
 fn is_memory(node: &DeviceTreeNode) -> bool {
-    has_string(node, "device_type", "memory")
+    has_string(node, "device_type", "memory") && is_usable(node)
+}
+
+/// Whether it is not disabled.
+fn is_usable(node: &DeviceTreeNode) -> bool {
+    node.property("status").is_none() || has_string(node, "status", "okay") || has_string(node, "status", "ok")
 }
 
 /// Whether a property is a list of strings with `wanted` in it.
@@ -420,9 +382,15 @@ struct Cells {
 
 impl Cells {
     /// The spans of a `reg` with addresses the CPU uses; empty ones left out.
-    fn reg(self, node: &DeviceTreeNode) -> impl Iterator<Item = Span> + use<> {
-        let value = node.property("reg").map(|p| p.value().to_vec()).unwrap_or_default();
-        self.spans(&value).collect::<Vec<_>>().into_iter()
+    fn reg(self, node: &DeviceTreeNode) -> Vec<Span> {
+        let value = node.property("reg");
+        value.map_or_else(Vec::new, |value| self.spans(value.value()).collect())
+    }
+
+    /// The spans of a memory node: early_init_dt_scan_memory().
+    fn memory(self, node: &DeviceTreeNode) -> Vec<Span> {
+        let value = node.property("linux,usable-memory");
+        value.map_or_else(|| self.reg(node), |value| self.spans(value.value()).collect())
     }
 
     fn spans(self, value: &[u8]) -> impl Iterator<Item = Span> {

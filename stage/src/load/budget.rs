@@ -9,7 +9,7 @@ use config::{Arch, Check, Entry};
 
 use super::error::LoadError;
 use super::in_place::RESERVE;
-use super::payload::{Artefact, Role};
+use super::payload::{Artefact, Note, Role, What};
 use super::read::{Meter, Stored};
 use crate::devicetree;
 use crate::formats::initrd::uboot::{self, UBoot};
@@ -45,6 +45,8 @@ pub struct Budget {
     pub(super) dtb: Option<(Slot, Artefact)>,
     pub(super) cmdline: String,
     pub(super) check: Check,
+    /// What was found of them so far.
+    pub(super) notes: Vec<Note>,
     pub(super) in_place: bool,
     needs: u64,
     pub(super) available: u64,
@@ -118,12 +120,25 @@ pub fn budget(
     cmdline::check(&cmdline, kernel.sniffed.plan.header.cmdline_max())?;
     let initrds = open_initrds(entry, tree)?;
     let dtb = read_dtb(entry, tree, machine.arch)?;
+    let mut notes = Vec::new();
+    if let (Some((bytes, _)), Some(path)) = (&dtb, &entry.dtb) {
+        let corrections = place::corrections(machine, bytes).map_err(|source| LoadError::Dtb {
+            path: path.clone(),
+            source,
+        })?;
+        notes.extend(corrections.into_iter().map(|correction| Note {
+            role: Role::Dtb,
+            path: path.clone(),
+            what: What::Correction(correction),
+        }));
+    }
     let mut budget = Budget {
         kernel,
         initrds,
         dtb,
         cmdline,
         check: entry.check,
+        notes,
         in_place: entry.arena == config::Arena::Auto,
         needs: 0,
         available,

@@ -59,16 +59,18 @@ impl Arena {
         };
 
         let kernel = load_kernel(budget.kernel, kernel, &mut meter, &mut artefacts)?;
-        let (initrd, notes) = match initrd {
-            None => (None, Vec::new()),
+        let mut notes = budget.notes;
+        let initrd = match initrd {
+            None => None,
             Some(slot) => {
                 let mut joined = Joined::new(slot, &kernel);
                 let mut files = budget.initrds.into_iter().peekable();
                 while let Some(file) = files.next() {
                     joined.add(file, files.peek().is_none(), &mut meter, &mut artefacts)?;
                 }
-                let (slot, notes) = joined.finish()?;
-                (Some(slot), notes)
+                let (slot, of_initrds) = joined.finish()?;
+                notes.extend(of_initrds);
+                Some(slot)
             }
         };
         // What was reserved had room for padding.

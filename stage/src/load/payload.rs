@@ -4,6 +4,7 @@ use std::fmt;
 
 use config::{Check, Sha256};
 
+use crate::devicetree::Correction;
 use super::in_place::ArenaKind;
 use crate::formats::Kernel;
 use crate::memory::Slot;
@@ -84,8 +85,8 @@ pub struct Note {
     pub what: What,
 }
 
-/// What there is to know about an initrd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What there is to know about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// Microcode or ACPI tables behind something compressed: the kernel looks for them before it can unpack.
     LateEarlyFiles,
@@ -96,12 +97,14 @@ pub enum What {
     },
     /// Its bootconfig was put behind the last initrd.
     Bootconfig,
+    /// A device tree that says otherwise than the machine.
+    Correction(Correction),
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: ", self.role, self.path)?;
-        match self.what {
+        match &self.what {
             What::LateEarlyFiles => f.write_str(
                 "holds microcode or ACPI tables, which the kernel finds only in uncompressed archives before the first \
                  compressed one; name it first",
@@ -110,6 +113,7 @@ impl fmt::Display for Note {
             What::Bootconfig => {
                 f.write_str("its bootconfig goes behind the last initrd, where the kernel looks for it")
             }
+            What::Correction(correction) => correction.fmt(f),
         }
     }
 }

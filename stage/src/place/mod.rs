@@ -18,7 +18,7 @@ use crate::memory::Span;
 use crate::memory::hole::{Free, Want};
 use crate::memory::range::align_up;
 pub use error::PlaceError;
-pub use usable::{LOW_MEMORY, main_tree, usable, usable_with, usable_x86_64, which_dtb};
+pub use usable::{LOW_MEMORY, corrections, main_tree, usable, usable_with, usable_x86_64, which_dtb};
 
 /// What tells a kernel about the machine never needs more, bytes: a device tree has a 2 MiB block of its own.
 pub const INFO_ROOM: u64 = devicetree::MAX_SIZE;

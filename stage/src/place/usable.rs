@@ -3,7 +3,7 @@
 use config::Arch;
 
 use super::PlaceError;
-use crate::devicetree::Tree;
+use crate::devicetree::{Correction, DtbError, Tree};
 use crate::machine::Machine;
 use crate::memory::Span;
 use crate::memory::map;
@@ -42,29 +42,41 @@ pub fn usable_x86_64(machine: &Machine) -> Result<Vec<Span>, PlaceError> {
     Ok(subtract(&usable, &[LOW_MEMORY]))
 }
 
-/// The tree the main kernel gets, but for its `/chosen`.
-pub fn main_tree(named: Option<&[u8]>, machine: &Machine) -> Result<Tree, PlaceError> {
-    let parse = |bytes: &[u8], which| Tree::parse(bytes).map_err(|error| PlaceError::Dtb { which, error });
-    let running = machine.fdt.as_deref().map(|f| parse(f, which_dtb(false))).transpose()?;
-    let running = running.map(|mut tree| {
+/// What the tree `named`, which comes from a disk, says otherwise than the machine.
+///
+/// # Errors
+/// It can't be this machine's.
+pub fn corrections(machine: &Machine, named: &[u8]) -> Result<Vec<Correction>, DtbError> {
+    let running = running_tree(machine)?;
+    Tree::parse(named)?.correct(running.as_ref(), &machine.memory.ram)
+}
+
+/// The running tree, without what belongs to the boot that is over.
+fn running_tree(machine: &Machine) -> Result<Option<Tree>, DtbError> {
+    let running = machine.fdt.as_deref().map(Tree::parse).transpose()?;
+    Ok(running.map(|mut tree| {
         tree.forget_last_boot();
         tree
-    });
-    let which = which_dtb(named.is_some());
-    let mut tree = match (named, running) {
-        (None, None) => return Err(PlaceError::NoDtb),
-        (None, Some(running)) => running,
-        (Some(named), running) => {
-            let mut tree = parse(named, which)?;
-            if let Some(running) = running {
-                tree.carry_over(&running)
-                    .map_err(|error| PlaceError::Dtb { which, error })?;
-            }
-            tree
+    }))
+}
+
+/// The tree the main kernel gets, but for its `/chosen`.
+pub fn main_tree(named: Option<&[u8]>, machine: &Machine) -> Result<Tree, PlaceError> {
+    let wrong = |named| {
+        move |error| PlaceError::Dtb {
+            which: which_dtb(named),
+            error,
         }
     };
-    tree.add_memory(&machine.memory.ram)
-        .map_err(|error| PlaceError::Dtb { which, error })?;
+    let running = running_tree(machine).map_err(wrong(false))?;
+    let ram = &machine.memory.ram;
+    if let Some(named) = named {
+        let mut tree = Tree::parse(named).map_err(wrong(true))?;
+        tree.correct(running.as_ref(), ram).map_err(wrong(true))?;
+        return Ok(tree);
+    }
+    let mut tree = running.ok_or(PlaceError::NoDtb)?;
+    tree.add_memory(ram).map_err(wrong(false))?;
     Ok(tree)
 }
 

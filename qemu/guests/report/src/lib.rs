@@ -14,6 +14,9 @@
 //! | `dtb-nonce` | property `cato-test,nonce` of `/` or `/chosen` |
 //! | `chosen` | `NAME LENGTH`, a line for each property of `/chosen` |
 //! | `chosen-source` | `proc` or `fdt`: where they were read |
+//! | `serial-number` | `/proc/device-tree/serial-number` |
+//! | `mac-address` | of the port that `ethernet0` of `/aliases` is, hex |
+//! | `reserved-memory` | a line for each region of the tree |
 //! | `memtotal` | KiB |
 //! | `cpus` | processors online |
 //! | `el` | `EL1` or `EL2`, as the kernel's log says (arm64) |

@@ -196,6 +196,18 @@ fn device_tree(console: &mut Console) {
         if let Some(nonce) = nonce.iter().find_map(|at| property(&root.join(at))) {
             console.say("dtb-nonce", &nonce);
         }
+        if let Some(number) = property(&root.join("serial-number")) {
+            console.say("serial-number", &number);
+        }
+        let port = property(&root.join("aliases/ethernet0")).unwrap_or_default();
+        if let Ok(address) = fs::read(root.join(port.trim_start_matches('/')).join("local-mac-address")) {
+            console.say("mac-address", &hex(&address));
+        }
+        for name in sorted_names("/proc/device-tree/reserved-memory") {
+            if root.join("reserved-memory").join(&name).is_dir() {
+                console.say("reserved-memory", &name);
+            }
+        }
         console.say("chosen-source", "proc");
         for name in sorted_names("/proc/device-tree/chosen") {
             let at = root.join("chosen").join(&name);
