@@ -82,7 +82,7 @@ fn resets(context: &Context, regime: Regime) -> Result<()> {
     let right = Some(regime.conduit);
     let wrong = Some(match regime.conduit {
         Conduit::Smc => Conduit::Hvc,
-        Conduit::Hvc => Conduit::Smc,
+        _ => Conduit::Smc,
     });
     let region = "segment \"region\" .* mismatch .*; resetting";
     let block = "parameter block: .* mismatch .*; resetting";

@@ -15,7 +15,7 @@ use dtoolkit::{Node, Property};
 
 pub use check::{MAX_SIZE, check_header};
 pub use correct::Correction;
-pub use running::{Conduit, Facts, facts};
+pub use running::{Facts, facts};
 
 use crate::handover;
 use crate::memory::Span;

@@ -4,18 +4,10 @@
 //! where a property was blotted out with FDT_NOP in front of another one, as the kernel does to `rng-seed`: so it gets the tree checked and repacked.
 
 use fdt::node::FdtNode;
+use purgatory::Conduit;
 
 use super::{DtbError, Tree};
 use crate::memory::Span;
-
-/// The instruction that calls PSCI.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Conduit {
-    /// `smc #0`
-    Smc,
-    /// `hvc #0`
-    Hvc,
-}
 
 /// Facts of the running tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

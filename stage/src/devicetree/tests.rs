@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use purgatory::Conduit;
 
 use super::*;
 

@@ -9,8 +9,8 @@ pub mod service;
 use std::fmt;
 
 use config::{Arch, ReasonStore};
+pub use purgatory::{Conduit, UartKind};
 
-pub use crate::devicetree::Conduit;
 use crate::memory::MemoryMap;
 pub use read::{MachineError, page_size, running};
 
@@ -105,15 +105,4 @@ pub struct Uart {
     pub base: u64,
     /// Registers are `1 << reg_shift` bytes apart.
     pub reg_shift: u32,
-}
-
-/// Register layouts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UartKind {
-    /// 16550 behind port I/O.
-    Port16550,
-    /// 16550 in memory.
-    Mmio16550,
-    /// ARM PL011.
-    Pl011,
 }

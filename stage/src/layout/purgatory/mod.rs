@@ -344,21 +344,11 @@ fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
     params.reason.place = place;
     params.ticks_per_ms = job.ticks_per_ms.unwrap_or(0);
     if let Some(uart) = job.uart {
-        let kind = match uart.kind {
-            UartKind::Port16550 => purgatory::UartKind::Port16550,
-            UartKind::Mmio16550 => purgatory::UartKind::Mmio16550,
-            UartKind::Pl011 => purgatory::UartKind::Pl011,
-        };
-        params.uart.kind = kind.code();
+        params.uart.kind = uart.kind.code();
         params.uart.reg_shift = uart.reg_shift;
         params.uart.base = uart.base;
     }
-    let conduit = match job.conduit {
-        None => purgatory::Conduit::None,
-        Some(Conduit::Smc) => purgatory::Conduit::Smc,
-        Some(Conduit::Hvc) => purgatory::Conduit::Hvc,
-    };
-    params.conduit = conduit.code();
+    params.conduit = job.conduit.unwrap_or(Conduit::None).code();
 
     // On x86_64 all of it is cached, always.
     let record = record.filter(|_| job.arch == Arch::Arm64);
