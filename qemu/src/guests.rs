@@ -24,6 +24,20 @@ pub fn report(arch: Arch) -> Result<PathBuf> {
     .context("can't build the main system's report program")
 }
 
+/// PID 1 of a machine that writes to its disk until the power is cut; see `write.rs` in the crate `guest-report`.
+pub fn write(arch: Arch) -> Result<PathBuf> {
+    cross::build(
+        &workspace::root(),
+        "guest-report",
+        "write",
+        arch,
+        Kind::Musl,
+        "release",
+        &[],
+    )
+    .context("can't build the guest that writes")
+}
+
 /// The service Linux's PID 1 of the bench, where that is not Cato itself; see the crate `guest-bench`.
 pub fn bench(arch: Arch) -> Result<PathBuf> {
     cross::build(

@@ -60,6 +60,11 @@ impl Files {
         self
     }
 
+    /// Their paths.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
     /// Writes them below `root` and returns how many bytes they are in all.
     pub fn stage(&self, root: &Path) -> Result<u64> {
         let mut total = 0_u64;

@@ -22,10 +22,14 @@ pub enum Filesystem {
     Squashfs,
     /// EROFS. Its label is left empty: not every mkfs.erofs can set one.
     Erofs,
+    /// XFS. Its files are regular ones, in no folder.
+    Xfs,
+    /// btrfs.
+    Btrfs,
 }
 
 impl Filesystem {
-    /// All of them, for tables and tests.
+    /// What is tried on every bus. The others are for their journals.
     pub const ALL: [Self; 4] = [Self::Ext4, Self::Vfat, Self::Squashfs, Self::Erofs];
 
     /// The kernel's name.
@@ -35,6 +39,8 @@ impl Filesystem {
             Self::Vfat => "vfat",
             Self::Squashfs => "squashfs",
             Self::Erofs => "erofs",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
         }
     }
 }
@@ -58,6 +64,8 @@ pub struct Partition {
     pub files: Files,
     /// More arguments of its mkfs, such as `-O`, `casefold`.
     pub mkfs: Vec<String>,
+    /// debugfs's commands for an ext4, each after those before it.
+    pub debugfs: Vec<String>,
     /// Files of the same length whose new content is in ext4's journal only, as after a power cut.
     pub unreplayed: Vec<(String, Vec<u8>)>,
     /// A file system that was made before, taken as it is: then only the partition's name and identity count.
@@ -76,6 +84,7 @@ impl Partition {
             bootable: false,
             files,
             mkfs: Vec::new(),
+            debugfs: Vec::new(),
             unreplayed: Vec::new(),
             image: None,
         }
@@ -92,7 +101,7 @@ impl Partition {
 
 impl Partition {
     /// Makes the file system as a file of its own.
-    pub(crate) fn format(&self, image: &Path, staged: &Path, default_uuid: Uuid) -> Result<()> {
+    pub fn format(&self, image: &Path, staged: &Path, default_uuid: Uuid) -> Result<()> {
         fs::create_dir_all(staged)?;
         let bytes = self.files.stage(staged)?;
         let uuid = self.fs_uuid.unwrap_or(default_uuid);
@@ -117,6 +126,9 @@ impl Partition {
                     .args(["-E", &format!("hash_seed={uuid},root_owner=0:0"), "-d"])
                     .args([staged, image])
                     .arg(format!("{}k", size / 1024)))?;
+                for command in &self.debugfs {
+                    run(tool("debugfs").args(["-w", "-R", command]).arg(image))?;
+                }
                 self.unreplayed
                     .iter()
                     .try_for_each(|(path, new)| journal::leave_unreplayed(image, path, new))
@@ -147,6 +159,29 @@ impl Partition {
                 .args(["-T", EPOCH, "-U", &uuid.to_string()])
                 .args(&self.mkfs)
                 .args([image, staged])),
+            Filesystem::Xfs => {
+                // The smallest that mkfs.xfs makes is 300 MiB.
+                File::create(image)?.set_len((bytes + 320 * MIB).next_multiple_of(MIB))?;
+                let mut proto = "/\n0 0\nd--755 0 0\n".to_owned();
+                for name in self.files.names() {
+                    proto += &format!("{name} ---644 0 0 {}\n", staged.join(name).display());
+                }
+                let list = staged.with_extension("proto");
+                fs::write(&list, proto + "$\n$\n")?;
+                run(tool("mkfs.xfs")
+                    .args(["-q", "-f", "-L", &self.label, "-m", &format!("uuid={uuid}"), "-p"])
+                    .arg(&list)
+                    .args(&self.mkfs)
+                    .arg(image))
+            }
+            Filesystem::Btrfs => {
+                File::create(image)?.set_len((bytes + bytes / 10 + 256 * MIB).next_multiple_of(MIB))?;
+                run(tool("mkfs.btrfs")
+                    .args(["-q", "-L", &self.label, "-U", &uuid.to_string(), "--rootdir"])
+                    .arg(staged)
+                    .args(&self.mkfs)
+                    .arg(image))
+            }
         }
     }
 }

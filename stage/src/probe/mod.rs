@@ -5,16 +5,14 @@
 //! Runs in the worker: everything here may take as long as the disk does, and PID 1 ends it at its own deadline.
 
 pub mod devices;
-pub mod ext4;
 pub mod gpt;
+mod mounting;
 mod search;
 pub mod superblock;
 pub mod tree;
-
 pub mod volumes;
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,18 +21,13 @@ use config::Source;
 use config::modules::Index;
 use nix::errno::Errno;
 
+pub use self::mounting::VolumeProblem;
 use crate::cause::Cause;
-use crate::sys::block::set_read_only;
-use crate::sys::module::{self, ModuleError};
-use crate::sys::mount::Mounted;
 pub use crate::sys::mount::{MountError, mount_basics};
 use search::Search;
 pub use search::Unfinished;
 pub use tree::{DirTree, OpenFile, Tree, TreeError};
-use volumes::{State, Volume};
-
-/// Where the source is mounted.
-const MOUNT_POINT: &str = config::paths::VOLUME;
+use volumes::Volume;
 
 /// A source whose files can be read.
 pub struct Opened {
@@ -107,51 +100,6 @@ impl ProbeError {
     }
 }
 
-/// Why the files of a volume that was found can't be read.
-#[derive(Debug, thiserror::Error)]
-pub enum VolumeProblem {
-    /// Nothing that is known here.
-    #[error("no file system that Cato reads (ext2, ext3, ext4, vfat, squashfs, erofs)")]
-    NoFileSystem,
-    /// The volume's own text says why.
-    #[error("can't be read")]
-    Unreadable,
-    /// The kernel has no such file system.
-    #[error(
-        "the service kernel has no {0} and the initramfs no module for it; pack it with `mkinitramfs --module {0}`"
-    )]
-    NoDriver(&'static str),
-    /// A module the file system needs is refused.
-    #[error("{0}")]
-    Module(#[from] ModuleError),
-    /// The device can't be opened or made read-only.
-    #[error("{0}")]
-    Device(#[from] io::Error),
-    /// The kernel could not mount it.
-    #[error("{0}")]
-    Mount(#[from] MountError),
-    /// Its journal can't be replayed.
-    #[error("{0}")]
-    Replay(#[from] ext4::ReplayError),
-}
-
-impl VolumeProblem {
-    /// Its kind.
-    pub fn cause(&self) -> Cause {
-        match self {
-            Self::NoFileSystem => Cause::Format,
-            Self::Unreadable => Cause::Io,
-            Self::NoDriver(_) => Cause::Missing,
-            Self::Module(error) => error.cause(),
-            Self::Device(error) => Cause::of(error),
-            // mount(2) says EINVAL for whatever makes no sense to the file system.
-            Self::Mount(error) if error.cause == Errno::EINVAL => Cause::Format,
-            Self::Mount(error) => Cause::of(&error.cause.into()),
-            Self::Replay(error) => error.cause(),
-        }
-    }
-}
-
 fn found_instead(seen: &[Volume], stuck: &[String], without_driver: &[String]) -> String {
     let list = |volumes: &[Volume]| volumes.iter().map(Volume::to_string).collect::<Vec<_>>().join(", ");
     let mut text = if seen.is_empty() {
@@ -206,7 +154,7 @@ pub fn open_source(
     )?;
     let volume = search.find(source)?;
     let unfinished = search.unfinished();
-    match open_volume(&volume, index, say) {
+    match mounting::open(&volume, index, say) {
         Ok(tree) => Ok(Opened {
             tree,
             describe: volume.to_string(),
@@ -217,64 +165,6 @@ pub fn open_source(
             volume: Box::new(volume),
             problem,
         }),
-    }
-}
-
-fn open_volume(volume: &Volume, index: &Index, say: &mut dyn FnMut(&str)) -> Result<Box<dyn Tree>, VolumeProblem> {
-    let fs = match &volume.state {
-        State::FileSystem(fs) => fs,
-        State::Unknown => return Err(VolumeProblem::NoFileSystem),
-        State::Unreadable(_) | State::Silent => return Err(VolumeProblem::Unreadable),
-    };
-    let path = Path::new("/dev").join(&volume.name);
-    // Belt: the mount options below are the braces. From here on the kernel itself writes nothing to it.
-    let device = File::open(&path)?;
-    set_read_only(&device).map_err(io::Error::from)?;
-    if fs.needs_recovery {
-        say(&format!("{volume}: was not unmounted; its journal has to be replayed"));
-        return Ok(Box::new(ext4::open(device, say)?));
-    }
-    let driver = fs.kind.driver();
-    load_filesystem(driver, index)?;
-    // The journal is clean: there is nothing in it to load.
-    let options = (driver == "ext4").then_some("noload");
-    let mounted = Mounted::read_only(&path, Path::new(MOUNT_POINT), driver, options)?;
-    let files = DirTree::new(mounted.target())?;
-    Ok(Box::new(MountedTree {
-        files,
-        _mounted: mounted,
-    }))
-}
-
-/// Makes sure that the kernel has the file system, with everything its module needs at mount time.
-fn load_filesystem(driver: &'static str, index: &Index) -> Result<(), VolumeProblem> {
-    let registered = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let is_there = || {
-        registered
-            .lines()
-            .any(|l| l.trim_start_matches("nodev").trim() == driver)
-    };
-    match index.for_filesystem(driver) {
-        Some(module) => {
-            for module in index.closure(&module.name) {
-                module::load(module)?;
-            }
-            Ok(())
-        }
-        None if is_there() => Ok(()),
-        None => Err(VolumeProblem::NoDriver(driver)),
-    }
-}
-
-/// A mounted file system's files. Fields are dropped in this order: first the root, then the mount.
-struct MountedTree {
-    files: DirTree,
-    _mounted: Mounted,
-}
-
-impl Tree for MountedTree {
-    fn open(&self, path: &str) -> Result<OpenFile, TreeError> {
-        self.files.open(path)
     }
 }
 
@@ -318,7 +208,7 @@ mod tests {
                 name: "vda1".into(),
                 partlabel: Some("efi".into()),
                 partuuid: None,
-                state: State::Unknown,
+                state: volumes::State::Unknown,
             }],
             stuck: vec!["virtio virtio1".into()],
             without_driver: vec!["pci 0000:00:05.0 (pci:v…)".into()],
@@ -327,25 +217,6 @@ mod tests {
             error.to_string(),
             "source PARTLABEL=boot-x: not found within 10.0 s; seen: vda1 (no known file system PARTLABEL=efi); \
              never answered: virtio virtio1; no module packed for: pci 0000:00:05.0 (pci:v…) (mkinitramfs --module)"
-        );
-    }
-
-    #[test]
-    fn a_volume_without_file_system_or_driver_says_so() {
-        let mut volume = Volume {
-            name: "vda9".into(),
-            partlabel: None,
-            partuuid: None,
-            state: State::Unknown,
-        };
-        let problem = |v: &Volume| open_volume(v, &Index::default(), &mut |_| ()).err().unwrap();
-        assert!(matches!(problem(&volume), VolumeProblem::NoFileSystem));
-        volume.state = State::Unreadable("Input/output error".into());
-        assert!(matches!(problem(&volume), VolumeProblem::Unreadable));
-        let missing = load_filesystem("no_such_fs", &Index::default()).unwrap_err();
-        assert!(
-            missing.to_string().contains("mkinitramfs --module no_such_fs"),
-            "{missing}"
         );
     }
 }

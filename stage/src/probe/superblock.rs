@@ -1,7 +1,7 @@
 //! Which file system is on a volume, and what it is called.
 //!
-//! Given a volume's bytes; responsible for kind, UUID and label of ext2/3/4, FAT, squashfs and erofs, from a few reads
-//! near the start, and for seeing that an ext4 journal still has to be replayed (T14).
+//! Given a volume's bytes; responsible for kind, UUID and label of ext2/3/4, XFS, btrfs, FAT, squashfs and erofs, from a few
+//! reads near the start.
 
 use std::fmt;
 use std::io;
@@ -21,6 +21,10 @@ pub enum Kind {
     Ext3,
     /// ext4.
     Ext4,
+    /// XFS.
+    Xfs,
+    /// btrfs, on one device.
+    Btrfs,
     /// FAT12, 16 or 32.
     Vfat,
     /// squashfs 4.
@@ -34,6 +38,8 @@ impl Kind {
     pub fn driver(self) -> &'static str {
         match self {
             Self::Ext2 | Self::Ext3 | Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
             Self::Vfat => "vfat",
             Self::Squashfs => "squashfs",
             Self::Erofs => "erofs",
@@ -60,8 +66,8 @@ pub struct FileSystem {
     pub uuid: Option<String>,
     /// Without padding.
     pub label: Option<String>,
-    /// ext3/4: the journal holds changes that are not in place yet.
-    pub needs_recovery: bool,
+    /// After a power cut it may have to be replayed before it can be read.
+    pub has_journal: bool,
 }
 
 /// The file system on `volume`; None when it is none that is known here.
@@ -71,13 +77,16 @@ pub struct FileSystem {
 pub fn identify(volume: &(impl ReadAt + ?Sized)) -> io::Result<Option<FileSystem>> {
     let mut head = [0; 4096];
     let found = match volume.read_exact_at(&mut head, 0) {
-        Ok(()) => ext(&head).or_else(|| squashfs(&head)).or_else(|| erofs(&head)),
+        Ok(()) => (ext(&head).or_else(|| xfs(&head))).or_else(|| squashfs(&head).or_else(|| erofs(&head))),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => None,
         Err(e) => return Err(e),
     };
     match found {
         Some(found) => Ok(Some(found)),
-        None => vfat(volume, &head),
+        None => match vfat(volume, &head)? {
+            Some(found) => Ok(Some(found)),
+            None => btrfs(volume),
+        },
     }
 }
 
@@ -97,8 +106,7 @@ struct ExtSuperblock {
     volume_name: [u8; 16],
 }
 
-/// INCOMPAT_RECOVER.
-pub(crate) const EXT_RECOVER: u32 = 0x4;
+const EXT_RECOVER: u32 = 0x4;
 const EXT_HAS_JOURNAL: u32 = 0x4;
 const EXT_JOURNAL_DEV: u32 = 0x8;
 /// Of the incompat features, all ext3 knows: filetype, recover, journal_dev, meta_bg.
@@ -124,8 +132,41 @@ fn ext(head: &[u8; 4096]) -> Option<FileSystem> {
         kind,
         uuid: uuid(sb.uuid),
         label: label(&sb.volume_name),
-        needs_recovery: compat & EXT_HAS_JOURNAL != 0 && incompat & EXT_RECOVER != 0,
+        has_journal: compat & EXT_HAS_JOURNAL != 0,
     })
+}
+
+/// `fs/xfs/libxfs/xfs_format.h`, struct xfs_dsb: magic, block size, UUID at byte 32, name at byte 108.
+fn xfs(head: &[u8; 4096]) -> Option<FileSystem> {
+    let size = u32::from_be_bytes(*head.get(4..)?.first_chunk()?);
+    (head.starts_with(b"XFSB") && size.is_power_of_two() && (512..=1 << 16).contains(&size)).then_some(FileSystem {
+        kind: Kind::Xfs,
+        uuid: uuid(*head.get(32..)?.first_chunk()?),
+        label: label(head.get(108..120)?),
+        has_journal: true,
+    })
+}
+
+/// Where the superblock of a btrfs is (`include/uapi/linux/btrfs_tree.h`, struct btrfs_super_block).
+const BTRFS_AT: u64 = 64 << 10;
+
+fn btrfs(volume: &(impl ReadAt + ?Sized)) -> io::Result<Option<FileSystem>> {
+    let mut sb = [0; 1024];
+    match volume.read_exact_at(&mut sb, BTRFS_AT) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    let read = || {
+        let is_one = sb.get(0x40..0x48)? == b"_BHRfS_M";
+        is_one.then_some(FileSystem {
+            kind: Kind::Btrfs,
+            uuid: uuid(*sb.get(0x20..)?.first_chunk()?),
+            label: label(sb.get(0x12B..0x22B)?),
+            has_journal: true,
+        })
+    };
+    Ok(read())
 }
 
 /// squashfs 4.0: `hsqs`, version 4 at byte 28. It has neither label nor UUID.
@@ -134,7 +175,7 @@ fn squashfs(head: &[u8; 4096]) -> Option<FileSystem> {
         kind: Kind::Squashfs,
         uuid: None,
         label: None,
-        needs_recovery: false,
+        has_journal: false,
     })
 }
 
@@ -148,7 +189,7 @@ fn erofs(head: &[u8; 4096]) -> Option<FileSystem> {
         kind: Kind::Erofs,
         uuid: uuid(*sb.get(48..)?.first_chunk()?),
         label: label(sb.get(64..80)?),
-        needs_recovery: false,
+        has_journal: false,
     })
 }
 
@@ -211,7 +252,7 @@ fn vfat(volume: &(impl ReadAt + ?Sized), head: &[u8; 4096]) -> io::Result<Option
         uuid: serial.map(|s| format!("{:04x}-{:04x}", s >> 16, s & 0xFFFF)),
         // The root folder's label is the one the tools change and show; the one in the boot sector may be stale.
         label: fat_root_label(volume, bpb, fat32)?.or(in_bpb),
-        needs_recovery: false,
+        has_journal: false,
     }))
 }
 
@@ -316,7 +357,26 @@ mod tests {
             assert_eq!(found.kind.driver(), "ext4");
             assert_eq!(found.uuid.as_deref(), Some(uuid));
             assert_eq!(found.label.as_deref(), Some("boot-a"));
-            assert!(!found.needs_recovery);
+            assert_eq!(found.has_journal, kind != Kind::Ext2);
+        }
+    }
+
+    #[test]
+    fn xfs_and_btrfs_of_the_tools_are_known() {
+        let uuid = "01234567-89ab-cdef-0123-456789abcdef";
+        for (kind, tool, set_uuid) in [
+            (Kind::Xfs, "mkfs.xfs", ["-m", &format!("uuid={uuid}")]),
+            (Kind::Btrfs, "mkfs.btrfs", ["-U", uuid]),
+        ] {
+            let Some(image) = made(320 << 20, |i| {
+                command(tool, &["-L", "boot-a", set_uuid[0], set_uuid[1]], i)
+            }) else {
+                continue;
+            };
+            let found = identify(&image).unwrap().unwrap();
+            assert_eq!((found.kind, found.has_journal), (kind, true));
+            assert_eq!(found.uuid.as_deref(), Some(uuid));
+            assert_eq!(found.label.as_deref(), Some("boot-a"));
         }
     }
 
@@ -378,11 +438,9 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_to_replay_is_seen() {
-        assert!(identify(&handmade_ext(0x42)).unwrap().unwrap().kind == Kind::Ext4);
-        assert!(!identify(&handmade_ext(0x42)).unwrap().unwrap().needs_recovery);
+    fn an_ext4_by_hand_has_its_label() {
         let found = identify(&handmade_ext(0x46)).unwrap().unwrap();
-        assert!(found.needs_recovery);
+        assert_eq!((found.kind, found.has_journal), (Kind::Ext4, true));
         assert_eq!(found.label.as_deref(), Some("sixteen-letters!"));
         assert_eq!(found.uuid, None);
         assert!(identify(&handmade_ext(0x48)).unwrap().is_none(), "a journal device");

@@ -13,6 +13,7 @@ use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use crate::cause::Cause;
+use crate::text::quoted;
 
 /// A tree of files, read-only.
 pub trait Tree {
@@ -45,18 +46,20 @@ pub enum TreeError {
     /// Nothing is there.
     #[error("no such file")]
     Missing,
-    /// A symbolic link is there, and nothing behind it.
-    #[error("is a link to {0}, which does not exist")]
-    Dangling(String),
+    /// A symbolic link is on the way, and nothing behind it.
+    #[error("the link {link} points to {}, which does not exist", quoted(target))]
+    Dangling {
+        /// Where it is in the tree.
+        link: String,
+        /// What it says.
+        target: String,
+    },
     /// Something is there that is not a regular file; the word says what (`a directory`, `a FIFO`, …).
     #[error("is {0}, not a regular file")]
     NotAFile(&'static str),
     /// A length of zero.
     #[error("is empty (0 bytes)")]
     Empty,
-    /// The path leaves the tree, through `..`, a leading `/` or a link.
-    #[error("leads out of its source")]
-    Escapes,
     /// Anything else the system said.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -77,7 +80,6 @@ impl From<Errno> for TreeError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::ENOENT => Self::Missing,
-            Errno::EXDEV => Self::Escapes,
             other => Self::Io(other.into()),
         }
     }
@@ -97,11 +99,11 @@ impl DirTree {
         Ok(Self { root })
     }
 
-    /// Opens `path` below the root. Links are followed as long as they stay there.
+    /// Opens `path` with the tree's root for `/`, as a chroot into it would: links can't lead out.
     fn beneath(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         // openat2(2): EAGAIN when something was renamed meanwhile and `..` could not be proven harmless.
         let mut tries = 0_u8;
         loop {
@@ -139,13 +141,15 @@ impl Tree for DirTree {
 impl DirTree {
     /// Tells a link to nothing from nothing.
     fn missing(&self, path: &str) -> TreeError {
-        match self.beneath(path, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
-            Ok(link) => match readlinkat(&link, "") {
-                Ok(target) => TreeError::Dangling(target.to_string_lossy().into_owned()),
-                Err(_) => TreeError::Missing,
-            },
-            Err(_) => TreeError::Missing,
-        }
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        let dangling = ends.filter_map(|end| path.get(..end)).find_map(|link| {
+            let there = self.beneath(link, OFlag::O_PATH | OFlag::O_NOFOLLOW).ok()?;
+            let target = readlinkat(&there, "").ok()?.to_string_lossy().into_owned();
+            let link = link.to_owned();
+            matches!(self.beneath(&link, OFlag::O_PATH), Err(Errno::ENOENT))
+                .then_some(TreeError::Dangling { link, target })
+        });
+        dangling.unwrap_or(TreeError::Missing)
     }
 }
 
@@ -261,7 +265,15 @@ mod tests {
         assert_eq!(error(&tree, "missing"), "no such file");
         assert_eq!(error(&tree, "missing/too"), "no such file");
         assert_eq!(error(&tree, ""), "no such file");
-        assert_eq!(error(&tree, "dangling"), "is a link to not/there, which does not exist");
+        symlink("/dangling", at("boot")).unwrap();
+        assert_eq!(
+            error(&tree, "dangling"),
+            r#"the link dangling points to "not/there", which does not exist"#
+        );
+        assert_eq!(
+            error(&tree, "dir/../boot/vmlinuz"),
+            r#"the link dir/../boot points to "/dangling", which does not exist"#
+        );
         assert!(error(&tree, "empty/below").contains("Not a directory"));
         assert_eq!(
             DirTree::new(Path::new("/dev"))
@@ -274,21 +286,30 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outside_is_reached() {
+    fn links_stay_inside() {
         let (dir, tree) = tree();
+        let at = |name: &str| dir.path().join("t").join(name);
         fs::write(dir.path().join("secret"), b"x").unwrap();
-        symlink("../secret", dir.path().join("t/up")).unwrap();
-        symlink(dir.path().join("secret"), dir.path().join("t/absolute")).unwrap();
-        symlink("..", dir.path().join("t/parent")).unwrap();
-        let absolute = dir.path().join("secret");
-        for path in [
-            "../secret",
-            "up",
-            "absolute",
-            "parent/secret",
-            absolute.to_str().unwrap(),
-        ] {
-            assert_eq!(error(&tree, path), "leads out of its source", "{path}");
+        fs::create_dir(at("boot")).unwrap();
+        fs::write(at("boot/vmlinuz-6.12"), b"kernel").unwrap();
+        symlink("/boot/vmlinuz-6.12", at("vmlinuz")).unwrap();
+        symlink("../../boot/vmlinuz-6.12", at("boot/old")).unwrap();
+        for path in ["vmlinuz", "/vmlinuz", "boot/old", "../vmlinuz"] {
+            assert_eq!(tree.open(path).unwrap().size, 6, "{path}");
         }
+        symlink("../secret", at("up")).unwrap();
+        symlink(dir.path().join("secret"), at("absolute")).unwrap();
+        symlink("..", at("parent")).unwrap();
+        symlink("round", at("round")).unwrap();
+        let absolute = dir.path().join("secret");
+        for path in ["../secret", "parent/secret", absolute.to_str().unwrap()] {
+            assert_eq!(error(&tree, path), "no such file", "{path}");
+        }
+        assert_eq!(
+            error(&tree, "up"),
+            r#"the link up points to "../secret", which does not exist"#
+        );
+        assert!(error(&tree, "absolute").ends_with("/secret\", which does not exist"));
+        assert!(error(&tree, "round").contains("symbolic links"));
     }
 }

@@ -290,7 +290,7 @@ mod tests {
                 kind,
                 uuid: Some("dead-beef".into()),
                 label: Some(label.into()),
-                needs_recovery: false,
+                has_journal: true,
             }),
         }
     }

@@ -4,6 +4,7 @@ pub mod block;
 pub mod child;
 pub mod counter;
 pub mod devmem;
+pub mod dm;
 pub mod hugepages;
 pub mod kexec;
 pub mod module;

@@ -1,0 +1,203 @@
+//! A volume's files, read by the kernel's own file system and without a byte written to the disk.
+//!
+//! The volume is made read-only and mounted like that. When that can't be, because its journal has to be replayed first
+//! (which only the kernel knows of XFS), it is mounted on a device-mapper snapshot: the kernel replays there, and what it
+//! writes stays in memory. A mount that leaves the journal out would hide what was synced before a power cut (T14).
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use config::modules::Index;
+use config::paths;
+use nix::errno::Errno;
+
+use super::tree::{DirTree, OpenFile, Tree, TreeError};
+use super::volumes::{State, Volume};
+use crate::cause::Cause;
+use crate::sys::block::set_read_only;
+use crate::sys::dm::{Snapshot, SnapshotError};
+use crate::sys::module::{self, ModuleError};
+use crate::sys::mount::{MountError, Mounted};
+
+/// What a snapshot takes, by the names of their modules.
+const SNAPSHOT_DRIVERS: [&str; 2] = ["dm_snapshot", "loop"];
+
+/// Why the files of a volume that was found can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeProblem {
+    /// Nothing that is known here.
+    #[error("no file system that Cato reads (ext2, ext3, ext4, xfs, btrfs, vfat, squashfs, erofs)")]
+    NoFileSystem,
+    /// The volume's own text says why.
+    #[error("can't be read")]
+    Unreadable,
+    /// The kernel has no such file system.
+    #[error(
+        "the service kernel has no {0} and the initramfs no module for it; pack it with `mkinitramfs --module {0}`"
+    )]
+    NoDriver(&'static str),
+    /// A module the file system needs is refused.
+    #[error("{0}")]
+    Module(#[from] ModuleError),
+    /// The device can't be opened or made read-only.
+    #[error("{0}")]
+    Device(#[from] io::Error),
+    /// The kernel could not mount it.
+    #[error("{0}")]
+    Mount(#[from] MountError),
+    /// Its journal can't be replayed.
+    #[error("it was not unmounted, and its journal can't be replayed in memory: {NO_SNAPSHOT}")]
+    NoSnapshot,
+    /// The same, though the kernel has all it takes.
+    #[error("it was not unmounted, and its journal can't be replayed in memory: {0}")]
+    Snapshot(#[from] SnapshotError),
+    /// The same.
+    #[error("it was not unmounted, and replaying its journal takes more than half of the free memory")]
+    SnapshotFull,
+}
+
+impl VolumeProblem {
+    /// Its kind.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::NoFileSystem => Cause::Format,
+            Self::Unreadable => Cause::Io,
+            Self::NoDriver(_) => Cause::Missing,
+            Self::Module(error) => error.cause(),
+            Self::Device(error) => Cause::of(error),
+            // mount(2) says EINVAL for whatever makes no sense to the file system.
+            Self::Mount(error) if error.cause == Errno::EINVAL => Cause::Format,
+            Self::Mount(error) => Cause::of(&error.cause.into()),
+            Self::NoSnapshot | Self::Snapshot(_) => Cause::Refused,
+            Self::SnapshotFull => Cause::Memory,
+        }
+    }
+}
+
+/// Why not, and the remedy.
+const NO_SNAPSHOT: &str = "the service kernel has no device-mapper snapshots; build it with CONFIG_DM_SNAPSHOT and \
+                           CONFIG_BLK_DEV_LOOP, or pack their modules with `mkinitramfs --module dm_snapshot --module loop`";
+
+/// Makes the files of `volume` readable.
+///
+/// # Errors
+/// See [`VolumeProblem`]. Nothing is mounted then.
+pub(super) fn open(volume: &Volume, index: &Index, say: &mut dyn FnMut(&str)) -> Result<Box<dyn Tree>, VolumeProblem> {
+    let fs = match &volume.state {
+        State::FileSystem(fs) => fs,
+        State::Unknown => return Err(VolumeProblem::NoFileSystem),
+        State::Unreadable(_) | State::Silent => return Err(VolumeProblem::Unreadable),
+    };
+    let path = Path::new("/dev").join(&volume.name);
+    // Belt: the mount options below are the braces. From here on the kernel itself writes nothing to it.
+    set_read_only(&File::open(&path)?).map_err(io::Error::from)?;
+    let driver = fs.kind.driver();
+    load_filesystem(driver, index)?;
+    let can_replay = SNAPSHOT_DRIVERS.iter().all(|name| has_module(name, index));
+    let mounted = match mount(&path, driver) {
+        Ok(mounted) => {
+            if fs.has_journal && !can_replay {
+                say(&format!(
+                    "warning: {volume}: after a power cut it could not be read: {NO_SNAPSHOT}"
+                ));
+            }
+            mounted
+        }
+        // Or what an earlier worker mounted on a snapshot is still busy with a disk that does not answer.
+        Err(MountError {
+            cause: Errno::EROFS | Errno::EBUSY,
+            ..
+        }) => {
+            say(&format!(
+                "{volume}: was not unmounted; its journal is replayed in memory"
+            ));
+            if !can_replay {
+                return Err(VolumeProblem::NoSnapshot);
+            }
+            for name in SNAPSHOT_DRIVERS {
+                load(name, index)?;
+            }
+            let snapshot = Snapshot::of(&path)?;
+            match mount(snapshot.device(), driver) {
+                Err(_) if snapshot.is_full() => return Err(VolumeProblem::SnapshotFull),
+                result => result?,
+            }
+        }
+        Err(other) => return Err(other.into()),
+    };
+    Ok(Box::new(MountedTree {
+        files: DirTree::new(mounted.target())?,
+        _mounted: mounted,
+    }))
+}
+
+fn mount(device: &Path, driver: &'static str) -> Result<Mounted, MountError> {
+    let options = match driver {
+        // Instead of what the superblock says, which may be to panic.
+        "ext4" => Some("errors=continue"),
+        // An earlier snapshot of the same volume may not be gone yet.
+        "xfs" => Some("nouuid"),
+        _ => None,
+    };
+    Mounted::read_only(device, Path::new(paths::VOLUME), driver, options)
+}
+
+/// Makes sure that the kernel has the file system, with everything its module needs at mount time.
+fn load_filesystem(driver: &'static str, index: &Index) -> Result<(), VolumeProblem> {
+    if let Some(module) = index.for_filesystem(driver) {
+        return load(&module.name, index);
+    }
+    let registered = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let mut names = registered.lines().map(|l| l.trim_start_matches("nodev").trim());
+    names
+        .any(|name| name == driver)
+        .then_some(())
+        .ok_or(VolumeProblem::NoDriver(driver))
+}
+
+/// Loads a module with all that it needs; one that is not packed is built in, or missed by who needs it.
+fn load(name: &str, index: &Index) -> Result<(), VolumeProblem> {
+    Ok(index.closure(name).into_iter().try_for_each(module::load)?)
+}
+
+/// Whether a module is packed, loaded or built in: one with parameters is in sysfs then.
+fn has_module(name: &str, index: &Index) -> bool {
+    index.find(name).is_some() || Path::new("/sys/module").join(name).exists()
+}
+
+/// A mounted file system's files. Fields are dropped in this order: first the root, then the mount.
+struct MountedTree {
+    files: DirTree,
+    _mounted: Mounted,
+}
+
+impl Tree for MountedTree {
+    fn open(&self, path: &str) -> Result<OpenFile, TreeError> {
+        self.files.open(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_without_file_system_or_driver_says_so() {
+        let mut volume = Volume {
+            name: "vda9".into(),
+            partlabel: None,
+            partuuid: None,
+            state: State::Unknown,
+        };
+        let problem = |v: &Volume| open(v, &Index::default(), &mut |_| ()).err().unwrap();
+        assert!(matches!(problem(&volume), VolumeProblem::NoFileSystem));
+        volume.state = State::Unreadable("Input/output error".into());
+        assert!(matches!(problem(&volume), VolumeProblem::Unreadable));
+        let missing = load_filesystem("no_such_fs", &Index::default()).unwrap_err();
+        assert!(
+            missing.to_string().contains("mkinitramfs --module no_such_fs"),
+            "{missing}"
+        );
+    }
+}
