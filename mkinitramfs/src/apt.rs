@@ -359,7 +359,7 @@ mod tests {
             command.args(["-c", script]).arg(&lock).arg(how);
             run_within(&mut command, patience, Duration::from_millis(1))
         };
-        assert_eq!(run("freed", Duration::from_secs(60)).unwrap(), "done\n");
+        assert_eq!(run("freed", Duration::from_mins(1)).unwrap(), "done\n");
         fs::write(&lock, "").unwrap();
         let error = run("held", Duration::from_millis(20)).unwrap_err().to_string();
         assert!(error.contains("Reading\nE: Could not get lock"), "{error}");

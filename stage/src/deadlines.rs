@@ -94,10 +94,10 @@ const _: () = {
     // A device that is late does not cost the entry.
     assert!(LATE_SHARE.as_millis() + step(Step::Probe).as_millis() < ENTRY.as_millis());
     // An entry whose every step takes all of its time is still ended by the step.
-    let (mut sum, mut at) = (0, 0);
-    while at < Step::ALL.len() {
-        sum += step(Step::ALL[at]).as_millis();
-        at += 1;
+    let (mut sum, mut left) = (0, Step::ALL.as_slice());
+    while let [first, others @ ..] = left {
+        sum += step(*first).as_millis();
+        left = others;
     }
     assert!(sum + LATE_SHARE.as_millis() < ENTRY.as_millis());
     // PID 1 is never away for longer than it feeds watchdogs.

@@ -28,12 +28,7 @@ pub fn cut_power(kernel: &Kernel, filesystem: Filesystem, image: &Path, update: 
     let folder = image.parent().unwrap_or(Path::new("."));
     let names = ["virtio_pci", "virtio_blk", filesystem.name()].map(str::to_owned);
     let modules = Tree::open(&kernel.modules, kernel.arch)?.resolve(&names)?;
-    let paths: Vec<&str> = modules
-        .index
-        .modules
-        .iter()
-        .map(|module| module.path.as_str())
-        .collect();
+    let paths: Vec<&str> = modules.files.iter().map(|(path, _)| path.as_str()).collect();
     let mut entries = vec![
         Entry::program("/init", fs::read(guests::write(kernel.arch)?)?),
         Entry::file("/modules", paths.join("\n")),
@@ -43,10 +38,10 @@ pub fn cut_power(kernel: &Kernel, filesystem: Filesystem, image: &Path, update: 
         Entry::char("/dev/console", 5, 1),
     ];
     entries.extend(
-        paths
+        modules
+            .files
             .iter()
-            .zip(&modules.files)
-            .map(|(path, bytes)| Entry::file(*path, bytes.clone())),
+            .map(|(path, bytes)| Entry::file(path, bytes.clone())),
     );
     let initrd = folder.join("write-initrd");
     fs::write(&initrd, mkinitramfs::archive(entries)?)?;

@@ -162,10 +162,9 @@ impl Partition {
             Filesystem::Xfs => {
                 // The smallest that mkfs.xfs makes is 300 MiB.
                 File::create(image)?.set_len((bytes + 320 * MIB).next_multiple_of(MIB))?;
-                let mut proto = "/\n0 0\nd--755 0 0\n".to_owned();
-                for name in self.files.names() {
-                    proto += &format!("{name} ---644 0 0 {}\n", staged.join(name).display());
-                }
+                let file = |name| format!("{name} ---644 0 0 {}\n", staged.join(name).display());
+                let files: String = self.files.names().map(file).collect();
+                let proto = format!("/\n0 0\nd--755 0 0\n{files}");
                 let list = staged.with_extension("proto");
                 fs::write(&list, proto + "$\n$\n")?;
                 run(tool("mkfs.xfs")

@@ -58,7 +58,7 @@ fn bad_entries(arch: Arch) -> Vec<Bad> {
         bad(
             "link-out",
             "link-out",
-            r#"kernel: link-out: the link link-out points to .*/proc/version.*, which does not exist"#,
+            r"kernel: link-out: the link link-out points to .*/proc/version.*, which does not exist",
         ),
         bad("truncated", "truncated", truncated),
         bad("other-machine", "other", other),

@@ -1,5 +1,6 @@
 //! What was synced before a power cut is what boots, whatever the file system, and the disk stays as it was (design T14).
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, symlink};
@@ -88,8 +89,10 @@ fn config(chain: &Chain, entries: &[(&str, &str, &str, &[&str])]) -> String {
     );
     for (name, label, kernel, more) in entries {
         let initrds: Vec<String> = ["initrd"].iter().chain(*more).map(|name| quoted(name)).collect();
-        text += &format!(
-            "[entry.{name}]\nsource = \"PARTLABEL={label}\"\nkernel = {}\ninitrd = [{}]\ncmdline = {}\n",
+        // A String takes every write.
+        let _ = writeln!(
+            text,
+            "[entry.{name}]\nsource = \"PARTLABEL={label}\"\nkernel = {}\ninitrd = [{}]\ncmdline = {}",
             quoted(kernel),
             initrds.join(", "),
             quoted(&chain.cmdline)

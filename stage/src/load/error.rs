@@ -142,9 +142,12 @@ impl LoadError {
         match self {
             Self::Open { source, .. } => source.cause(),
             Self::Read { source, .. } => Cause::of(source),
-            Self::Format { .. } | Self::Initrd { .. } | Self::Unpack { .. } | Self::Dtb { .. } | Self::NoDtb { .. } | Self::Cmdline(_) => {
-                Cause::Format
-            }
+            Self::Format { .. }
+            | Self::Initrd { .. }
+            | Self::Unpack { .. }
+            | Self::Dtb { .. }
+            | Self::NoDtb { .. }
+            | Self::Cmdline(_) => Cause::Format,
             Self::HalfOfMemory { .. } | Self::FreeMemory { .. } | Self::NeitherWay { .. } | Self::NoMemory { .. } => {
                 Cause::Memory
             }

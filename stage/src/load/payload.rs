@@ -4,8 +4,8 @@ use std::fmt;
 
 use config::{Check, Sha256};
 
-use crate::devicetree::Correction;
 use super::in_place::ArenaKind;
+use crate::devicetree::Correction;
 use crate::formats::Kernel;
 use crate::memory::Slot;
 use crate::place::Places;

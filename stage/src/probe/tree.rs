@@ -69,7 +69,7 @@ impl TreeError {
     /// Its kind.
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Missing | Self::Dangling(_) | Self::NotAFile(_) | Self::Escapes => Cause::Missing,
+            Self::Missing | Self::Dangling { .. } | Self::NotAFile(_) => Cause::Missing,
             Self::Empty => Cause::Format,
             Self::Io(error) => Cause::of(error),
         }

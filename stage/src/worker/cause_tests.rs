@@ -182,9 +182,14 @@ fn of_loading() {
     };
     check([
         (open(TreeError::Missing), Cause::Missing),
-        (open(TreeError::Dangling(path())), Cause::Missing),
+        (
+            open(TreeError::Dangling {
+                link: path(),
+                target: path(),
+            }),
+            Cause::Missing,
+        ),
         (open(TreeError::NotAFile("a FIFO")), Cause::Missing),
-        (open(TreeError::Escapes), Cause::Missing),
         (open(TreeError::Empty), Cause::Format),
         (open(TreeError::Io(system(Errno::EIO))), Cause::Io),
         (read, Cause::Io),

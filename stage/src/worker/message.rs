@@ -98,11 +98,9 @@ impl Message {
     }
 
     /// The same for what failed.
-    pub fn fail(failure: Failure) -> Self {
-        Self::Fail(Failure {
-            text: cut(&failure.text, Self::MOST),
-            ..failure
-        })
+    pub fn fail(mut failure: Failure) -> Self {
+        failure.text = cut(&failure.text, Self::MOST);
+        Self::Fail(failure)
     }
 }
 
