@@ -277,15 +277,15 @@ fn a_zboot_image_with_numbers_that_cannot_be_is_refused() {
             0x107,
             "has payload_offset = 0x107 in its header, which should be behind the headers",
         ),
-        (8, len - 1, "is truncated: "),
-        (8, u32::MAX, "is truncated: "),
+        (8, len - 1, "is truncated ("),
+        (8, u32::MAX, "is truncated ("),
         (
             12,
             0,
             "has payload_size = 0x0 in its header, which should be the size of the kernel",
         ),
-        (12, rest + 1, "is truncated: "),
-        (12, u32::MAX, "is truncated: "),
+        (12, rest + 1, "is truncated ("),
+        (12, u32::MAX, "is truncated ("),
         (
             12,
             4,
@@ -316,7 +316,7 @@ fn a_zboot_image_with_numbers_that_cannot_be_is_refused() {
         let said = refused(&zboot(comp_type, b"payload"), Arm64);
         assert!(said.starts_with(text) && said.contains("CONFIG_KERNEL_ZSTD"), "{said}");
     }
-    assert!(refused(&good[..32], Arm64).starts_with("is truncated: 32 bytes"));
+    assert!(refused(&good[..32], Arm64).starts_with("is truncated (32 of "));
     assert!(refused(&good, X86_64).starts_with("in EFI zboot: in gzip: is an arm64 Image"));
 }
 
