@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -126,14 +127,29 @@ fn build_now(
         .env("CARGO_TARGET_DIR", workspace.join("target/cross"))
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(workspace, &toolchain, arch, kind)?)
         .envs(env.iter().copied());
-    // What it says goes to standard error as it comes: a first build takes minutes.
-    let status = command
+    let mut child = command
         .stdin(Stdio::null())
-        .status()
+        .stderr(Stdio::piped())
+        .spawn()
         .with_context(|| format!("can't start {cargo}"))?;
+    // What it says goes to standard error as it comes: a first build takes minutes. The error has it once more.
+    let mut said = String::new();
+    for line in child
+        .stderr
+        .take()
+        .map(BufReader::new)
+        .into_iter()
+        .flat_map(BufRead::lines)
+    {
+        let Ok(line) = line else { break };
+        eprintln!("{line}");
+        said.push_str(&line);
+        said.push('\n');
+    }
+    let status = child.wait().with_context(|| format!("can't wait for {cargo}"))?;
     ensure!(
         status.success(),
-        "can't build {package} ({bin}) for {target}: cargo failed ({status})"
+        "can't build {package} ({bin}) for {target}: cargo failed ({status}):\n{said}"
     );
 
     let folder = if profile == "dev" { "debug" } else { profile };

@@ -102,7 +102,7 @@ fn what_is_no_text_or_no_file_is_said() {
 
     let (code, _, err) = words(&["check", "/dev/zero"]);
     assert_eq!(code, 1);
-    assert!(err.contains("too long"), "{err}");
+    assert!(err.contains("longer than 256 KiB"), "{err}");
 }
 
 #[test]

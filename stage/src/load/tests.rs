@@ -523,7 +523,7 @@ fn bad_input_is_refused_by_name() {
         ("folder", "is a directory, not a regular file"),
         ("fifo", "is a FIFO, not a regular file"),
         ("empty", "is empty (0 bytes)"),
-        ("out", "leads out of its source"),
+        ("out", "the link out points to \"/etc/passwd\", which does not exist"),
     ];
     for (path, cause) in faults {
         let mut entry = entry();
