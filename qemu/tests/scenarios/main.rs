@@ -24,6 +24,7 @@ mod firmware_by_suite;
 mod format;
 mod initrd;
 mod machines;
+mod odd_disks;
 mod packing;
 mod power_cut;
 mod reason;
@@ -52,6 +53,7 @@ fn all() -> Vec<Scenario> {
         power_cut::scenarios(),
         bad_input::scenarios(),
         faults::scenarios(),
+        odd_disks::scenarios(),
         stuck_disk::scenarios(),
         debian::scenarios(),
     ];

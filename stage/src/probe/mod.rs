@@ -4,11 +4,16 @@
 //! loaded and no device bound that this boot does not need, and for reading it without ever writing to the disk.
 //! Runs in the worker: everything here may take as long as the disk does, and PID 1 ends it at its own deadline.
 
+pub mod block;
 pub mod devices;
-pub mod gpt;
+mod gpt;
+mod kernel_log;
+mod mbr;
 mod mounting;
+pub mod partition;
 mod search;
 pub mod superblock;
+mod table;
 pub mod tree;
 pub mod volumes;
 
@@ -154,7 +159,7 @@ pub fn open_source(
     )?;
     let volume = search.find(source)?;
     let unfinished = search.unfinished();
-    match mounting::open(&volume, index, say) {
+    match mounting::open(&volume, source, index, say) {
         Ok(tree) => Ok(Opened {
             tree,
             describe: volume.to_string(),
@@ -208,7 +213,9 @@ mod tests {
                 name: "vda1".into(),
                 partlabel: Some("efi".into()),
                 partuuid: None,
-                state: volumes::State::Unknown,
+                size: 0,
+                sector: 512,
+                state: volumes::State::Read(superblock::Signatures::default()),
             }],
             stuck: vec!["virtio virtio1".into()],
             without_driver: vec!["pci 0000:00:05.0 (pci:v…)".into()],

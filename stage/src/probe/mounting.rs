@@ -8,10 +8,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use config::Source;
 use config::modules::Index;
 use config::paths;
 use nix::errno::Errno;
 
+use super::kernel_log::KernelLog;
+use super::superblock::FileSystem;
 use super::tree::{DirTree, OpenFile, Tree, TreeError};
 use super::volumes::{State, Volume};
 use crate::cause::Cause;
@@ -27,7 +30,7 @@ const SNAPSHOT_DRIVERS: [&str; 2] = ["dm_snapshot", "loop"];
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeProblem {
     /// Nothing that is known here.
-    #[error("no file system that Cato reads (ext2, ext3, ext4, xfs, btrfs, vfat, squashfs, erofs)")]
+    #[error("no file system that Cato reads (ext2, ext3, ext4, xfs, btrfs, vfat, exfat, squashfs, erofs)")]
     NoFileSystem,
     /// The volume's own text says why.
     #[error("can't be read")]
@@ -44,8 +47,16 @@ pub enum VolumeProblem {
     #[error("{0}")]
     Device(#[from] io::Error),
     /// The kernel could not mount it.
-    #[error("{0}")]
-    Mount(#[from] MountError),
+    #[error("{}", [&[error.to_string()], reasons.as_slice()].concat().join("; "))]
+    Mount {
+        /// What it said to the caller.
+        error: MountError,
+        /// What is known besides, and what it said in its log.
+        reasons: Vec<String>,
+    },
+    /// It can be taken for two things, and is neither.
+    #[error("{_0}; {_1}")]
+    Neither(Box<Self>, Box<Self>),
     /// Its journal can't be replayed.
     #[error("it was not unmounted, and its journal can't be replayed in memory: {NO_SNAPSHOT}")]
     NoSnapshot,
@@ -67,8 +78,9 @@ impl VolumeProblem {
             Self::Module(error) => error.cause(),
             Self::Device(error) => Cause::of(error),
             // mount(2) says EINVAL for whatever makes no sense to the file system.
-            Self::Mount(error) if error.cause == Errno::EINVAL => Cause::Format,
-            Self::Mount(error) => Cause::of(&error.cause.into()),
+            Self::Mount { error, .. } if error.cause == Errno::EINVAL => Cause::Format,
+            Self::Mount { error, .. } => Cause::of(&error.cause.into()),
+            Self::Neither(first, _) => first.cause(),
             Self::NoSnapshot | Self::Snapshot(_) => Cause::Refused,
             Self::SnapshotFull => Cause::Memory,
         }
@@ -79,30 +91,84 @@ impl VolumeProblem {
 const NO_SNAPSHOT: &str = "the service kernel has no device-mapper snapshots; build it with CONFIG_DM_SNAPSHOT and \
                            CONFIG_BLK_DEV_LOOP, or pack their modules with `mkinitramfs --module dm_snapshot --module loop`";
 
-/// Makes the files of `volume` readable.
+/// Makes the files readable that `source` means on `volume`. What can't be mounted is followed by what else it may be.
 ///
 /// # Errors
 /// See [`VolumeProblem`]. Nothing is mounted then.
-pub(super) fn open(volume: &Volume, index: &Index, say: &mut dyn FnMut(&str)) -> Result<Box<dyn Tree>, VolumeProblem> {
-    let fs = match &volume.state {
-        State::FileSystem(fs) => fs,
-        State::Unknown => return Err(VolumeProblem::NoFileSystem),
-        State::Unreadable(_) | State::Silent => return Err(VolumeProblem::Unreadable),
-    };
+pub(super) fn open(
+    volume: &Volume,
+    source: &Source,
+    index: &Index,
+    say: &mut dyn FnMut(&str),
+) -> Result<Box<dyn Tree>, VolumeProblem> {
+    if matches!(volume.state, State::Unreadable(_) | State::Silent | State::Empty) {
+        return Err(VolumeProblem::Unreadable);
+    }
+    let mut problem = None;
+    for fs in volume.filesystems(source) {
+        if let Some(problem) = &problem {
+            say(&format!("{volume}: {problem}; trying it as {}", fs.kind));
+        }
+        let next = match open_as(volume, fs, index, say) {
+            Ok(tree) => return Ok(tree),
+            Err(next) => next,
+        };
+        problem = Some(match problem {
+            None => next,
+            Some(first) => VolumeProblem::Neither(Box::new(first), Box::new(next)),
+        });
+    }
+    Err(problem.unwrap_or(VolumeProblem::NoFileSystem))
+}
+
+fn open_as(
+    volume: &Volume,
+    fs: &FileSystem,
+    index: &Index,
+    say: &mut dyn FnMut(&str),
+) -> Result<Box<dyn Tree>, VolumeProblem> {
     let path = Path::new("/dev").join(&volume.name);
     // Belt: the mount options below are the braces. From here on the kernel itself writes nothing to it.
     set_read_only(&File::open(&path)?).map_err(io::Error::from)?;
     let driver = fs.kind.driver();
     load_filesystem(driver, index)?;
+    let misfit = fs.misfit(volume.size, volume.sector);
+    if let Some(misfit) = &misfit {
+        say(&format!("warning: {volume}: {misfit}"));
+    }
+    let log = KernelLog::from_now();
+    let mounted = mount_or_replay(volume, fs, &path, index, say).map_err(|problem| match problem {
+        VolumeProblem::Mount { error, mut reasons } => {
+            reasons.extend(misfit);
+            // Of a snapshot, the kernel knows the name of the mapped device.
+            reasons.extend(log.since(&[&volume.name, "(dm-", "device dm-", "SQUASHFS"]));
+            VolumeProblem::Mount { error, reasons }
+        }
+        other => other,
+    })?;
+    Ok(Box::new(MountedTree {
+        files: DirTree::new(mounted.target())?,
+        _mounted: mounted,
+    }))
+}
+
+fn mount_or_replay(
+    volume: &Volume,
+    fs: &FileSystem,
+    path: &Path,
+    index: &Index,
+    say: &mut dyn FnMut(&str),
+) -> Result<Mounted, VolumeProblem> {
+    let driver = fs.kind.driver();
     let can_replay = SNAPSHOT_DRIVERS.iter().all(|name| has_module(name, index));
-    let mounted = match mount(&path, driver) {
+    match mount(path, driver) {
         Ok(mounted) => {
             if fs.has_journal && !can_replay {
                 say(&format!(
                     "warning: {volume}: after a power cut it could not be read: {NO_SNAPSHOT}"
                 ));
             }
-            mounted
+            Ok(mounted)
         }
         // Or what an earlier worker mounted on a snapshot is still busy with a disk that does not answer.
         Err(MountError {
@@ -118,18 +184,21 @@ pub(super) fn open(volume: &Volume, index: &Index, say: &mut dyn FnMut(&str)) ->
             for name in SNAPSHOT_DRIVERS {
                 load(name, index)?;
             }
-            let snapshot = Snapshot::of(&path)?;
+            let snapshot = Snapshot::of(path)?;
             match mount(snapshot.device(), driver) {
-                Err(_) if snapshot.is_full() => return Err(VolumeProblem::SnapshotFull),
-                result => result?,
+                Err(_) if snapshot.is_full() => Err(VolumeProblem::SnapshotFull),
+                result => Ok(result?),
             }
         }
-        Err(other) => return Err(other.into()),
-    };
-    Ok(Box::new(MountedTree {
-        files: DirTree::new(mounted.target())?,
-        _mounted: mounted,
-    }))
+        Err(other) => Err(other.into()),
+    }
+}
+
+impl From<MountError> for VolumeProblem {
+    fn from(error: MountError) -> Self {
+        let reasons = Vec::new();
+        Self::Mount { error, reasons }
+    }
 }
 
 fn mount(device: &Path, driver: &'static str) -> Result<Mounted, MountError> {
@@ -181,6 +250,7 @@ impl Tree for MountedTree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::superblock::Signatures;
 
     #[test]
     fn a_volume_without_file_system_or_driver_says_so() {
@@ -188,9 +258,15 @@ mod tests {
             name: "vda9".into(),
             partlabel: None,
             partuuid: None,
-            state: State::Unknown,
+            size: 0,
+            sector: 512,
+            state: State::Read(Signatures::default()),
         };
-        let problem = |v: &Volume| open(v, &Index::default(), &mut |_| ()).err().unwrap();
+        let problem = |v: &Volume| {
+            open(v, &Source::PartLabel("x".into()), &Index::default(), &mut |_| ())
+                .err()
+                .unwrap()
+        };
         assert!(matches!(problem(&volume), VolumeProblem::NoFileSystem));
         volume.state = State::Unreadable("Input/output error".into());
         assert!(matches!(problem(&volume), VolumeProblem::Unreadable));

@@ -2,12 +2,14 @@
 //! when it is there.
 //!
 //! Given the module index, a deadline and sysfs; responsible for never waiting on one device for longer than its share,
-//! for saying which ones never came back, and for waiting on events only. Runs in the worker.
+//! for saying which ones never came back, and for waiting on events only; but a reader without a card has no events, and is
+//! asked once a second. Runs in the worker.
+
+mod job;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,89 +18,19 @@ use config::modules::Index;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::ProbeError;
+use super::block::{self, Block};
 use super::devices::{self, Device};
-use super::gpt::Table;
-use super::volumes::{self, Block, Contents, Known, State, Volume};
+use super::partition::Slot;
+use super::volumes::{self, Contents, Fit, Known, State, Volume};
 use crate::deadlines::{BIND_SHARE, LATE_SHARE, READ_SHARE, SAFETY_LOOK, SHORT_SHARE};
 use crate::sys::child::{RemoteDevice, Write};
 use crate::sys::module;
 use crate::sys::netlink::Uevents;
+pub use job::Unfinished;
+use job::{Job, JobKind, is_ready};
 
 /// So many late devices are a sign that something is wrong with what they all hang on.
 const MANY: usize = 3;
-
-/// Something under way that may never end.
-struct Job {
-    started: Instant,
-    share: Duration,
-    /// Its time is up; it is only listened to.
-    late: bool,
-    kind: JobKind,
-}
-
-enum JobKind {
-    Bind {
-        device: Device,
-        write: Write,
-        before: BTreeSet<String>,
-    },
-    /// Bound, and its disk is on the way. The disks there were, for its own to differ from.
-    Show { device: Device, before: BTreeSet<String> },
-}
-
-impl Job {
-    fn new(share: Duration, kind: JobKind) -> Self {
-        Self {
-            started: Instant::now(),
-            share,
-            late: false,
-            kind,
-        }
-    }
-
-    fn expires(&self) -> Option<Instant> {
-        (!self.late).then(|| self.started.checked_add(self.share)).flatten()
-    }
-
-    fn wakes(&self) -> Option<BorrowedFd<'_>> {
-        match &self.kind {
-            JobKind::Bind { write, .. } => Some(write.as_fd()),
-            JobKind::Show { .. } => None,
-        }
-    }
-}
-
-/// A device whose driver was asked to take it and has not come back.
-#[derive(Debug)]
-pub struct Unfinished {
-    device: String,
-    write: Write,
-    late: bool,
-}
-
-impl Unfinished {
-    /// Whether it has not come back until now.
-    pub fn is_running(&self) -> bool {
-        !is_ready(&self.write)
-    }
-
-    /// Whether it had all the time a device gets.
-    pub fn is_late(&self) -> bool {
-        self.late
-    }
-}
-
-/// What it means for the way to the main kernel: `device_shutdown()` waits for every probe (T6).
-impl fmt::Display for Unfinished {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "warning: {} has not finished its probe; the kernel may not be able to leave until it does \
-             (remove or repair that disk)",
-            self.device
-        )
-    }
-}
 
 /// The search's state: what is known, what was tried, what is under way.
 pub(crate) struct Search<'a> {
@@ -121,10 +53,14 @@ pub(crate) struct Search<'a> {
     /// Devices that were given to a driver or have none here, by their folder.
     tried: BTreeSet<PathBuf>,
     jobs: Vec<Job>,
-    /// Block devices the kernel called ready since the search began.
+    /// Block devices that were there before the search, or that the kernel has called ready since.
     announced: BTreeSet<String>,
-    /// Disks that have not answered in their time, with the child that still waits for them.
-    late_disks: Vec<(String, RemoteDevice)>,
+    /// Disks whose partitions were compared with the table.
+    compared: BTreeSet<String>,
+    /// Disks that have not answered in their time or have no medium, with the child that waits for them.
+    waited_for: Vec<(String, RemoteDevice)>,
+    /// When readers without a card were last asked.
+    asked: Option<Instant>,
     blocks: Vec<Block>,
     known: Known,
 }
@@ -155,8 +91,10 @@ impl<'a> Search<'a> {
             modules: BTreeSet::new(),
             tried: BTreeSet::new(),
             jobs: Vec::new(),
-            announced: BTreeSet::new(),
-            late_disks: Vec::new(),
+            announced: block::blocks(sys).into_iter().map(|b| b.name).collect(),
+            compared: BTreeSet::new(),
+            waited_for: Vec::new(),
+            asked: None,
             blocks: Vec::new(),
             known: BTreeMap::new(),
         })
@@ -173,7 +111,7 @@ impl<'a> Search<'a> {
             self.look();
             let matching = self.matching(source);
             let is_over = Instant::now() >= self.deadline;
-            if is_over || matches!(matching.first(), Some(v) if v.is_readable()) {
+            if is_over || matches!(matching.first(), Some(v) if v.fits(source) == Fit::First) {
                 return self
                     .take_first(source, matching)
                     .ok_or_else(|| self.not_found(source, started.elapsed()));
@@ -208,11 +146,20 @@ impl<'a> Search<'a> {
 
     /// Takes in what is finished and starts to read what is new.
     fn look(&mut self) {
-        self.blocks = volumes::blocks(self.sys);
-        let names: BTreeSet<&str> = self.blocks.iter().map(|b| b.name.as_str()).collect();
-        self.known.retain(|name, _| names.contains(name.as_str()));
+        let before = std::mem::replace(&mut self.blocks, block::blocks(self.sys));
+        // What has another size is another medium, or has grown into its table.
+        let is_same = |name: &str, blocks: &[Block]| blocks.iter().find(|b| b.name == name).map(|b| b.size);
+        let changed: Vec<&Block> = before
+            .iter()
+            .filter(|b| is_same(&b.name, &self.blocks) != Some(b.size))
+            .collect();
+        for block in changed {
+            let _ = (self.known.remove(&block.name), self.compared.remove(&block.name));
+        }
         self.harvest();
+        self.ask_readers();
         self.read_new();
+        self.compare_tables();
     }
 
     fn harvest(&mut self) {
@@ -254,10 +201,10 @@ impl<'a> Search<'a> {
 
     /// Reads every block device that is new, disk by disk.
     fn read_new(&mut self) {
-        let (answered, late) = std::mem::take(&mut self.late_disks)
+        let (answered, late) = std::mem::take(&mut self.waited_for)
             .into_iter()
             .partition(|(_, remote)| is_ready(remote));
-        self.late_disks = late;
+        self.waited_for = late;
         for (disk, remote) in answered {
             remote.finish();
             let blocks = self.blocks.iter().filter(|b| b.disk() == disk);
@@ -266,7 +213,7 @@ impl<'a> Search<'a> {
             }
         }
         let mut new: BTreeMap<String, Vec<Block>> = BTreeMap::new();
-        for block in &self.blocks {
+        for block in self.blocks.iter().filter(|b| b.size != 0) {
             if !self.known.contains_key(&block.name) && !self.is_being_bound(block) {
                 new.entry(block.disk().to_owned()).or_default().push(block.clone());
             }
@@ -274,7 +221,7 @@ impl<'a> Search<'a> {
         let mut new: Vec<_> = new.into_iter().collect();
         new.sort_by_key(|(_, blocks)| self.were_late(blocks));
         for (disk, blocks) in new {
-            if self.late_disks.iter().all(|(late, _)| *late != disk) {
+            if self.waited_for.iter().all(|(late, _)| *late != disk) {
                 self.read_disk(&disk, &blocks);
             }
         }
@@ -286,6 +233,81 @@ impl<'a> Search<'a> {
 
     fn were_late(&self, blocks: &[Block]) -> bool {
         blocks.iter().any(|block| self.was_late(&block.name))
+    }
+
+    /// Opens disks that have no size, which makes the kernel look for a medium. Nobody waits for them.
+    fn ask_readers(&mut self) {
+        if self.asked.is_some_and(|at| at.elapsed() < SAFETY_LOOK) {
+            return;
+        }
+        self.asked = Some(Instant::now());
+        let empty: Vec<String> = (self.blocks.iter())
+            .filter(|b| {
+                b.size == 0 && !self.is_being_bound(b) && self.waited_for.iter().all(|(name, _)| *name != b.name)
+            })
+            .map(|b| b.name.clone())
+            .collect();
+        for name in empty {
+            match RemoteDevice::start(&self.dev.join(&name), self.deadline).and_then(|r| r.ask_later().map(|()| r)) {
+                Ok(remote) => self.waited_for.push((name, remote)),
+                Err(e) => (self.say)(&format!("{name}: can't start a reader: {e}")),
+            }
+        }
+    }
+
+    /// Adds what the kernel has not made of the tables. A disk whose scan may not have begun is left for later.
+    fn compare_tables(&mut self) {
+        let mut todo = Vec::new();
+        for (name, contents) in &self.known {
+            let Ok(Contents {
+                table: Ok(Some(table)),
+                signatures,
+            }) = contents
+            else {
+                continue;
+            };
+            let disk = self.blocks.iter().find(|b| b.name == *name);
+            if let Some(disk) = disk.filter(|d| self.announced.contains(&d.name) && !self.is_being_bound(d))
+                && !self.compared.contains(name)
+            {
+                todo.push((disk.clone(), table.clone(), !signatures.is_empty()));
+            }
+        }
+        for (disk, table, has_content) in todo {
+            let _ = self.compared.insert(disk.name.clone());
+            // The scan may have ended between the last look and the reading.
+            let now = block::blocks(self.sys);
+            let partitions = volumes::partitions(&now, &disk.name);
+            // What is on the whole disk is newer than a table that only its backup is left of.
+            if partitions.is_empty() && has_content {
+                continue;
+            }
+            let difference = table.compare(&disk, &partitions);
+            difference.lines.iter().for_each(|line| (self.say)(line));
+            self.add(&disk.name, &difference.missing, table.remedy);
+        }
+    }
+
+    fn add(&mut self, disk: &str, missing: &[Slot], remedy: Option<&str>) {
+        let until = Instant::now().checked_add(READ_SHARE).unwrap_or(self.deadline);
+        let Some(first) = missing.first() else { return };
+        let failed = match RemoteDevice::start(&self.dev.join(disk), until) {
+            Ok(remote) => {
+                let failed = missing.iter().find_map(|slot| {
+                    remote
+                        .add_partition(slot.number, slot.start, slot.length)
+                        .err()
+                        .map(|e| (slot, e))
+                });
+                remote.finish();
+                failed
+            }
+            Err(e) => Some((first, e)),
+        };
+        if let Some((slot, e)) = failed {
+            let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+            (self.say)(&format!("{disk}: {slot} can't be added: {e}{remedy}"));
+        }
     }
 
     /// A driver that still reads the partition table holds everybody else up.
@@ -316,7 +338,7 @@ impl<'a> Search<'a> {
             let result = volumes::read(&remote, block);
             if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::TimedOut) {
                 self.excuse(&block.name, share);
-                self.late_disks.push((disk.to_owned(), remote));
+                self.waited_for.push((disk.to_owned(), remote));
                 return;
             }
             remote.finish();
@@ -330,15 +352,8 @@ impl<'a> Search<'a> {
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENXIO)) => return,
             Err(e) => Err(e.to_string()),
             Ok(contents) => {
-                if let Some(problem) = &contents.table_problem {
+                if let Err(problem) = &contents.table {
                     (self.say)(&format!("{name}: {problem}"));
-                }
-                if let Some(Table::Gpt(gpt)) = &contents.table
-                    && let Some(bad) = &gpt.primary_bad
-                {
-                    (self.say)(&format!(
-                        "{name}: primary GPT: {bad}; using the backup at the disk's end"
-                    ));
                 }
                 Ok(contents)
             }
@@ -357,9 +372,9 @@ impl<'a> Search<'a> {
     fn matching(&self, source: &Source) -> Vec<Volume> {
         let mut matching: Vec<Volume> = volumes::volumes(&self.blocks, &self.known)
             .into_iter()
-            .filter(|v| v.is(source) && v.state != State::Silent)
+            .filter(|v| v.is(source) && !matches!(v.state, State::Silent | State::Empty))
             .collect();
-        matching.sort_by_key(|v| !v.is_readable());
+        matching.sort_by_key(|v| (v.fits(source), v.is_ambiguous()));
         matching
     }
 
@@ -467,7 +482,7 @@ impl<'a> Search<'a> {
         let mut fds: Vec<PollFd<'_>> = [self.uevents.as_fd()]
             .into_iter()
             .chain(self.jobs.iter().filter_map(Job::wakes))
-            .chain(self.late_disks.iter().map(|(_, remote)| remote.as_fd()))
+            .chain(self.waited_for.iter().map(|(_, remote)| remote.as_fd()))
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         match poll(&mut fds, timeout) {
@@ -494,11 +509,6 @@ impl<'a> Search<'a> {
             without_driver: without_driver.collect(),
         }
     }
-}
-
-fn is_ready(fd: &impl AsFd) -> bool {
-    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(n) if n > 0)
 }
 
 #[cfg(test)]

@@ -4,120 +4,38 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use config::Source;
 
-use super::devices::names;
-use super::gpt::{self, Table};
-use super::superblock::{self, FileSystem};
+use super::block::Block;
+use super::partition::Table;
+use super::superblock::{self, FileSystem, Signatures};
+use super::table;
 use crate::sys::read_at::ReadAt;
-
-/// A block device as sysfs shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
-    /// In `/dev` and in `/sys/class/block`.
-    pub name: String,
-    /// Its folder in sysfs, without links.
-    pub path: PathBuf,
-    /// Partition number and the disk's name; None for a whole disk.
-    pub partition: Option<(u32, String)>,
-    /// In 512-byte units, as sysfs counts.
-    pub size: u64,
-    /// Bytes in a logical sector.
-    pub sector: u32,
-    /// PARTNAME, where the kernel says one.
-    pub partname: Option<String>,
-}
-
-impl Block {
-    /// The disk it is or is on.
-    pub fn disk(&self) -> &str {
-        self.partition.as_ref().map_or(&self.name, |(_, disk)| disk)
-    }
-}
-
-/// Not disks, or disks on top of other disks, or removable media that nobody boots an appliance from.
-const SKIPPED: [&str; 9] = ["loop", "ram", "zram", "sr", "fd", "dm-", "md", "nbd", "mtdblock"];
-
-/// Every disk and partition that is there and has a size, in the order of its place in the machine.
-pub(crate) fn blocks(sys: &Path) -> Vec<Block> {
-    let class = sys.join("class/block");
-    let mut found: Vec<Block> = names(&class)
-        .into_iter()
-        .filter(|name| !SKIPPED.iter().any(|s| name.starts_with(s)))
-        .filter_map(|name| block(&class, name))
-        .collect();
-    found.sort_by(|a, b| place(a).cmp(&place(b)));
-    found
-}
-
-fn place(block: &Block) -> (&Path, u32) {
-    match (&block.partition, block.path.parent()) {
-        (Some((number, _)), Some(disk)) => (disk, *number),
-        _ => (&block.path, 0),
-    }
-}
-
-fn block(class: &Path, name: String) -> Option<Block> {
-    let path = class.join(&name).canonicalize().ok()?;
-    let number = |file: &Path| -> Option<u64> { fs::read_to_string(file).ok()?.trim().parse().ok() };
-    // One path of several to an NVMe namespace; the namespace itself is a disk of its own.
-    if number(&path.join("hidden")) == Some(1) {
-        return None;
-    }
-    let size = number(&path.join("size")).filter(|size| *size != 0)?;
-    let partition = number(&path.join("partition")).and_then(|n| u32::try_from(n).ok());
-    let disk = if partition.is_some() { path.parent()? } else { &path };
-    let sector = number(&disk.join("queue/logical_block_size")).and_then(|n| u32::try_from(n).ok());
-    let uevent = fs::read_to_string(path.join("uevent")).unwrap_or_default();
-    let disk = disk.file_name()?.to_str()?.to_owned();
-    Some(Block {
-        partition: partition.map(|n| (n, disk)),
-        size,
-        sector: sector.unwrap_or(512),
-        partname: uevent
-            .lines()
-            .find_map(|l| l.strip_prefix("PARTNAME="))
-            .map(str::to_owned),
-        name,
-        path,
-    })
-}
+use crate::text::{printable, word};
 
 /// What was read from a block device.
 #[derive(Debug)]
 pub(crate) struct Contents {
-    /// Of a whole disk.
-    pub(crate) table: Option<Table>,
-    /// A table that should be there but is damaged.
-    pub(crate) table_problem: Option<String>,
-    /// None when there is no file system that Cato knows.
-    pub(crate) filesystem: Option<FileSystem>,
+    /// Of a whole disk; or why there is none although there should be.
+    pub(crate) table: Result<Option<Table>, String>,
+    /// What it can be taken for.
+    pub(crate) signatures: Signatures,
 }
 
-/// Reads partition table (of a whole disk) and superblock.
+/// Reads superblocks and, of a whole disk, the partition table.
 ///
 /// # Errors
 /// The device's own.
 pub(crate) fn read(device: &impl ReadAt, block: &Block) -> io::Result<Contents> {
-    let mut contents = Contents {
-        table: None,
-        table_problem: None,
-        filesystem: superblock::identify(device)?,
-    };
-    if block.partition.is_none() {
-        let bytes = block.size.saturating_mul(512);
-        let sectors = bytes.checked_div(u64::from(block.sector)).unwrap_or(0);
-        match gpt::read(device, block.sector, sectors) {
-            Ok(table) => contents.table = table,
-            Err(gpt::GptError::Read(e)) => return Err(e),
-            Err(damaged) => contents.table_problem = Some(damaged.to_string()),
-        }
-    }
-    Ok(contents)
+    Ok(Contents {
+        signatures: superblock::identify(device, block.bytes())?,
+        table: match block.partition {
+            None => table::read(device, block.sector, block.bytes())?,
+            Some(_) => Ok(None),
+        },
+    })
 }
 
 /// A block device with everything that was found out about it.
@@ -125,6 +43,10 @@ pub(crate) fn read(device: &impl ReadAt, block: &Block) -> io::Result<Contents> 
 pub struct Volume {
     /// In `/dev`.
     pub name: String,
+    /// In bytes.
+    pub size: u64,
+    /// Bytes in a logical sector.
+    pub sector: u32,
     /// GPT name.
     pub partlabel: Option<String>,
     /// GPT GUID or MBR `SSSSSSSS-PP`.
@@ -136,63 +58,101 @@ pub struct Volume {
 /// What is on a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// A file system.
-    FileSystem(FileSystem),
-    /// Nothing that Cato knows.
-    Unknown,
+    /// What its bytes can be taken for, which may be nothing.
+    Read(Signatures),
     /// Could not be read; why.
     Unreadable(String),
     /// Not read, because its disk is not ready.
     Silent,
+    /// A reader without a card, or a disk without a size.
+    Empty,
+}
+
+/// How sure it is that a source means a volume, surest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fit {
+    /// It means what the volume most likely holds.
+    First,
+    /// It means what an older file system left there, unless that is the newer one.
+    Second,
+    /// Nothing there can be read.
+    Unreadable,
 }
 
 impl Volume {
-    fn filesystem(&self) -> Option<&FileSystem> {
+    fn signatures(&self) -> Option<&Signatures> {
         match &self.state {
-            State::FileSystem(fs) => Some(fs),
+            State::Read(signatures) => Some(signatures),
             _ => None,
         }
     }
 
     /// Whether it has a file system that is known here.
     pub fn is_readable(&self) -> bool {
-        self.filesystem().is_some()
+        self.signatures().is_some_and(|s| !s.filesystems.is_empty())
+    }
+
+    /// Whether it can be taken for more than one thing, of which one at most is still there.
+    pub fn is_ambiguous(&self) -> bool {
+        self.signatures()
+            .is_some_and(|s| s.filesystems.len().saturating_add(s.others.len()) > 1)
+    }
+
+    /// How sure it is that `source` means what is on this volume.
+    pub fn fits(&self, source: &Source) -> Fit {
+        let likeliest = self.signatures().and_then(|s| s.filesystems.first());
+        match self.filesystems(source).first() {
+            None => Fit::Unreadable,
+            found if found.copied() == likeliest => Fit::First,
+            Some(_) => Fit::Second,
+        }
+    }
+
+    /// The file systems that `source` may mean on this volume, likeliest first.
+    pub fn filesystems(&self, source: &Source) -> Vec<&FileSystem> {
+        let same_hex = |own: Option<&String>, wanted: &str| own.is_some_and(|own| own.eq_ignore_ascii_case(wanted));
+        let all = self.signatures().into_iter().flat_map(|s| &s.filesystems);
+        all.filter(|fs| match source {
+            Source::Label(wanted) => fs.label.as_ref() == Some(wanted),
+            Source::Uuid(wanted) => same_hex(fs.uuid.as_ref(), wanted),
+            _ => true,
+        })
+        .collect()
     }
 
     /// Whether `source` means this volume. Hexadecimal digits are compared without case.
     pub fn is(&self, source: &Source) -> bool {
-        let same = |own: Option<&String>, wanted: &str| own.is_some_and(|own| own == wanted);
-        let same_hex = |own: Option<&String>, wanted: &str| own.is_some_and(|own| own.eq_ignore_ascii_case(wanted));
         match source {
-            Source::PartLabel(wanted) => same(self.partlabel.as_ref(), wanted),
-            Source::PartUuid(wanted) => same_hex(self.partuuid.as_ref(), wanted),
-            Source::Label(wanted) => same(self.filesystem().and_then(|f| f.label.as_ref()), wanted),
-            Source::Uuid(wanted) => same_hex(self.filesystem().and_then(|f| f.uuid.as_ref()), wanted),
+            Source::PartLabel(wanted) => self.partlabel.as_ref() == Some(wanted),
+            Source::PartUuid(wanted) => self
+                .partuuid
+                .as_ref()
+                .is_some_and(|own| own.eq_ignore_ascii_case(wanted)),
+            Source::Label(_) | Source::Uuid(_) => !self.filesystems(source).is_empty(),
             Source::Initramfs(_) => false,
         }
     }
 }
 
-/// `vda2 (ext4 LABEL=x UUID=… PARTLABEL=boot-a)`.
+/// `vda2 (ext4 LABEL=x UUID=… PARTLABEL=boot-a)`. Whatever a disk says is shown by [`word`].
 impl fmt::Display for Volume {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (", self.name)?;
+        write!(f, "{} (", word(&self.name))?;
         match &self.state {
-            State::FileSystem(fs) => {
-                write!(f, "{}", fs.kind)?;
-                if let Some(label) = &fs.label {
-                    write!(f, " LABEL={label}")?;
-                }
-                if let Some(uuid) = &fs.uuid {
-                    write!(f, " UUID={uuid}")?;
+            State::Read(Signatures { filesystems, others }) => {
+                let mut found: Vec<String> = filesystems.iter().map(FileSystem::to_string).collect();
+                found.extend(others.iter().map(ToString::to_string));
+                match found.as_slice() {
+                    [] => f.write_str("no known file system")?,
+                    found => f.write_str(&found.join(" or "))?,
                 }
             }
-            State::Unknown => f.write_str("no known file system")?,
-            State::Unreadable(why) => write!(f, "unreadable: {why}")?,
+            State::Unreadable(why) => write!(f, "unreadable: {}", printable(why))?,
             State::Silent => f.write_str("does not answer")?,
+            State::Empty => f.write_str("no medium")?,
         }
         if let Some(name) = &self.partlabel {
-            write!(f, " PARTLABEL={name}")?;
+            write!(f, " PARTLABEL={}", word(name))?;
         }
         if let Some(uuid) = &self.partuuid {
             write!(f, " PARTUUID={uuid}")?;
@@ -204,33 +164,35 @@ impl fmt::Display for Volume {
 /// What the devices' own bytes said so far, by name; a device that is missing here has not answered yet.
 pub(crate) type Known = BTreeMap<String, Result<Contents, String>>;
 
-/// The volumes among `blocks`: every partition, and every disk that has none.
-pub(crate) fn volumes(blocks: &[Block], known: &Known) -> Vec<Volume> {
-    let has_partitions = |disk: &str| {
-        blocks
-            .iter()
-            .any(|b| b.partition.as_ref().is_some_and(|(_, d)| d == disk))
-    };
+/// The partitions of `disk` that the kernel has.
+pub(crate) fn partitions<'a>(blocks: &'a [Block], disk: &str) -> Vec<&'a Block> {
     blocks
         .iter()
-        .filter(|b| b.partition.is_some() || !has_partitions(&b.name))
+        .filter(|b| b.partition.as_ref().is_some_and(|(_, d)| d == disk))
+        .collect()
+}
+
+/// The volumes among `blocks`: every partition, and every disk that has none.
+pub(crate) fn volumes(blocks: &[Block], known: &Known) -> Vec<Volume> {
+    blocks
+        .iter()
+        .filter(|b| b.partition.is_some() || partitions(blocks, &b.name).is_empty())
         .map(|b| {
-            let number = b.partition.as_ref().map(|(n, _)| *n);
-            let table = known.get(b.disk()).and_then(|c| c.as_ref().ok()?.table.as_ref());
-            let in_table = table.zip(number);
+            let table = known
+                .get(b.disk())
+                .and_then(|c| c.as_ref().ok()?.table.as_ref().ok()?.as_ref());
+            let slot = table.and_then(|table| table.slot(b));
             Volume {
                 name: b.name.clone(),
-                partlabel: in_table
-                    .and_then(|(t, n)| t.partlabel(n).map(str::to_owned))
-                    .or_else(|| b.partname.clone()),
-                partuuid: in_table.and_then(|(t, n)| t.partuuid(n)),
+                size: b.bytes(),
+                sector: b.sector,
+                partlabel: (slot.and_then(|slot| slot.partlabel.clone())).or_else(|| b.partname.clone()),
+                partuuid: slot.map(|slot| slot.partuuid.clone()),
                 state: match known.get(&b.name) {
+                    _ if b.size == 0 => State::Empty,
                     None => State::Silent,
                     Some(Err(why)) => State::Unreadable(why.clone()),
-                    Some(Ok(contents)) => match &contents.filesystem {
-                        Some(fs) => State::FileSystem(fs.clone()),
-                        None => State::Unknown,
-                    },
+                    Some(Ok(contents)) => State::Read(contents.signatures.clone()),
                 },
             }
         })
@@ -240,9 +202,12 @@ pub(crate) fn volumes(blocks: &[Block], known: &Known) -> Vec<Volume> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::gpt::{Gpt, Guid, Partition};
+    use crate::probe::block::blocks;
+    use crate::probe::partition::Slot;
     use crate::probe::superblock::Kind;
+    use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
     fn block_folder(sys: &Path, path: &str, files: &[(&str, &str)]) {
         let folder = sys.join("devices").join(path);
@@ -278,20 +243,45 @@ mod tests {
         };
         block_folder(sys, "pci/03/block/vda/vda10", &part("10\n"));
         block_folder(sys, "pci/03/block/vda/vda2", &part("2\n"));
+        fs::write(sys.join("devices/pci/03/block/vda/vda2/start"), "2048\n").unwrap();
         block_folder(sys, "pci/05/block/sdb", &[("size", "0\n")]);
         block_folder(sys, "pci/06/nvme0c0n1", &[("size", "9\n"), ("hidden", "1\n")]);
     }
 
-    fn fs_of(kind: Kind, label: &str) -> Contents {
+    fn fs_of(kind: Kind, label: &str) -> FileSystem {
+        FileSystem {
+            kind,
+            uuid: Some("dead-beef".into()),
+            label: Some(label.into()),
+            has_journal: false,
+            size: 0,
+            sector: None,
+        }
+    }
+
+    fn contents(filesystems: Vec<FileSystem>) -> Contents {
+        let others = Vec::new();
         Contents {
-            table: None,
-            table_problem: None,
-            filesystem: Some(FileSystem {
-                kind,
-                uuid: Some("dead-beef".into()),
-                label: Some(label.into()),
-                has_journal: true,
-            }),
+            table: Ok(None),
+            signatures: Signatures { filesystems, others },
+        }
+    }
+
+    fn with_slot(number: u32, start: u64, partlabel: &str) -> Contents {
+        let slot = Slot {
+            number,
+            start,
+            length: 0,
+            partuuid: "abababab-abab-abab-abab-abababababab".into(),
+            partlabel: Some(partlabel.into()),
+        };
+        let slots = vec![slot];
+        Contents {
+            table: Ok(Some(Table {
+                slots,
+                ..Table::default()
+            })),
+            signatures: Signatures::default(),
         }
     }
 
@@ -301,7 +291,11 @@ mod tests {
         machine(dir.path());
         let found = blocks(dir.path());
         let names: Vec<_> = found.iter().map(|b| b.name.as_str()).collect();
-        assert_eq!(names, ["vda", "vda2", "vda10", "vdb"]);
+        assert_eq!(names, ["vda", "vda2", "vda10", "vdb", "sdb"]);
+        assert_eq!(
+            (found[1].start, found[2].start, found[4].size),
+            (Some(1_048_576), None, 0)
+        );
         assert_eq!(found[1].disk(), "vda");
         assert_eq!(found[1].sector, 512);
         assert_eq!(found[3].sector, 4096);
@@ -314,34 +308,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         machine(dir.path());
         let blocks = blocks(dir.path());
-        let table = Table::Gpt(Gpt {
-            disk: Guid::ZERO,
-            partitions: vec![Partition {
-                number: 2,
-                guid: Guid([0xAB; 16]),
-                first: 0,
-                last: 0,
-                name: "boöt".into(),
-            }],
-            primary_bad: None,
-        });
-        let disk = Contents {
-            table: Some(table),
-            table_problem: None,
-            filesystem: None,
-        };
         let mut known = Known::new();
-        let _ = known.insert("vda".into(), Ok(disk));
-        let _ = known.insert("vda2".into(), Ok(fs_of(Kind::Ext4, "one")));
+        let _ = known.insert("vda".into(), Ok(with_slot(2, 1 << 20, "boöt")));
+        let _ = known.insert("vda2".into(), Ok(contents(vec![fs_of(Kind::Ext4, "one")])));
         let _ = known.insert("vdb".into(), Err("Input/output error".into()));
         let volumes = volumes(&blocks, &known);
         let shown: Vec<String> = volumes.iter().map(Volume::to_string).collect();
         assert_eq!(
             shown,
             [
-                "vda2 (ext4 LABEL=one UUID=dead-beef PARTLABEL=boöt PARTUUID=abababab-abab-abab-abab-abababababab)",
-                "vda10 (does not answer PARTLABEL=old!)",
+                "vda2 (ext4 LABEL=one UUID=dead-beef PARTLABEL=\"bo\\u{f6}t\" PARTUUID=abababab-abab-abab-abab-abababababab)",
+                "vda10 (does not answer PARTLABEL=\"old!\")",
                 "vdb (unreadable: Input/output error)",
+                "sdb (no medium)",
             ]
         );
         let is = |source: &Source| {
@@ -363,17 +342,61 @@ mod tests {
     }
 
     #[test]
-    fn an_mbr_partition_is_known_by_signature_and_the_kernels_number() {
+    fn names_of_a_partition_that_is_elsewhere_do_not_count() {
         let dir = tempfile::tempdir().unwrap();
         machine(dir.path());
         let mut known = Known::new();
-        let disk = Contents {
-            table: Some(Table::Mbr { signature: 0x1234 }),
-            table_problem: None,
-            filesystem: None,
-        };
-        let _ = known.insert("vda".into(), Ok(disk));
+        let _ = known.insert("vda".into(), Ok(with_slot(2, 4096, "boot-a")));
         let volumes = volumes(&blocks(dir.path()), &known);
-        assert_eq!(volumes[1].partuuid.as_deref(), Some("00001234-0a"));
+        assert_eq!(
+            (volumes[0].partlabel.as_deref(), &volumes[0].partuuid),
+            (Some("old!"), &None)
+        );
+    }
+
+    fn volume(filesystems: Vec<FileSystem>, others: Vec<&'static str>, partlabel: &str) -> Volume {
+        Volume {
+            name: "vda1".into(),
+            size: 0,
+            sector: 512,
+            partlabel: Some(partlabel.into()),
+            partuuid: None,
+            state: State::Read(Signatures { filesystems, others }),
+        }
+    }
+
+    #[test]
+    fn a_source_means_what_it_names_of_several() {
+        let both = volume(
+            vec![fs_of(Kind::Vfat, "NEW"), fs_of(Kind::Ext4, "old")],
+            vec!["swap"],
+            "boot-a",
+        );
+        let kinds = |source: Source| both.filesystems(&source).iter().map(|fs| fs.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(Source::PartLabel("boot-a".into())), [Kind::Vfat, Kind::Ext4]);
+        assert_eq!(kinds(Source::Label("old".into())), [Kind::Ext4]);
+        assert_eq!(both.fits(&Source::Label("NEW".into())), Fit::First);
+        assert_eq!(both.fits(&Source::Label("old".into())), Fit::Second);
+        assert_eq!(both.fits(&Source::Label("none".into())), Fit::Unreadable);
+        assert!(both.is_ambiguous() && !volume(vec![fs_of(Kind::Vfat, "x")], vec![], "x").is_ambiguous());
+        assert_eq!(
+            both.to_string(),
+            "vda1 (vfat LABEL=NEW UUID=dead-beef or ext4 LABEL=old UUID=dead-beef or swap PARTLABEL=boot-a)"
+        );
+    }
+
+    /// A label can't say what only Cato says.
+    #[test]
+    fn a_label_forges_nothing() {
+        let shown = volume(
+            vec![fs_of(Kind::Ext4, "x) PARTLABEL=boot-a\x1b[2J")],
+            vec![],
+            "y), vdb1 (ext4",
+        )
+        .to_string();
+        assert_eq!(
+            shown,
+            r#"vda1 (ext4 LABEL="x) PARTLABEL=boot-a\u001b[2J" UUID=dead-beef PARTLABEL="y), vdb1 (ext4")"#
+        );
     }
 }

@@ -25,7 +25,8 @@ use nix::sys::uio::pread;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
 
-use crate::sys::read_at::ReadAt;
+use super::block::add_partition;
+use super::read_at::ReadAt;
 
 /// A write under way. Dropped, it goes on by itself.
 #[derive(Debug)]
@@ -123,8 +124,8 @@ pub struct RemoteDevice {
 
 /// Most bytes in one request: what a pipe takes at once.
 const CHUNK: usize = 64 << 10;
-/// Offset and length of a request.
-const REQUEST: usize = 16;
+/// Partition number, offset and length of a request; partition 0 is to be read from.
+const REQUEST: usize = 24;
 
 impl RemoteDevice {
     /// Starts the child, which begins to open the device.
@@ -153,18 +154,35 @@ impl RemoteDevice {
         }
     }
 
-    fn ask(&self, part: &mut [u8], offset: u64) -> nix::Result<()> {
-        let mut request = [0; REQUEST];
-        let (at, len) = request.split_at_mut(8);
-        at.copy_from_slice(&offset.to_ne_bytes());
-        len.copy_from_slice(&part.len().to_ne_bytes());
-        write(&self.requests, &request)?;
+    fn ask(&self, request: [u64; 3], part: &mut [u8]) -> nix::Result<()> {
+        self.send(request)?;
         let mut errno = [0; 4];
         self.receive(&mut errno)?;
         match i32::from_ne_bytes(errno) {
             0 => self.receive(part),
             errno => Err(Errno::from_raw(errno)),
         }
+    }
+
+    fn send(&self, request: [u64; 3]) -> nix::Result<()> {
+        let bytes: Vec<u8> = request.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        write(&self.requests, &bytes).map(drop)
+    }
+
+    /// Asks for the device to be opened, and for a byte; what comes back only makes the descriptor readable.
+    ///
+    /// # Errors
+    /// What write(2) says.
+    pub fn ask_later(&self) -> io::Result<()> {
+        Ok(self.send([0, 0, 1])?)
+    }
+
+    /// Tells the kernel of a partition of this disk: its number, first byte and length in bytes.
+    ///
+    /// # Errors
+    /// See [`add_partition`], and TimedOut.
+    pub fn add_partition(&self, number: u32, start: u64, length: u64) -> io::Result<()> {
+        Ok(self.ask([number.into(), start, length], &mut [])?)
     }
 
     fn receive(&self, mut buf: &mut [u8]) -> nix::Result<()> {
@@ -205,12 +223,13 @@ impl ReadAt for RemoteDevice {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         let mut at = offset;
         for part in buf.chunks_mut(CHUNK) {
-            self.ask(part, at).map_err(|errno| match errno {
+            let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
+            self.ask([0, at, length], part).map_err(|errno| match errno {
                 Errno::ENODATA => io::ErrorKind::UnexpectedEof.into(),
                 Errno::ETIMEDOUT => io::ErrorKind::TimedOut.into(),
                 other => io::Error::from(other),
             })?;
-            at = at.saturating_add(u64::try_from(part.len()).unwrap_or(u64::MAX));
+            at = at.saturating_add(length);
         }
         Ok(())
     }
@@ -225,13 +244,18 @@ fn serve(path: &CString, orders: &OwnedFd, answers: &OwnedFd, buffer: &mut [u8])
         if read(orders, &mut request)? != REQUEST {
             return Ok(());
         }
-        let offset = u64::from_ne_bytes(*request.first_chunk().ok_or(Errno::EINVAL)?);
-        let length = usize::from_ne_bytes(*request.last_chunk().ok_or(Errno::EINVAL)?);
-        let wanted = buffer.get_mut(..length);
-        let wanted = wanted.ok_or(Errno::EINVAL)?;
-        let result = match &device {
-            Ok(device) => read_all(device, wanted, offset),
-            Err(errno) => Err(*errno),
+        let ([number, offset, length], _) = request.as_chunks::<8>() else {
+            return Err(Errno::EINVAL);
+        };
+        let [number, offset, length] = [number, offset, length].map(|bytes| u64::from_ne_bytes(*bytes));
+        let wanted = match (number, usize::try_from(length)) {
+            (0, Ok(length)) => buffer.get_mut(..length).ok_or(Errno::EINVAL)?,
+            _ => &mut [],
+        };
+        let result = match (&device, number) {
+            (Ok(device), 0) => read_all(device, wanted, offset),
+            (Ok(device), number) => add_partition(device, number, offset, length),
+            (Err(errno), _) => Err(*errno),
         };
         let errno = result.err().map_or(0, |errno| errno as i32);
         send(answers, &errno.to_ne_bytes())?;
@@ -325,7 +349,7 @@ mod tests {
         let remote = RemoteDevice::start(&file, Instant::now()).unwrap();
         // More than a pipe takes, and nobody reads it.
         let mut request = [0; REQUEST];
-        request[8..].copy_from_slice(&CHUNK.to_ne_bytes());
+        request[16..].copy_from_slice(&CHUNK.to_ne_bytes());
         assert_eq!(write(&remote.requests, &request), Ok(REQUEST));
         let mut fds = [PollFd::new(remote.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, 20_000_u16), Ok(1));

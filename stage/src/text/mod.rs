@@ -4,5 +4,5 @@ pub mod cmdline;
 mod quoted;
 mod size;
 
-pub use quoted::{cut, printable, quoted};
+pub use quoted::{cut, printable, quoted, word};
 pub(crate) use size::{Listed, Size};

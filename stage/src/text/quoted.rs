@@ -1,4 +1,5 @@
-//! Strings in quotes, as TOML (a basic string) and JSON both read them.
+//! Text from outside on its way to a reader: strings in quotes, as TOML (a basic string) and JSON both read them, and
+//! what a disk or another process says as plain ASCII, so that it can't pass for something else.
 
 use std::fmt::Write as _;
 
@@ -15,6 +16,15 @@ pub fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// `text` as one word: as it is where nothing in it could be taken for what stands around it, else in quotes and ASCII.
+pub fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.+:@/".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    printable(&quoted(text))
 }
 
 /// `text` for a terminal, whoever wrote it: all but printable ASCII as `\u{…}`.
@@ -64,5 +74,23 @@ mod tests {
             let table: toml::Table = format!("key = {written}").parse().unwrap();
             prop_assert_eq!(table["key"].as_str(), Some(text.as_str()));
         }
+
+        #[test]
+        fn a_word_is_one_line_of_ascii(text: String) {
+            let shown = word(&text);
+            prop_assert!(shown.bytes().all(|b| (b' '..=b'~').contains(&b)), "{}", shown);
+        }
+    }
+
+    #[test]
+    fn a_word_can_t_pass_for_more() {
+        assert_eq!(word("boot-a"), "boot-a");
+        assert_eq!(word("x) PARTLABEL=boot-a"), "\"x) PARTLABEL=boot-a\"");
+        assert_eq!(word("a\" b"), r#""a\" b""#);
+        assert_eq!(word(""), "\"\"");
+        assert_eq!(
+            word("boot\u{202e}\u{1f600}\n\u{85}"),
+            r#""boot\u{202e}\u{1f600}\u000a\u0085""#
+        );
     }
 }

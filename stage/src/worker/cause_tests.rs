@@ -94,12 +94,14 @@ fn of_the_machine_and_the_source() {
             name: "vda1".to_owned(),
             partlabel: None,
             partuuid: None,
-            state: State::Unknown,
+            size: 0,
+            sector: 512,
+            state: State::Empty,
         }),
         problem,
     };
     let mount = |cause| {
-        VolumeProblem::Mount(MountError {
+        VolumeProblem::from(MountError {
             kind: "ext4",
             target: "/mnt".into(),
             cause,

@@ -1,0 +1,106 @@
+//! What the kernel said meanwhile.
+//!
+//! Given `/dev/kmsg`; responsible for the kernel's own lines since a moment: mount(2) gives a number, and they the reason. They are
+//! there whatever reaches the console. Never waits; bounded in records and bytes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use crate::text::printable;
+
+/// Records that are looked at, lines and letters that are kept.
+const RECORDS: usize = 1000;
+const LINES: usize = 4;
+const LETTERS: usize = 200;
+/// No record is longer (include/linux/printk.h, PRINTK_MESSAGE_MAX).
+const RECORD: usize = 8192;
+
+/// A place in the kernel's log.
+#[derive(Debug)]
+pub(super) struct KernelLog(Option<File>);
+
+impl KernelLog {
+    /// Where it ends now. Without `/dev/kmsg` there is nothing to say later.
+    pub(super) fn from_now() -> Self {
+        Self::open(Path::new("/dev/kmsg")).map_or(Self(None), |file| Self(Some(file)))
+    }
+
+    fn open(path: &Path) -> Option<File> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .ok()?;
+        file.seek(SeekFrom::End(0)).ok()?;
+        Some(file)
+    }
+
+    /// The kernel's lines since then that have one of the `words` in them, the last few, ready to be shown.
+    pub(super) fn since(self, words: &[&str]) -> Vec<String> {
+        let mut lines = Vec::new();
+        let Some(mut file) = self.0 else { return lines };
+        let mut record = [0; RECORD];
+        for _ in 0..RECORDS {
+            match file.read(&mut record) {
+                Ok(0) => break,
+                Ok(length) => lines.extend(record.get(..length).and_then(line)),
+                // Overwritten since, or a signal.
+                Err(e) if e.kind() == ErrorKind::Interrupted || e.raw_os_error() == Some(libc::EPIPE) => {}
+                Err(_) => break,
+            }
+        }
+        lines.retain(|line| words.iter().any(|word| line.contains(word)));
+        lines.dedup();
+        lines.split_off(lines.len().saturating_sub(LINES))
+    }
+}
+
+/// The text of a record, `PRIORITY,SEQUENCE,TIME,FLAGS;TEXT`, when the kernel itself wrote it (facility 0).
+fn line(record: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(record);
+    let (prefix, text) = text.split_once(';')?;
+    let priority: u32 = prefix.split(',').next()?.parse().ok()?;
+    let text = printable(text.lines().next()?);
+    (priority < 8).then(|| text.chars().take(LETTERS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn the_kernel_s_own_words_are_told_from_others() {
+        let of = |record: &str| line(record.as_bytes());
+        assert_eq!(
+            of("3,5,7,-;EXT4-fs (vda1): bad\n SUBSYSTEM=block\n").unwrap(),
+            "EXT4-fs (vda1): bad"
+        );
+        assert_eq!(of("12,5,7,-;cato: EXT4-fs"), None, "user space");
+        assert_eq!(of("no record"), None);
+        assert_eq!(of("3,1,1,-;a\u{1b}[2Jb").unwrap(), r"a\u{1b}[2Jb");
+        assert_eq!(of(&format!("3,1,1,-;{}", "x".repeat(999))).unwrap().len(), LETTERS);
+    }
+
+    #[test]
+    fn what_was_there_before_or_is_not_about_it_is_left_out() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file.as_file(), "3,1,1,-;vda1: old").unwrap();
+        let log = KernelLog(KernelLog::open(file.path()));
+        writeln!(file.as_file(), "3,2,1,-;FAT-fs (vda1): logical sector size too small").unwrap();
+        assert_eq!(log.since(&["vda1"]), ["FAT-fs (vda1): logical sector size too small"]);
+        let log = KernelLog(KernelLog::open(file.path()));
+        writeln!(file.as_file(), "3,3,1,-;usb 1-1: new device").unwrap();
+        assert_eq!(log.since(&["vda1"]), Vec::<String>::new());
+        assert_eq!(KernelLog(None).since(&["vda1"]), Vec::<String>::new());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_record_makes_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let _ = line(&bytes);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Partitions of a table against those the kernel made of it.
+//!
+//! Given both; responsible for which of a table's partitions the kernel does not have, and for which names are whose. Names are this table's: `PARTUUID` came to sysfs late (kernel 6.10) and `PARTNAME` there has every
+//! non-ASCII letter replaced.
+
+use super::block::Block;
+use crate::text::word;
+
+/// A partition as a table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Its number in the kernel, from 1.
+    pub number: u32,
+    /// First byte on the disk.
+    pub start: u64,
+    /// In bytes.
+    pub length: u64,
+    /// GUID, or `SSSSSSSS-PP`; lower case.
+    pub partuuid: String,
+    /// Only a GPT has it.
+    pub partlabel: Option<String>,
+}
+
+/// What a disk says about its partitions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    /// In table order, unused ones left out.
+    pub slots: Vec<Slot>,
+    /// Why the kernel may not have taken it.
+    pub odd: Option<String>,
+    /// What makes the kernel take it.
+    pub remedy: Option<&'static str>,
+}
+
+/// The most partitions a disk has in the kernel (DISK_MAX_PARTS), the disk itself included.
+const NUMBERS: u32 = 256;
+
+/// What to do about a table that the kernel did not take as it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// Not in the kernel, to be added under their numbers.
+    pub(crate) missing: Vec<Slot>,
+    /// What is out of the ordinary, a line each.
+    pub(crate) lines: Vec<String>,
+}
+
+impl Table {
+    /// The entry of a partition of the kernel: the one that begins where it does.
+    pub(crate) fn slot(&self, partition: &Block) -> Option<&Slot> {
+        let (number, _) = partition.partition.as_ref()?;
+        self.slots.iter().find(|slot| match partition.start {
+            Some(start) => slot.start == start,
+            None => slot.number == *number,
+        })
+    }
+
+    /// Compares with the `partitions` the kernel has of `disk`.
+    pub(crate) fn compare(&self, disk: &Block, partitions: &[&Block]) -> Difference {
+        let mut lines = Vec::new();
+        for partition in partitions {
+            let number = partition.partition.as_ref().map(|(number, _)| *number);
+            let same = self.slots.iter().find(|slot| Some(slot.number) == number);
+            if let (None, Some(slot)) = (self.slot(partition), same) {
+                lines.push(format!(
+                    "{}: the kernel has it at byte {}, the table at byte {}; its names do not count",
+                    partition.name,
+                    partition.start.unwrap_or(0),
+                    slot.start
+                ));
+            }
+        }
+        let size = disk.bytes();
+        let odd_bytes = |length: u64| length.checked_rem(disk.sector.into()).unwrap_or(0);
+        let absent = self.slots.iter().filter(|slot| slot.number < NUMBERS);
+        let absent = absent.filter(|slot| !partitions.iter().any(|p| self.slot(p) == Some(slot)));
+        let (missing, beyond): (Vec<_>, Vec<_>) = absent
+            .cloned()
+            .partition(|slot| slot.start.checked_add(slot.length).is_some_and(|end| end <= size) && slot.length != 0);
+        if !beyond.is_empty() {
+            lines.push(format!(
+                "{}: beyond the end of the disk, which has {size} bytes: {}; the disk is too small or its image was cut off",
+                disk.name,
+                list(&beyond)
+            ));
+        }
+        // The kernel takes whole sectors only.
+        let missing: Vec<Slot> = (missing.into_iter())
+            .map(|slot| Slot {
+                length: slot.length.saturating_sub(odd_bytes(slot.length)),
+                ..slot
+            })
+            .collect();
+        let odd = self
+            .odd
+            .as_deref()
+            .unwrap_or("the kernel has not read its partition table");
+        match missing.as_slice() {
+            [] if self.odd.is_some() => lines.push(format!("{}: {odd}", disk.name)),
+            [] => {}
+            missing => lines.push(format!(
+                "{}: {odd}; adding what the kernel does not have: {}",
+                disk.name,
+                list(missing)
+            )),
+        }
+        Difference { missing, lines }
+    }
+}
+
+/// `partition 1 (boot-a), partition 2`, the first few.
+fn list(slots: &[Slot]) -> String {
+    const SHOWN: usize = 8;
+    let mut names: Vec<String> = slots.iter().take(SHOWN).map(Slot::to_string).collect();
+    if let Some(more @ 1..) = slots.len().checked_sub(SHOWN) {
+        names.push(format!("{more} more"));
+    }
+    names.join(", ")
+}
+
+impl std::fmt::Display for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "partition {}", self.number)?;
+        match &self.partlabel {
+            Some(name) => write!(f, " ({})", word(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of the tests' own")]
+mod tests;

@@ -1,0 +1,161 @@
+//! Tables against what a kernel made of them.
+
+use super::*;
+use crate::probe::table::read;
+use std::path::PathBuf;
+
+const SECTOR: u64 = 512;
+
+fn block(name: &str, partition: Option<u32>, start: Option<u64>, size: u64) -> Block {
+    Block {
+        name: name.into(),
+        path: PathBuf::new(),
+        partition: partition.map(|number| (number, "vda".into())),
+        start: start.map(|start| start * SECTOR),
+        size,
+        sector: 512,
+        partname: None,
+    }
+}
+
+fn slot(number: u32, start: u64, sectors: u64) -> Slot {
+    Slot {
+        number,
+        start: start * SECTOR,
+        length: sectors * SECTOR,
+        partuuid: format!("uuid-{number}"),
+        partlabel: Some(format!("boot-{number}")),
+    }
+}
+
+fn table(slots: Vec<Slot>) -> Table {
+    Table {
+        slots,
+        ..Table::default()
+    }
+}
+
+#[test]
+fn what_the_kernel_has_is_left_alone() {
+    let (one, five) = (
+        block("vda1", Some(1), Some(40), 10),
+        block("vda5", Some(5), Some(51), 9),
+    );
+    let difference =
+        table(vec![slot(1, 40, 10), slot(5, 51, 9)]).compare(&block("vda", None, None, 100), &[&one, &five]);
+    assert_eq!(difference, Difference::default());
+}
+
+#[test]
+fn what_it_misses_is_added_and_said() {
+    let mut table = table(vec![slot(1, 40, 10), slot(2, 50, 10)]);
+    table.odd = Some("primary GPT: no \"EFI PART\" in sector 1; using the backup in sector 99".into());
+    let disk = block("vda", None, None, 100);
+    let difference = table.compare(&disk, &[]);
+    assert_eq!(difference.missing, table.slots);
+    assert_eq!(
+        difference.lines,
+        [
+            "vda: primary GPT: no \"EFI PART\" in sector 1; using the backup in sector 99; adding what the kernel does not have: \
+          partition 1 (boot-1), partition 2 (boot-2)"
+        ]
+    );
+    // With `gpt` on its command line the kernel took the backup itself.
+    let both = [
+        &block("vda1", Some(1), Some(40), 10),
+        &block("vda2", Some(2), Some(50), 10),
+    ];
+    let difference = table.compare(&disk, &both);
+    assert_eq!((difference.missing.len(), difference.lines.len()), (0, 1));
+}
+
+#[test]
+fn what_lies_beyond_the_disk_is_said_and_left_out() {
+    let disk = block("vda", None, None, 55);
+    let mut slots = vec![
+        slot(1, 40, 10),
+        slot(2, 50, 10),
+        slot(3, u64::MAX / SECTOR, 10),
+        slot(4, 5, 0),
+    ];
+    slots[2].partlabel = None;
+    let difference = table(slots).compare(&disk, &[]);
+    assert_eq!(difference.missing.len(), 1);
+    assert!(
+        difference.lines[0]
+            .starts_with("vda: beyond the end of the disk, which has 28160 bytes: partition 2 (boot-2), partition 3"),
+        "{difference:?}"
+    );
+}
+
+#[test]
+fn a_partition_that_is_elsewhere_has_not_the_names_of_its_number() {
+    let wrong = block("vda1", Some(1), Some(1), 99);
+    let table = table(vec![slot(1, 40, 10)]);
+    assert_eq!(table.slot(&wrong), None);
+    let difference = table.compare(&block("vda", None, None, 100), &[&wrong]);
+    assert_eq!(
+        difference.lines[0],
+        "vda1: the kernel has it at byte 512, the table at byte 20480; its names do not count"
+    );
+    assert_eq!(difference.missing.len(), 1);
+    // Under another number it is the same partition.
+    assert_eq!(table.slot(&block("vda7", Some(7), Some(40), 10)), Some(&table.slots[0]));
+    // A kernel that does not say where is believed.
+    assert_eq!(table.slot(&block("vda1", Some(1), None, 10)), Some(&table.slots[0]));
+}
+
+#[test]
+fn the_end_of_a_partition_is_that_of_a_sector() {
+    let disk = Block {
+        sector: 4096,
+        ..block("vda", None, None, 200)
+    };
+    assert_eq!(table(vec![slot(1, 40, 10)]).compare(&disk, &[]).missing[0].length, 4096);
+}
+
+#[test]
+fn hostile_tables_cost_a_line() {
+    let slots: Vec<Slot> = (1..8000).map(|n| slot(n, 40, 10)).collect();
+    let difference = table(slots).compare(&block("vda", None, None, 100), &[]);
+    assert_eq!(difference.missing.len(), 255);
+    assert!(
+        difference.lines.len() == 1 && difference.lines[0].ends_with("partition 8 (boot-8), 247 more"),
+        "{difference:?}"
+    );
+}
+
+fn record(image: &mut [u8], at: usize, kind: u8, start: u32, sectors: u32) {
+    image[at + 4] = kind;
+    image[at + 8..at + 12].copy_from_slice(&start.to_le_bytes());
+    image[at + 12..at + 16].copy_from_slice(&sectors.to_le_bytes());
+    let end = at / 512 * 512 + 510;
+    image[end..end + 2].copy_from_slice(&[0x55, 0xAA]);
+}
+
+/// As sfdisk numbers them.
+#[test]
+fn logical_partitions_have_the_numbers_of_the_kernel() {
+    let mut image = vec![0; 100 * 512];
+    image[440..444].copy_from_slice(&0x1234_abcd_u32.to_le_bytes());
+    record(&mut image, 446, 0x83, 10, 5);
+    record(&mut image, 446 + 32, 0x0F, 20, 70);
+    record(&mut image, 20 * 512 + 446, 0x83, 2, 8);
+    record(&mut image, 20 * 512 + 462, 0x05, 20, 30);
+    record(&mut image, 40 * 512 + 446, 0x83, 2, 28);
+    let found = read(&image, 512, 51_200).unwrap().unwrap().unwrap();
+    let all: Vec<_> = found
+        .slots
+        .iter()
+        .map(|s| (s.number, s.start / SECTOR, s.length / SECTOR))
+        .collect();
+    assert_eq!(all, [(1, 10, 5), (3, 20, 70), (5, 22, 8), (6, 42, 28)]);
+    assert_eq!(found.slots[3].partuuid, "1234abcd-06");
+    assert_eq!(found.slots[3].partlabel, None);
+    // A chain that leads back to itself ends.
+    record(&mut image, 40 * 512 + 462, 0x05, 0, 30);
+    assert!(read(&image, 512, 51_200).unwrap().unwrap().unwrap().slots.len() < 210);
+    // Code where flags should be is the boot sector of a FAT.
+    image[446] = 0x41;
+    assert_eq!(read(&image, 512, 51_200).unwrap(), Ok(None));
+}
