@@ -1,28 +1,26 @@
 //! The stage's own times: when each phase began, and what ties the kernel's clock to the counter.
 
 use std::path::Path;
-use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Anchor, Phase, float};
-use crate::handover::decimal::whole;
+use super::{Anchor, Phase, micros, ticks_us};
 use crate::sys::counter;
 
-/// Shorter than this a measured frequency is not worth its name.
-const LEAST: f64 = 50.0;
-/// A counter that says more was not at zero at power-on: it went on through a reset.
-const MOST_FIRMWARE: f64 = 600_000.0;
+/// Shorter than this a measured frequency is not worth its name, microseconds.
+const LEAST: i64 = 50_000;
+/// A counter that says more, microseconds, was not at zero at power-on: it went on through a reset.
+const MOST_FIRMWARE: i64 = 600_000_000;
 /// Looks at the clocks for one sample; the quickest counts.
 const LOOKS: usize = 8;
 
-/// Milliseconds of `CLOCK_BOOTTIME`; 0 if the kernel has no such clock.
-pub fn boottime_ms() -> f64 {
-    clock_ms(ClockId::CLOCK_BOOTTIME)
+/// Microseconds of `CLOCK_BOOTTIME`; 0 if the kernel has no such clock.
+pub fn boottime_us() -> i64 {
+    clock_us(ClockId::CLOCK_BOOTTIME)
 }
 
-fn clock_ms(clock: ClockId) -> f64 {
-    clock_gettime(clock).map_or(0.0, |time| Duration::from(time).as_secs_f64() * 1000.0)
+fn clock_us(clock: ClockId) -> i64 {
+    clock_gettime(clock).map_or(0, |time| micros(time.into()))
 }
 
 /// The counter and the kernel's clocks at one instant.
@@ -33,9 +31,9 @@ pub struct Sample {
     /// How far from it the clocks may have been read, ticks.
     pub width: u64,
     /// `CLOCK_MONOTONIC_RAW`: what the kernel's time source says, untouched by NTP, without suspends.
-    pub raw_ms: f64,
+    pub raw_us: i64,
     /// `CLOCK_BOOTTIME`.
-    pub boottime_ms: f64,
+    pub boottime_us: i64,
 }
 
 impl Sample {
@@ -43,14 +41,14 @@ impl Sample {
     pub fn take() -> Self {
         let look = |_| {
             let before = counter::now();
-            let raw_ms = clock_ms(ClockId::CLOCK_MONOTONIC_RAW);
-            let boottime_ms = clock_ms(ClockId::CLOCK_BOOTTIME);
+            let raw_us = clock_us(ClockId::CLOCK_MONOTONIC_RAW);
+            let boottime_us = clock_us(ClockId::CLOCK_BOOTTIME);
             let width = counter::now().saturating_sub(before);
             Self {
                 counter: before.saturating_add(width.div_euclid(2)),
                 width,
-                raw_ms,
-                boottime_ms,
+                raw_us,
+                boottime_us,
             }
         };
         (1..LOOKS)
@@ -58,12 +56,17 @@ impl Sample {
             .fold(look(0), |best, next| if next.width < best.width { next } else { best })
     }
 
-    /// Ticks in a second by the kernel's clock from `self` to `later`, and the part of it that it may be wrong by; none when
-    /// they are too close to each other.
-    pub fn measure(&self, later: &Self) -> Option<(u64, f64)> {
-        let (ms, ticks) = (later.raw_ms - self.raw_ms, later.counter.checked_sub(self.counter)?);
-        let error = float(self.width.saturating_add(later.width)) / float(ticks);
-        (ms >= LEAST && ticks != 0).then(|| (whole(float(ticks) * 1000.0 / ms), error))
+    /// Ticks in a second by the kernel's clock from `self` to `later`, and the part of it that it may be wrong by, in
+    /// billionths; none when they are too close to each other.
+    pub fn measure(&self, later: &Self) -> Option<(u64, i64)> {
+        let us = later.raw_us.saturating_sub(self.raw_us);
+        let ticks = later.counter.checked_sub(self.counter).filter(|ticks| *ticks != 0)?;
+        let of_ticks =
+            |count: u64, scale: u64, by: u64| u128::from(count).saturating_mul(scale.into()).checked_div(by.into());
+        let hz = of_ticks(ticks, 1_000_000, u64::try_from(us).ok()?)?;
+        let wrong = of_ticks(self.width.saturating_add(later.width), 1_000_000_000, ticks)?;
+        let known = us >= LEAST;
+        known.then_some((u64::try_from(hz).ok()?, i64::try_from(wrong).unwrap_or(i64::MAX)))
     }
 }
 
@@ -81,7 +84,7 @@ pub struct Reading {
     /// One instant on both clocks; none without a counter.
     pub counter: Option<Anchor>,
     /// What was before the kernel's clock began.
-    pub firmware_ms: Option<f64>,
+    pub firmware_us: Option<i64>,
 }
 
 impl Clock {
@@ -107,14 +110,15 @@ fn reading(first: &Sample, last: &Sample, said: Option<u64>, about: Option<u64>,
         .or(measured.map(|(hz, _)| hz))
         .or(about)
         .unwrap_or(0);
-    let ms = float(last.counter) * 1000.0 / float(hz) - last.boottime_ms;
+    let before = ticks_us(last.counter, hz).saturating_sub(last.boottime_us);
+    let known = !kexeced && hz != 0 && last.counter != 0 && (0..MOST_FIRMWARE).contains(&before);
     Reading {
         hz,
         counter: (last.counter != 0).then_some(Anchor {
             at: last.counter,
-            ms: last.boottime_ms,
+            us: last.boottime_us,
         }),
-        firmware_ms: (!kexeced && hz != 0 && last.counter != 0 && (0.0..MOST_FIRMWARE).contains(&ms)).then_some(ms),
+        firmware_us: known.then_some(before),
     }
 }
 
@@ -126,21 +130,21 @@ impl Phases {
     /// The service kernel from the start of its clock, PID 1 from `began_us` on (microseconds of `CLOCK_BOOTTIME`).
     pub fn since(began_us: u64) -> Self {
         let mut phases = Self::default();
-        phases.push("service", 0.0);
-        phases.push("start", float(began_us) / 1000.0);
+        phases.push("service", 0);
+        phases.push("start", i64::try_from(began_us).unwrap_or(i64::MAX));
         phases
     }
 
     /// Phase `name` begins now, unless it has already.
     pub fn enter(&mut self, name: &str) {
-        self.push(name, boottime_ms());
+        self.push(name, boottime_us());
     }
 
-    fn push(&mut self, name: &str, ms: f64) {
+    fn push(&mut self, name: &str, us: i64) {
         if self.0.iter().all(|phase| phase.name != name) {
             self.0.push(Phase {
                 name: name.to_owned(),
-                ms,
+                us,
             });
         }
     }
@@ -151,12 +155,12 @@ impl Phases {
     }
 }
 
-/// When process `pid` (a number or `self`) was made, in milliseconds of `CLOCK_BOOTTIME`, to a hundredth of a second; `root` is
+/// When process `pid` (a number or `self`) was made, in microseconds of `CLOCK_BOOTTIME`, to a hundredth of a second; `root` is
 /// the folder with `proc` in it. The kernel makes PID 1 long before it has drivers to run a program with.
-pub fn process_started(root: &Path, pid: &str) -> Option<f64> {
+pub fn process_started(root: &Path, pid: &str) -> Option<i64> {
     let text = std::fs::read_to_string(root.join("proc").join(pid).join("stat")).ok()?;
     // proc_pid_stat(5): field 22 is the start; field 2 is a name in brackets with anything in it.
-    let ticks: u64 = text
+    let ticks: i64 = text
         .rsplit_once(')')?
         .1
         .split_ascii_whitespace()
@@ -164,55 +168,57 @@ pub fn process_started(root: &Path, pid: &str) -> Option<f64> {
         .parse()
         .ok()?;
     // USER_HZ is 100 on both architectures.
-    Some(float(ticks) * 10.0)
+    ticks.checked_mul(10_000)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn sample(counter: u64, ms: f64) -> Sample {
+    fn sample(counter: u64, us: i64) -> Sample {
         Sample {
             counter,
             width: 10,
-            raw_ms: ms,
-            boottime_ms: ms,
+            raw_us: us,
+            boottime_us: us,
         }
     }
 
     #[test]
     fn the_counter_is_measured_where_the_cpu_does_not_say() {
-        let (first, last) = (sample(1_000_000_000, 1000.0), sample(3_000_000_000, 2000.0));
+        let (first, last) = (sample(1_000_000_000, 1_000_000), sample(3_000_000_000, 2_000_000));
         let got = reading(&first, &last, None, Some(5), false);
         assert_eq!(got.hz, 2_000_000_000);
         assert_eq!(
             got.counter,
             Some(Anchor {
                 at: 3_000_000_000,
-                ms: 2000.0
+                us: 2_000_000
             })
         );
-        assert_eq!(got.firmware_ms, None, "the clock is ahead of the counter");
-        let late = reading(&first, &sample(5_000_000_000, 2000.0), None, None, false);
-        assert_eq!((late.hz, late.firmware_ms), (4_000_000_000, None));
+        assert_eq!(got.firmware_us, None, "the clock is ahead of the counter");
+        let late = reading(&first, &sample(5_000_000_000, 2_000_000), None, None, false);
+        assert_eq!((late.hz, late.firmware_us), (4_000_000_000, None));
         let firmware = reading(
-            &sample(4_000_000_000, 1000.0),
-            &sample(6_000_000_000, 2000.0),
+            &sample(4_000_000_000, 1_000_000),
+            &sample(6_000_000_000, 2_000_000),
             None,
             None,
             false,
         );
-        assert_eq!(firmware.firmware_ms, Some(1000.0));
+        assert_eq!(firmware.firmware_us, Some(1_000_000));
     }
 
     #[test]
     fn what_the_cpu_says_counts_unless_it_is_wrong() {
-        let (first, last) = (sample(62_500_000, 500.0), sample(125_000_000, 1500.0));
+        let (first, last) = (sample(62_500_000, 500_000), sample(125_000_000, 1_500_000));
         let hz = |said, about| reading(&first, &last, said, about, false).hz;
         assert_eq!(hz(Some(62_500_000), None), 62_500_000);
         assert_eq!(hz(Some(62_499_000), None), 62_499_000);
         assert_eq!(hz(Some(24_000_000), None), 62_500_000);
-        let short = sample(63_000_000, 508.0);
+        let short = sample(63_000_000, 508_000);
         assert_eq!(
             reading(&first, &short, Some(7), None, false).hz,
             7,
@@ -225,25 +231,25 @@ mod tests {
                 hz: 0,
                 counter: Some(Anchor {
                     at: 63_000_000,
-                    ms: 508.0
+                    us: 508_000
                 }),
-                firmware_ms: None
+                firmware_us: None
             }
         );
     }
 
     #[test]
     fn the_time_before_is_known_only_of_a_counter_that_began_at_power_on() {
-        let (first, last) = (sample(100_000_000, 500.0), sample(200_000_000, 1500.0));
-        assert_eq!(reading(&first, &last, None, None, false).firmware_ms, Some(500.0));
-        assert_eq!(reading(&first, &last, None, None, true).firmware_ms, None);
-        let (first, last) = (sample(100_000_000_000, 500.0), sample(100_100_000_000, 1500.0));
+        let (first, last) = (sample(100_000_000, 500_000), sample(200_000_000, 1_500_000));
+        assert_eq!(reading(&first, &last, None, None, false).firmware_us, Some(500_000));
+        assert_eq!(reading(&first, &last, None, None, true).firmware_us, None);
+        let (first, last) = (sample(100_000_000_000, 500_000), sample(100_100_000_000, 1_500_000));
         assert_eq!(
-            reading(&first, &last, None, None, false).firmware_ms,
+            reading(&first, &last, None, None, false).firmware_us,
             None,
             "17 minutes of firmware"
         );
-        let none = reading(&sample(0, 1.0), &sample(0, 100.0), None, None, false);
+        let none = reading(&sample(0, 1_000), &sample(0, 100_000), None, None, false);
         assert_eq!(none, Reading::default());
     }
 
@@ -254,7 +260,7 @@ mod tests {
         let got = clock.read(None, false);
         assert!((1_000_000..20_000_000_000).contains(&got.hz), "{got:?}");
         let anchor = got.counter.unwrap();
-        assert!(anchor.at != 0 && anchor.ms > 0.0);
+        assert!(anchor.at != 0 && anchor.us > 0);
     }
 
     #[test]
@@ -273,10 +279,10 @@ mod tests {
         std::fs::create_dir_all(root.path().join("proc/1")).unwrap();
         let rest = "S 0 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123 1000 2000";
         std::fs::write(root.path().join("proc/1/stat"), format!("1 (a) b (c) {rest}")).unwrap();
-        assert_eq!(process_started(root.path(), "1"), Some(1230.0));
+        assert_eq!(process_started(root.path(), "1"), Some(1_230_000));
         assert_eq!(process_started(root.path(), "2"), None);
         std::fs::write(root.path().join("proc/1/stat"), "1 (x) S 0").unwrap();
         assert_eq!(process_started(root.path(), "1"), None);
-        assert!(process_started(Path::new("/"), "self").is_some_and(|ms| ms <= boottime_ms() + 1000.0));
+        assert!(process_started(Path::new("/"), "self").is_some_and(|us| us <= boottime_us() + 1_000_000));
     }
 }

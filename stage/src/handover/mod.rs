@@ -7,12 +7,11 @@
 //! [`PROPERTY`] of `/chosen`, x86_64 as a setup_data node of type [`SETUP_DATA`].
 
 mod clock;
-pub(crate) mod decimal;
 mod record;
 mod stamps;
 mod timeline;
 
-pub use clock::{Clock, Phases, Reading, Sample, boottime_ms, process_started};
+pub use clock::{Clock, Phases, Reading, Sample, boottime_us, process_started};
 pub use record::{Anchor, Handover, Payload, Phase, RecordError, parse};
 pub use stamps::{STAMPS_SIZE, Stamps};
 pub(crate) use timeline::megabytes;
@@ -23,11 +22,38 @@ pub const PROPERTY: &str = "cato,handover";
 /// x86_64: the type of the setup_data node, "CATO". Kernels pass over types they do not know, and keep the node's memory.
 pub const SETUP_DATA: u32 = u32::from_le_bytes(*b"CATO");
 
-/// A count as a number with a point: exact as far as anything here reaches.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "2^53 ticks are a month at 3 GHz, and it is the rounding of a month then"
-)]
-pub(crate) fn float(count: u64) -> f64 {
-    count as f64
+/// More microseconds than any boot takes: sums of some of them do not overflow.
+const MOST_TICKS_US: i64 = 1_000_000_000_000_000;
+
+/// A duration, microseconds.
+pub(crate) fn micros(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// How long `ticks` of a counter are, microseconds, rounded; 0 where its frequency is not known.
+pub(crate) fn ticks_us(ticks: u64, hz: u64) -> i64 {
+    let wide = u128::from(ticks)
+        .saturating_mul(1_000_000)
+        .saturating_add(u128::from(hz / 2));
+    let us = wide.checked_div(hz.into()).unwrap_or(0);
+    i64::try_from(us).unwrap_or(i64::MAX).min(MOST_TICKS_US)
+}
+
+/// `value` with a point before its last `digits` digits.
+pub(crate) fn point(value: i64, digits: u32) -> String {
+    let scale = 10_u64.saturating_pow(digits);
+    let sign = if value < 0 { "-" } else { "" };
+    let (whole, part) = (
+        value.unsigned_abs().div_euclid(scale),
+        value.unsigned_abs().rem_euclid(scale),
+    );
+    format!(
+        "{sign}{whole}.{part:0width$}",
+        width = usize::try_from(digits).unwrap_or(0)
+    )
+}
+
+/// Microseconds as `1234.567` milliseconds.
+pub(crate) fn milliseconds(us: i64) -> String {
+    point(us, 3)
 }

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use toml::de::{DeTable, DeValue};
 
 use super::stamps::{STAMPS_SIZE, Stamps};
-use crate::handover::decimal::{self, Decimal};
 use crate::text::quoted;
 
 /// Text that is not known yet when the length is: the clocks, and the phases still to come.
@@ -27,7 +26,7 @@ pub enum RecordError {
     Text(String),
 }
 
-/// What the stage says of its boot. Times are milliseconds of the service kernel's `CLOCK_BOOTTIME`.
+/// What the stage says of its boot. Times are microseconds of the service kernel's `CLOCK_BOOTTIME`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Handover {
     /// The version of Cato that wrote it.
@@ -51,7 +50,7 @@ pub struct Handover {
     /// Ties the counter to the clock.
     pub counter: Option<Anchor>,
     /// What was before the service kernel's clock began, where the counter starts at power-on.
-    pub firmware_ms: Option<f64>,
+    pub firmware_us: Option<i64>,
     /// When each phase began.
     pub phases: Vec<Phase>,
 }
@@ -80,7 +79,7 @@ pub struct Anchor {
     /// The counter.
     pub at: u64,
     /// `CLOCK_BOOTTIME`.
-    pub ms: f64,
+    pub us: i64,
 }
 
 /// The start of a phase.
@@ -89,7 +88,7 @@ pub struct Phase {
     /// Its name; those of the worker's steps, and `service` and `start`.
     pub name: String,
     /// When.
-    pub ms: f64,
+    pub us: i64,
 }
 
 impl Handover {
@@ -149,25 +148,15 @@ impl Handover {
             most(self.copied),
             most(self.read)
         );
-        if let Some(anchor) = self.counter.filter(|a| most(a.at) == a.at && a.ms.is_finite()) {
-            let _ = writeln!(
-                out,
-                "counter = {{ at = {}, ms = {} }}",
-                anchor.at,
-                Decimal(anchor.ms, 6)
-            );
+        if let Some(anchor) = self.counter.filter(|a| most(a.at) == a.at) {
+            let _ = writeln!(out, "counter = {{ at = {}, us = {} }}", anchor.at, anchor.us);
         }
-        if let Some(ms) = self.firmware_ms.filter(|ms| ms.is_finite()) {
-            let _ = writeln!(out, "firmware_ms = {}", Decimal(ms, 3));
+        if let Some(us) = self.firmware_us {
+            let _ = writeln!(out, "firmware_us = {us}");
         }
         out.push_str("phases = [\n");
-        for phase in self.phases.iter().filter(|p| p.ms.is_finite()) {
-            let _ = writeln!(
-                out,
-                "  {{ name = {}, ms = {} }},",
-                quoted(&phase.name),
-                Decimal(phase.ms, 3)
-            );
+        for phase in &self.phases {
+            let _ = writeln!(out, "  {{ name = {}, us = {} }},", quoted(&phase.name), phase.us);
         }
         out.push_str("]\n");
         out
@@ -205,7 +194,7 @@ fn read(table: &DeTable<'_>) -> Result<Handover, &'static str> {
     if let Some(anchor) = item(table, "counter", DeValue::as_table)? {
         counter = Some(Anchor {
             at: size(anchor, "at")?,
-            ms: item(anchor, "ms", number)?.ok_or("ms")?,
+            us: item(anchor, "us", number)?.ok_or("us")?,
         });
     }
     let mut phases = Vec::new();
@@ -213,7 +202,7 @@ fn read(table: &DeTable<'_>) -> Result<Handover, &'static str> {
         let phase = phase.get_ref().as_table().ok_or("phases")?;
         phases.push(Phase {
             name: text(phase, "name")?,
-            ms: item(phase, "ms", number)?.ok_or("ms")?,
+            us: item(phase, "us", number)?.ok_or("us")?,
         });
     }
     Ok(Handover {
@@ -227,7 +216,7 @@ fn read(table: &DeTable<'_>) -> Result<Handover, &'static str> {
         copied: size(table, "copied")?,
         read: size(table, "read")?,
         counter,
-        firmware_ms: item(table, "firmware_ms", number)?,
+        firmware_us: item(table, "firmware_us", number)?,
         phases,
     })
 }
@@ -249,17 +238,11 @@ fn text(table: &DeTable<'_>, key: &'static str) -> Result<String, &'static str> 
 }
 
 fn size(table: &DeTable<'_>, key: &'static str) -> Result<u64, &'static str> {
-    let number = |value: &DeValue<'_>| value.as_integer()?.as_str().parse().ok();
     Ok(item(table, key, number)?.unwrap_or(0))
 }
 
-/// A time may be written with or without a point.
-fn number(value: &DeValue<'_>) -> Option<f64> {
-    match value {
-        DeValue::Integer(number) => decimal::parse(number.as_str()),
-        DeValue::Float(number) => decimal::parse(number.as_str()),
-        _ => None,
-    }
+fn number<T: std::str::FromStr>(value: &DeValue<'_>) -> Option<T> {
+    value.as_integer()?.as_str().parse().ok()
 }
 
 #[cfg(test)]
@@ -270,9 +253,9 @@ pub(super) mod tests {
 
     /// A boot with everything known.
     pub(in super::super) fn sample() -> Handover {
-        let phase = |(name, ms): (&str, f64)| Phase {
+        let phase = |(name, us): (&str, i64)| Phase {
             name: name.to_owned(),
-            ms,
+            us,
         };
         Handover {
             cato: "0.1.0".into(),
@@ -290,20 +273,20 @@ pub(super) mod tests {
             read: 80_000_000,
             counter: Some(Anchor {
                 at: 62_500_000,
-                ms: 500.25,
+                us: 500_250,
             }),
-            firmware_ms: Some(499.75),
+            firmware_us: Some(499_750),
             phases: [
-                ("service", 0.0),
-                ("start", 1500.125),
-                ("select", 1510.0),
-                ("probe", 1512.5),
-                ("budget", 1700.0),
-                ("reserve", 1702.0),
-                ("load", 1800.0),
-                ("verify", 2100.0),
-                ("layout", 2101.0),
-                ("kexec", 2110.0),
+                ("service", 0),
+                ("start", 1_500_125),
+                ("select", 1_510_000),
+                ("probe", 1_512_500),
+                ("budget", 1_700_000),
+                ("reserve", 1_702_000),
+                ("load", 1_800_000),
+                ("verify", 2_100_000),
+                ("layout", 2_101_000),
+                ("kexec", 2_110_000),
             ]
             .into_iter()
             .map(phase)
@@ -333,17 +316,17 @@ pub(super) mod tests {
         let whole = sample();
         let early = Handover {
             counter: None,
-            firmware_ms: None,
+            firmware_us: None,
             phases: whole.phases[..6].to_vec(),
             ..whole.clone()
         };
         let mut late = whole;
         late.counter = Some(Anchor {
             at: u64::MAX >> 1,
-            ms: 1e9,
+            us: 1_000_000_000_000,
         });
-        late.firmware_ms = Some(1e9);
-        late.phases.iter_mut().for_each(|p| p.ms += 1e9);
+        late.firmware_us = Some(1_000_000_000_000);
+        late.phases.iter_mut().for_each(|p| p.us += 1_000_000_000_000);
         assert!(STAMPS_SIZE + late.to_toml().len() <= early.room());
     }
 
@@ -366,11 +349,11 @@ pub(super) mod tests {
 
     #[test]
     fn whole_numbers_unknown_keys_and_missing_ones_are_fine() {
-        let text = "new = 1\nphases = [{ name = \"x\", ms = 3, why = \"y\" }]\ncounter = { at = 1, ms = 2 }";
+        let text = "new = 1\nphases = [{ name = \"x\", us = 3, why = \"y\" }]\ncounter = { at = 1, us = 2 }";
         let bytes = [&Stamps::default().to_bytes()[..], text.as_bytes()].concat();
         let (_, handover) = parse(&bytes).unwrap();
-        assert_eq!(handover.counter, Some(Anchor { at: 1, ms: 2.0 }));
-        assert!((handover.phases[0].ms - 3.0).abs() < 1e-9);
+        assert_eq!(handover.counter, Some(Anchor { at: 1, us: 2 }));
+        assert!(handover.phases[0].us == 3);
     }
 
     #[test]
@@ -387,9 +370,9 @@ pub(super) mod tests {
             ("copied = -1", "copied"),
             ("payload = 1", "payload"),
             ("phases = [1]", "phases"),
-            ("phases = [{ name = \"x\" }]", "ms"),
-            ("counter = { at = 1.5, ms = 1 }", "at"),
-            ("firmware_ms = nan", "firmware_ms"),
+            ("phases = [{ name = \"x\" }]", "us"),
+            ("counter = { at = 1.5, us = 1 }", "at"),
+            ("firmware_us = nan", "firmware_us"),
         ] {
             let said = with(text.as_bytes());
             assert!(said.contains(&format!("`{key}`")), "{text}: {said}");
@@ -409,8 +392,8 @@ pub(super) mod tests {
                 entry, title, why, arena,
                 payload: Payload { kernel: sizes[0], initrd: sizes[1], dtb: sizes[2] },
                 copied: sizes[3],
-                counter: anchor.map(|(at, ms)| Anchor { at, ms: ms.into() }),
-                phases: phases.into_iter().map(|(name, ms)| Phase { name, ms: ms.into() }).collect(),
+                counter: anchor.map(|(at, us)| Anchor { at, us: us.into() }),
+                phases: phases.into_iter().map(|(name, us)| Phase { name, us: us.into() }).collect(),
                 ..Handover::default()
             };
             prop_assert_eq!(parse(&handover.to_bytes(handover.room())), Ok((Stamps::default(), handover)));

@@ -63,17 +63,18 @@ impl Stamps {
         self.flags & RECORD_STAMPED != 0
     }
 
-    /// How long the check took, milliseconds; none where it is not known.
-    pub fn check_ms(&self) -> Option<f64> {
+    /// How long the check took, microseconds; none where it is not known.
+    pub fn check_us(&self) -> Option<i64> {
         let ticks = self.checked.checked_sub(self.entered)?;
-        (self.written() && self.hz != 0 && self.entered != 0)
-            .then(|| super::float(ticks) * 1000.0 / super::float(self.hz))
+        let known = self.written() && self.hz != 0 && self.entered != 0;
+        Some(super::ticks_us(ticks, self.hz)).filter(|_| known)
     }
 
     /// Megabytes (10⁶) a second that it checked; none where it checked nothing.
-    pub fn check_rate(&self) -> Option<f64> {
-        let ms = self.check_ms()?;
-        (ms > 0.0 && self.bytes != 0).then(|| super::float(self.bytes) / 1000.0 / ms)
+    pub fn check_rate(&self) -> Option<u64> {
+        let us = u64::try_from(self.check_us()?).ok()?;
+        let rounded = self.bytes.saturating_add(us / 2);
+        rounded.checked_div(us).filter(|_| self.bytes != 0)
     }
 }
 
@@ -104,8 +105,8 @@ mod tests {
             flags: 1,
             ..Stamps::default()
         };
-        assert_eq!(stamps.check_ms(), Some(35.0));
-        assert_eq!(stamps.check_rate().map(f64::round), Some(2914.0));
+        assert_eq!(stamps.check_us(), Some(35_000));
+        assert_eq!(stamps.check_rate(), Some(2914));
         for none in [
             Stamps { flags: 0, ..stamps },
             Stamps { hz: 0, ..stamps },

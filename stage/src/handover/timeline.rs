@@ -2,9 +2,9 @@
 //!
 //! Given what the record says and what the main Linux knows of itself; responsible for putting both kernels' clocks on one
 //! axis by the counter that goes through all of it, and for leaving out, with a word, what is not known or can't be.
+#![expect(clippy::arithmetic_side_effects, reason = "no time here is more than MOST_US")]
 
-use super::{Anchor, Handover, Phase, Stamps, float};
-use crate::handover::decimal::Decimal;
+use super::{Anchor, Handover, Phase, Stamps, point, ticks_us};
 
 /// Whose time it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,7 +37,7 @@ impl Owner {
     }
 }
 
-/// A part of the boot. Times are milliseconds from the timeline's zero; `end_ms` is never before `start_ms`.
+/// A part of the boot. Times are microseconds from the timeline's zero; `end_us` is never before `start_us`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
     /// Its key: `firmware`, `service`, a phase's name, `leave` or `hand-off`, `check`, `exit`, `early`, `main`, or `between`.
@@ -47,17 +47,17 @@ pub struct Span {
     /// Whose it is.
     pub owner: Owner,
     /// From.
-    pub start_ms: f64,
+    pub start_us: i64,
     /// To.
-    pub end_ms: f64,
+    pub end_us: i64,
     /// A rate, or what else is to be said; may be empty.
     pub note: String,
 }
 
 impl Span {
     /// How long.
-    pub fn took_ms(&self) -> f64 {
-        self.end_ms - self.start_ms
+    pub fn took_us(&self) -> i64 {
+        self.end_us - self.start_us
     }
 }
 
@@ -68,10 +68,10 @@ pub struct Main {
     pub counter: u64,
     /// Its ticks in a second, measured here; none: as the record says.
     pub hz: Option<u64>,
-    /// Milliseconds since this kernel's clock began, not slewed by NTP.
-    pub uptime_ms: f64,
-    /// What that may be wrong by when it is compared to the counter, milliseconds.
-    pub error_ms: f64,
+    /// Microseconds since this kernel's clock began, not slewed by NTP.
+    pub uptime_us: i64,
+    /// What that may be wrong by when it is compared to the counter, microseconds.
+    pub error_us: i64,
     /// PID 1.
     pub pid1: Option<Pid1>,
 }
@@ -79,8 +79,8 @@ pub struct Main {
 /// When PID 1 ran.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pid1 {
-    /// Milliseconds of this kernel's clock.
-    pub ms: f64,
+    /// Microseconds of this kernel's clock.
+    pub us: i64,
     /// How that is known.
     pub by: &'static str,
 }
@@ -98,20 +98,20 @@ pub struct Timeline {
 
 /// More phases than any boot has, and later than any.
 const MOST_PHASES: usize = 64;
-const MOST_MS: f64 = 1e10;
+const MOST_US: i64 = 10_000_000_000_000;
 /// An error of the main kernel's start that would show in the picture.
-const MOST_ERROR: f64 = 100.0;
+const MOST_ERROR: i64 = 100_000;
 /// No kernel takes so long to start its clock. kexec-tools hands all of an arm64 tree's `/chosen` on, the record with it.
-const MOST_EARLY: f64 = 60_000.0;
+const MOST_EARLY: i64 = 60_000_000;
 
 impl Timeline {
     /// From the record and, on a running main Linux, its own facts.
     pub fn new(stamps: &Stamps, handover: &Handover, main: Option<&Main>) -> Self {
-        let firmware = handover.firmware_ms.filter(|ms| (0.0..MOST_MS).contains(ms));
+        let firmware = handover.firmware_us.filter(|us| (0..MOST_US).contains(us));
         let mut chain = Chain {
             marks: Vec::new(),
             missing: Vec::new(),
-            zero: firmware.unwrap_or(0.0),
+            zero: firmware.unwrap_or(0),
         };
         match firmware {
             Some(_) => chain.mark(
@@ -133,9 +133,9 @@ impl Timeline {
     }
 
     /// From the first span's start to the last one's end.
-    pub fn total_ms(&self) -> f64 {
-        let start = self.spans.first().map_or(0.0, |s| s.start_ms);
-        self.spans.last().map_or(0.0, |s| s.end_ms) - start
+    pub fn total_us(&self) -> i64 {
+        let start = self.spans.first().map_or(0, |s| s.start_us);
+        self.spans.last().map_or(0, |s| s.end_us) - start
     }
 
     /// The span of that name.
@@ -146,8 +146,8 @@ impl Timeline {
 
 /// The start of a span; the next one's start is its end.
 struct Mark {
-    /// Milliseconds of the service kernel's clock.
-    ms: f64,
+    /// Microseconds of the service kernel's clock.
+    us: i64,
     name: String,
     owner: Owner,
     note: String,
@@ -157,13 +157,13 @@ struct Chain {
     marks: Vec<Mark>,
     missing: Vec<String>,
     /// What the timeline's zero is before the service kernel's.
-    zero: f64,
+    zero: i64,
 }
 
 impl Chain {
-    fn mark(&mut self, ms: f64, name: &str, owner: Owner, note: impl Into<String>) {
+    fn mark(&mut self, us: i64, name: &str, owner: Owner, note: impl Into<String>) {
         self.marks.push(Mark {
-            ms,
+            us,
             name: name.to_owned(),
             owner,
             note: note.into(),
@@ -175,26 +175,26 @@ impl Chain {
     }
 
     /// The latest there is.
-    fn last(&self) -> f64 {
-        self.marks.last().map_or(0.0, |m| m.ms)
+    fn last(&self) -> i64 {
+        self.marks.last().map_or(0, |m| m.us)
     }
 
     fn phases(&mut self, handover: &Handover) {
         if handover.phases.is_empty() {
             self.lacks("phases: the record has none");
         }
-        for Phase { name, ms } in handover.phases.iter().take(MOST_PHASES) {
-            if !(0.0..MOST_MS).contains(ms) || *ms < self.last() {
+        for Phase { name, us } in handover.phases.iter().take(MOST_PHASES) {
+            if !(0..MOST_US).contains(us) || *us < self.last() {
                 self.lacks(format!("{name}: began before what it follows"));
                 continue;
             }
             match name.as_str() {
-                "service" => self.mark(*ms, name, Owner::Service, ""),
+                "service" => self.mark(*us, name, Owner::Service, ""),
                 "load" => {
                     let read = (handover.read != 0).then(|| format!("{} read", megabytes(handover.read)));
-                    self.mark(*ms, name, Owner::Cato, read.unwrap_or_default());
+                    self.mark(*us, name, Owner::Cato, read.unwrap_or_default());
                 }
-                _ => self.mark(*ms, name, Owner::Cato, ""),
+                _ => self.mark(*us, name, Owner::Cato, ""),
             }
         }
     }
@@ -209,7 +209,7 @@ impl Chain {
         if stamps.jump == 0 {
             // The record was copied before it could say so: what came after its last word is one span.
             let copied = copied.as_ref().map(|copied| format!("{copied} and the purgatory"));
-            let said = axis.anchor.ms.max(self.last());
+            let said = axis.anchor.us.max(self.last());
             self.mark(said, "hand-off", Owner::Service, copied.unwrap_or_default());
             self.lacks(
                 "leave: the record was copied before the jump, so what led to it is in \"kexec_load, shut down\"",
@@ -217,15 +217,15 @@ impl Chain {
         }
         let jump = (stamps.jump != 0)
             .then(|| axis.at(stamps.jump))
-            .filter(|ms| *ms >= self.last());
+            .filter(|us| *us >= self.last());
         let Stamps {
             entered, checked, left, ..
         } = *stamps;
         let order = entered != 0 && stamps.jump <= entered && entered <= checked && checked <= left;
-        let fits = order && axis.at(entered) >= self.last() && axis.at(left) < MOST_MS;
+        let fits = order && axis.at(entered) >= self.last() && axis.at(left) < MOST_US;
         match jump {
-            Some(ms) if stamps.written() && fits => self.mark(ms, "leave", Owner::Service, copied.unwrap_or_default()),
-            Some(ms) => self.mark(ms, "between", Owner::Purgatory, "no stamps of the purgatory"),
+            Some(us) if stamps.written() && fits => self.mark(us, "leave", Owner::Service, copied.unwrap_or_default()),
+            Some(us) => self.mark(us, "between", Owner::Purgatory, "no stamps of the purgatory"),
             None if stamps.jump == 0 => {}
             None => self.lacks("leave: the jump was before the last phase"),
         }
@@ -237,23 +237,23 @@ impl Chain {
         }
         let rate = stamps
             .check_rate()
-            .map(|rate| format!("{}, {} MB/s", megabytes(stamps.bytes), Decimal(rate, 0)));
+            .map(|rate| format!("{}, {rate} MB/s", megabytes(stamps.bytes)));
         self.mark(axis.at(entered), "check", Owner::Purgatory, rate.unwrap_or_default());
         self.mark(axis.at(checked), "exit", Owner::Purgatory, "");
         self.mark(axis.at(left), "early", Owner::Main, "");
     }
 
     /// The main kernel's own; answers with the end of it all.
-    fn main(&mut self, stamps: &Stamps, handover: &Handover, main: Option<&Main>) -> Option<f64> {
+    fn main(&mut self, stamps: &Stamps, handover: &Handover, main: Option<&Main>) -> Option<i64> {
         let Some(main) = main else {
             self.lacks("main Linux: this is not it");
             return None;
         };
         let axis = Axis::of(stamps, handover)?;
-        if main.error_ms > MOST_ERROR {
+        if main.error_us > MOST_ERROR {
             self.lacks(format!(
                 "main Linux: it has been up for too long to tell when its clock began ({} ms by this counter); ask sooner after the boot",
-                Decimal(main.error_ms, 0)
+                main.error_us / 1000
             ));
             return None;
         }
@@ -264,51 +264,55 @@ impl Chain {
             .find(|c| *c != 0 && (stamps.written() || *c == stamps.jump || *c == axis.anchor.at));
         let ticks = from.and_then(|from| main.counter.checked_sub(from).map(|ticks| (from, ticks)));
         let hz = main.hz.filter(|hz| *hz != 0).unwrap_or(stamps.hz);
-        let zero = ticks.map(|(from, ticks)| axis.at(from) + float(ticks) * 1000.0 / float(hz) - main.uptime_ms);
+        let zero = ticks.map(|(from, ticks)| {
+            axis.at(from)
+                .saturating_add(ticks_us(ticks, hz))
+                .saturating_sub(main.uptime_us)
+        });
         // A kernel that is quicker at its clock than the error does not start before it was entered.
         let last = self.last();
-        let zero = zero.map(|ms| {
-            if ms < last && last - ms <= main.error_ms.max(1.0) {
+        let zero = zero.map(|us| {
+            if us < last && last - us <= main.error_us.max(1000) {
                 last
             } else {
-                ms
+                us
             }
         });
-        match zero.filter(|ms| *ms >= last && *ms < MOST_MS) {
+        match zero.filter(|us| *us >= last && *us < MOST_US) {
             None => {
                 self.lacks(
                     "main Linux: its clock began before the purgatory left, by this counter; the counter was reset",
                 );
                 None
             }
-            Some(ms) if ms - last > MOST_EARLY => {
+            Some(us) if us - last > MOST_EARLY => {
                 self.lacks(format!(
                     "main Linux: its clock began {} s after all of this, so another kernel ran in between and handed the \
                      record on: it tells of an earlier boot",
-                    Decimal((ms - last) / 1000.0, 0)
+                    (us - last) / 1_000_000
                 ));
                 None
             }
-            Some(ms) => {
+            Some(us) => {
                 let by = main.pid1.map_or("", |p| p.by);
-                self.mark(ms, "main", Owner::Main, by);
-                let pid1 = main.pid1.filter(|p| (0.0..MOST_MS).contains(&p.ms))?;
-                Some(ms + pid1.ms)
+                self.mark(us, "main", Owner::Main, by);
+                let pid1 = main.pid1.filter(|p| (0..MOST_US).contains(&p.us))?;
+                Some(us + pid1.us)
             }
         }
     }
 
     /// Every mark up to the next one. The last one's end is `end`; without it, it is left out.
-    fn finish(self, end: Option<f64>) -> Timeline {
+    fn finish(self, end: Option<i64>) -> Timeline {
         let mut spans = Vec::new();
         let mut marks = self.marks.into_iter().peekable();
         let mut missing = self.missing;
         while let Some(mark) = marks.next() {
-            let Some(to) = marks.peek().map(|m| m.ms).or(end) else {
+            let Some(to) = marks.peek().map(|m| m.us).or(end) else {
                 missing.push(format!("{}: nothing says when it ended", mark.name));
                 break;
             };
-            let (start_ms, end_ms) = (mark.ms + self.zero, to + self.zero);
+            let (start_us, end_us) = (mark.us + self.zero, to + self.zero);
             let label = label(&mark.name).unwrap_or(&mark.name).to_owned();
             // The rate of a read belongs to its span.
             let mut note = mark.note;
@@ -319,8 +323,8 @@ impl Chain {
                 name: mark.name,
                 label,
                 owner: mark.owner,
-                start_ms,
-                end_ms: end_ms.max(start_ms),
+                start_us,
+                end_us: end_us.max(start_us),
                 note,
             });
         }
@@ -335,23 +339,18 @@ impl Chain {
 /// The counter on the service kernel's clock.
 struct Axis {
     anchor: Anchor,
-    hz: f64,
+    hz: u64,
 }
 
 impl Axis {
     fn of(stamps: &Stamps, handover: &Handover) -> Option<Self> {
-        let anchor = handover
-            .counter
-            .filter(|a| (0.0..MOST_MS).contains(&a.ms) && a.at != 0)?;
-        (stamps.hz != 0).then_some(Self {
-            anchor,
-            hz: float(stamps.hz),
-        })
+        let anchor = handover.counter.filter(|a| (0..MOST_US).contains(&a.us) && a.at != 0)?;
+        (stamps.hz != 0).then_some(Self { anchor, hz: stamps.hz })
     }
 
-    fn at(&self, counter: u64) -> f64 {
-        let ticks = float(counter.abs_diff(self.anchor.at)) * 1000.0 / self.hz;
-        self.anchor.ms + if counter < self.anchor.at { -ticks } else { ticks }
+    fn at(&self, counter: u64) -> i64 {
+        let ticks = ticks_us(counter.abs_diff(self.anchor.at), self.hz);
+        self.anchor.us + if counter < self.anchor.at { -ticks } else { ticks }
     }
 }
 
@@ -382,9 +381,10 @@ fn label(name: &str) -> Option<&'static str> {
 
 /// `101.7 MB`, in powers of ten as all rates here.
 pub(crate) fn megabytes(count: u64) -> String {
+    let tenths = |unit: u64| i64::try_from(count.saturating_add(unit / 20) / (unit / 10)).unwrap_or(i64::MAX);
     match count {
-        1_000_000.. => format!("{} MB", Decimal(float(count) / 1e6, 1)),
-        1_000.. => format!("{} kB", Decimal(float(count) / 1e3, 1)),
+        1_000_000.. => format!("{} MB", point(tenths(1_000_000), 1)),
+        1_000.. => format!("{} kB", point(tenths(1_000), 1)),
         _ => format!("{count} bytes"),
     }
 }

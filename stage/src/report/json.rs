@@ -1,8 +1,7 @@
 //! The report for programs: one object on one line.
 
 use super::Report;
-use crate::handover::decimal::Decimal;
-use crate::handover::{Anchor, Payload};
+use crate::handover::{Anchor, Payload, milliseconds};
 use crate::text::quoted;
 
 /// Everything in the record, the spans, and what is missing of them.
@@ -29,18 +28,18 @@ pub fn json(report: &Report) -> String {
     out.raw("payload", &payload.end());
     out.raw("copied", &h.copied.to_string());
     out.raw("read", &h.read.to_string());
-    let counter = h.counter.map(|Anchor { at, ms }| {
+    let counter = h.counter.map(|Anchor { at, us }| {
         let mut anchor = Object::new();
         anchor.raw("at", &at.to_string());
-        anchor.number("ms", Some(ms));
+        anchor.time("ms", Some(us));
         anchor.end()
     });
     out.raw("counter", &counter.unwrap_or_else(null));
-    out.number("firmware_ms", h.firmware_ms);
+    out.time("firmware_ms", h.firmware_us);
     let phases = h.phases.iter().map(|phase| {
         let mut object = Object::new();
         object.text("name", &phase.name);
-        object.number("ms", Some(phase.ms));
+        object.time("ms", Some(phase.us));
         object.end()
     });
     out.raw("phases", &list(phases));
@@ -58,21 +57,21 @@ pub fn json(report: &Report) -> String {
         stamps.raw(key, &value.to_string());
     }
     out.raw("stamps", &stamps.end());
-    out.number("check_ms", s.check_ms());
-    out.number("check_mb_s", s.check_rate());
+    out.time("check_ms", s.check_us());
+    out.raw("check_mb_s", &s.check_rate().map_or_else(null, |rate| rate.to_string()));
     out.raw(
         "from_power_on",
         if report.timeline.from_power_on { "true" } else { "false" },
     );
-    out.number("total_ms", Some(report.timeline.total_ms()));
+    out.time("total_ms", Some(report.timeline.total_us()));
     let spans = report.timeline.spans.iter().map(|span| {
         let mut object = Object::new();
         object.text("name", &span.name);
         object.text("label", &span.label);
         object.text("owner", span.owner.name());
-        object.number("start_ms", Some(span.start_ms));
-        object.number("end_ms", Some(span.end_ms));
-        object.number("took_ms", Some(span.took_ms()));
+        object.time("start_ms", Some(span.start_us));
+        object.time("end_ms", Some(span.end_us));
+        object.time("took_ms", Some(span.took_us()));
         object.text("note", &span.note);
         object.end()
     });
@@ -109,12 +108,9 @@ impl Object {
         self.raw(key, &quoted(value));
     }
 
-    fn number(&mut self, key: &str, value: Option<f64>) {
-        // JSON has neither infinity nor NaN.
-        let value = value
-            .filter(|v| v.is_finite())
-            .map_or_else(null, |v| Decimal(v, 3).to_string());
-        self.raw(key, &value);
+    /// In milliseconds, given microseconds.
+    fn time(&mut self, key: &str, us: Option<i64>) {
+        self.raw(key, &us.map_or_else(null, milliseconds));
     }
 
     fn end(mut self) -> String {

@@ -17,8 +17,7 @@ pub use now::running;
 pub use svg::svg;
 pub use text::text;
 
-use crate::handover::decimal::Decimal;
-use crate::handover::{Handover, Main, Payload, RecordError, Stamps, Timeline, megabytes, parse};
+use crate::handover::{Handover, Main, Payload, RecordError, Stamps, Timeline, megabytes, parse, point};
 use crate::machine::record::{FindError, find};
 
 /// What is reported.
@@ -66,27 +65,27 @@ pub fn report(root: &Path, main: impl FnOnce() -> Main) -> Result<Report, Report
     })
 }
 
-/// Milliseconds to three digits or whole: `0.215 ms`, `35.2 ms`, `312 ms`, `1.523 s`.
-fn duration(ms: f64) -> String {
-    let (value, digits, unit) = match ms {
-        ms if ms < 0.9995 => (ms, 3, "ms"),
-        ms if ms < 9.995 => (ms, 2, "ms"),
-        ms if ms < 99.95 => (ms, 1, "ms"),
-        ms if ms < 999.5 => (ms, 0, "ms"),
-        ms => (ms / 1000.0, 3, "s"),
+/// Three digits or whole milliseconds: `0.215 ms`, `35.2 ms`, `312 ms`, `1.523 s`.
+fn duration(us: i64) -> String {
+    let us = us.max(0);
+    let (value, digits, unit) = match us {
+        ..1_000 => (us, 3, "ms"),
+        1_000..9_995 => (us.saturating_add(5) / 10, 2, "ms"),
+        9_995..99_950 => (us.saturating_add(50) / 100, 1, "ms"),
+        99_950..999_500 => return format!("{} ms", us.saturating_add(500) / 1000),
+        _ => (us.saturating_add(500) / 1000, 3, "s"),
     };
-    format!("{} {unit}", Decimal(value, digits))
+    format!("{} {unit}", point(value, digits))
 }
 
 /// The check in words: what, over how much, how quickly.
 fn check(report: &Report) -> String {
     let kind = &report.handover.check;
-    match (report.stamps.check_ms(), report.stamps.check_rate()) {
-        (Some(ms), Some(rate)) => format!(
-            "{kind}: {} in {} ({} MB/s)",
+    match (report.stamps.check_us(), report.stamps.check_rate()) {
+        (Some(us), Some(rate)) => format!(
+            "{kind}: {} in {} ({rate} MB/s)",
             megabytes(report.stamps.bytes),
-            duration(ms),
-            Decimal(rate, 0)
+            duration(us)
         ),
         (Some(_), None) => format!("{kind}: nothing was checked"),
         (None, _) => format!("{kind}: its time is not known"),
@@ -126,7 +125,7 @@ fn total(report: &Report) -> String {
     } else {
         "the last that is known"
     };
-    format!("{} from {from} to {to}", duration(report.timeline.total_ms()))
+    format!("{} from {from} to {to}", duration(report.timeline.total_us()))
 }
 
 #[cfg(test)]

@@ -9,13 +9,15 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::handover::{Main, Pid1, Sample, float, process_started};
+use crate::handover::{Main, Pid1, Sample, micros, process_started};
 use crate::sys::counter;
 
 /// How long the counter is watched where the CPU does not say its frequency.
 const WATCH: Duration = Duration::from_millis(100);
 /// A line for the kernel's log, at the level of debugging, which no console shows by default.
 const MARK: &str = "cato: report";
+/// Parts of a [`Sample::measure`] error.
+const BILLION: i64 = 1_000_000_000;
 /// Of the kernel's log, which has no end while something writes to it.
 const MOST_LOG: usize = 16 << 20;
 
@@ -25,27 +27,29 @@ pub fn running(root: &Path) -> Main {
     let first = Sample::take();
     let (now, hz, error) = if counter::frequency().is_some() {
         // Both kernels go by the same number.
-        (first, None, 0.0)
+        (first, None, 0)
     } else {
         std::thread::sleep(WATCH);
         let last = Sample::take();
         first
             .measure(&last)
-            .map_or((last, None, 1.0), |(hz, error)| (last, Some(hz), error))
+            .map_or((last, None, BILLION), |(hz, error)| (last, Some(hz), error))
     };
     // The log's clock goes by the counter nearly from the start, and PID 1's time is by it. CLOCK_BOOTTIME loses the ticks that
     // an early kernel misses: under emulation a second and more.
-    let (at, clock_ms) = log_clock(&root.join("dev/kmsg")).unwrap_or((now.counter, now.raw_ms));
+    let (at, clock_us) = log_clock(&root.join("dev/kmsg")).unwrap_or((now.counter, now.raw_us));
     // Both are not slewed, and stand still in a suspend.
-    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    let suspended = (now.boottime_ms - monotonic.as_secs_f64() * 1000.0).max(0.0);
-    let suspended = if suspended < 1.0 { 0.0 } else { suspended };
-    let uptime_ms = clock_ms + suspended;
+    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| micros(time.into()));
+    let suspended = now.boottime_us.saturating_sub(monotonic);
+    let uptime_us = clock_us.saturating_add(if suspended < 1000 { 0 } else { suspended });
+    let wrong = i128::from(uptime_us)
+        .saturating_mul(error.into())
+        .div_euclid(BILLION.into());
     Main {
         counter: at,
         hz,
-        uptime_ms,
-        error_ms: uptime_ms * error,
+        uptime_us,
+        error_us: i64::try_from(wrong).unwrap_or(i64::MAX),
         pid1: pid1(root),
     }
 }
@@ -53,20 +57,20 @@ pub fn running(root: &Path) -> Main {
 /// When PID 1's program began: the kernel's log says so, as long as that line is still in it.
 fn pid1(root: &Path) -> Option<Pid1> {
     let log = log(&root.join("dev/kmsg")).unwrap_or_default();
-    let run = log.lines().find_map(run_init).map(|ms| Pid1 {
-        ms,
+    let run = log.lines().find_map(run_init).map(|us| Pid1 {
+        us,
         by: "PID 1 by the kernel's log",
     });
     run.or_else(|| {
-        process_started(root, "1").map(|ms| Pid1 {
-            ms,
+        process_started(root, "1").map(|us| Pid1 {
+            us,
             by: "PID 1 as the kernel made it, which is before its program ran: the log does not reach back",
         })
     })
 }
 
-/// The counter and the log's clock, milliseconds, at one instant: of a line that is written for it.
-fn log_clock(path: &Path) -> Option<(u64, f64)> {
+/// The counter and the log's clock, microseconds, at one instant: of a line that is written for it.
+fn log_clock(path: &Path) -> Option<(u64, i64)> {
     let mut log = OpenOptions::new()
         .read(true)
         .write(true)
@@ -90,14 +94,13 @@ fn log_clock(path: &Path) -> Option<(u64, f64)> {
     None
 }
 
-/// Milliseconds of a record's head, `prio,seq,µs,flags`.
-fn time(head: &str) -> Option<f64> {
-    let us: u64 = head.split(',').nth(2)?.parse().ok()?;
-    Some(float(us) / 1000.0)
+/// Microseconds of a record's head, `prio,seq,µs,flags`.
+fn time(head: &str) -> Option<i64> {
+    head.split(',').nth(2)?.parse().ok()
 }
 
 /// The time of a record (`head;text`) that says that PID 1's program runs.
-fn run_init(record: &str) -> Option<f64> {
+fn run_init(record: &str) -> Option<i64> {
     let (head, text) = record.split_once(';')?;
     if !(text.starts_with("Run ") && text.ends_with(" as init process")) {
         return None;
@@ -143,13 +146,13 @@ mod tests {
         )
         .unwrap();
         let made = pid1(root.path()).unwrap();
-        assert!((made.ms - 120.0).abs() < 1e-9 && made.by.contains("does not reach back"));
+        assert!(made.us == 120_000 && made.by.contains("does not reach back"));
         fs::create_dir_all(root.path().join("dev")).unwrap();
         let log = "6,1,0,-;Linux version 6.12\n SUBSYSTEM=x\n6,400,1423456,-;Run /init as init process\n\
                    7,401,1423457,-;  with arguments:\n6,500,9423456,-;Run /x as init process\n";
         fs::write(root.path().join("dev/kmsg"), log).unwrap();
         let ran = pid1(root.path()).unwrap();
-        assert!((ran.ms - 1423.456).abs() < 1e-9 && ran.by.contains("log"), "{ran:?}");
+        assert!(ran.us == 1_423_456 && ran.by.contains("log"), "{ran:?}");
     }
 
     #[test]
@@ -157,9 +160,6 @@ mod tests {
         // Without a log to write to.
         let root = tempfile::tempdir().unwrap();
         let main = running(root.path());
-        assert!(
-            main.counter != 0 && main.uptime_ms > 0.0 && main.error_ms.is_finite(),
-            "{main:?}"
-        );
+        assert!(main.counter != 0 && main.uptime_us > 0, "{main:?}");
     }
 }

@@ -8,16 +8,16 @@ use crate::handover::{Anchor, Payload, Phase, Pid1, STAMPS_SIZE};
 /// A record as it comes out of a boot; its counter has 62.5 MHz.
 fn record() -> (Stamps, Handover) {
     let phases = [
-        ("service", 0.0),
-        ("start", 1487.2),
-        ("select", 1509.8),
-        ("probe", 1512.5),
-        ("budget", 1702.3),
-        ("reserve", 1704.1),
-        ("load", 1822.6),
-        ("verify", 2131.9),
-        ("layout", 2132.2),
-        ("kexec", 2140.7),
+        ("service", 0),
+        ("start", 1_487_200),
+        ("select", 1_509_800),
+        ("probe", 1_512_500),
+        ("budget", 1_702_300),
+        ("reserve", 1_704_100),
+        ("load", 1_822_600),
+        ("verify", 2_131_900),
+        ("layout", 2_132_200),
+        ("kexec", 2_140_700),
     ];
     let at = |us: u64| us * 125 / 2 + 31_250_000;
     let handover = Handover {
@@ -36,12 +36,12 @@ fn record() -> (Stamps, Handover) {
         read: 78_211_072,
         counter: Some(Anchor {
             at: at(2_140_000),
-            ms: 2140.0,
+            us: 2_140_000,
         }),
-        firmware_ms: Some(500.0),
+        firmware_us: Some(500_000),
         phases: phases
             .into_iter()
-            .map(|(name, ms)| Phase { name: name.into(), ms })
+            .map(|(name, us)| Phase { name: name.into(), us })
             .collect(),
     };
     let stamps = Stamps {
@@ -60,10 +60,10 @@ fn main_linux() -> Main {
     Main {
         counter: 31_250_000 + 62_500 * (2197 + 61 + 20_000),
         hz: None,
-        uptime_ms: 20_000.0,
-        error_ms: 0.0,
+        uptime_us: 20_000_000,
+        error_us: 0,
         pid1: Some(Pid1 {
-            ms: 1893.4,
+            us: 1_893_400,
             by: "PID 1 by the kernel's log",
         }),
     }
@@ -189,7 +189,7 @@ proptest! {
     #[test]
     fn whatever_a_record_holds_all_forms_are_whole(
         texts in prop::array::uniform4(any::<String>()),
-        phases in prop::collection::vec((any::<String>(), any::<f64>()), 0..6),
+        phases in prop::collection::vec((any::<String>(), any::<i64>()), 0..6),
         counter in any::<u64>(),
         words in prop::array::uniform7(any::<u64>()),
     ) {
@@ -197,7 +197,7 @@ proptest! {
         let (_, whole) = record();
         let handover = Handover {
             entry, title, arena, why,
-            phases: phases.into_iter().map(|(name, ms)| Phase { name, ms }).chain(whole.phases.clone()).collect(),
+            phases: phases.into_iter().map(|(name, us)| Phase { name, us }).chain(whole.phases.clone()).collect(),
             ..whole
         };
         let [jump, hz, entered, checked, left, bytes, flags] = words;
@@ -207,7 +207,6 @@ proptest! {
         let report = Report { arch: Arch::Arm64, handover, stamps, timeline };
         prop_assert!(serde_json::from_str::<serde_json::Value>(&json(&report)).is_ok());
         let picture = svg(&report);
-        prop_assert!(!picture.contains("NaN") && !picture.contains("inf\""));
         prop_assert_eq!(picture.matches('<').count(), picture.matches('>').count());
         prop_assert!(text(&report).lines().count() < 100);
     }

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Report, check, entry, payload, total};
-use crate::handover::decimal::Decimal;
-use crate::handover::megabytes;
+use crate::handover::{megabytes, milliseconds};
 
 /// A few lines of what was booted, then the table of spans, then what is not in it.
 pub fn text(report: &Report) -> String {
@@ -33,8 +32,8 @@ pub fn text(report: &Report) -> String {
             "{:<34} {:<14} {:>11} {:>11}  {}",
             clean(&span.label),
             span.owner.name(),
-            Decimal(span.start_ms, 3),
-            Decimal(span.took_ms(), 3),
+            milliseconds(span.start_us),
+            milliseconds(span.took_us()),
             clean(&span.note)
         );
         let _ = writeln!(out, "{}", line.trim_end());

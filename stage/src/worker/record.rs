@@ -68,7 +68,7 @@ impl Record {
     pub(super) fn bytes(&mut self, phases: &Phases, jump: u64) -> Vec<u8> {
         let reading = self.clock.read(self.about, self.kexeced);
         self.handover.counter = reading.counter;
-        self.handover.firmware_ms = reading.firmware_ms;
+        self.handover.firmware_us = reading.firmware_us;
         self.handover.phases = phases.list().to_vec();
         let mut bytes = self.handover.to_bytes(self.len);
         let stamps = Stamps {

@@ -3,14 +3,14 @@ use proptest::prelude::*;
 use super::super::record::tests::sample;
 use super::*;
 
-/// A counter of 1 MHz that began at power-on, 499.75 ms before the service kernel's clock; so its ticks are microseconds.
+/// A counter of 1 MHz that began at power-on, 499_750 ms before the service kernel's clock; so its ticks are microseconds.
 const HZ: u64 = 1_000_000;
 
 fn handover() -> Handover {
     Handover {
         counter: Some(Anchor {
             at: 1_000_000,
-            ms: 500.25,
+            us: 500_250,
         }),
         ..sample()
     }
@@ -33,10 +33,10 @@ fn main() -> Main {
     Main {
         counter: 2_765_000 + 10_000_000,
         hz: None,
-        uptime_ms: 10_000.0,
-        error_ms: 0.01,
+        uptime_us: 10_000_000,
+        error_us: 10,
         pid1: Some(Pid1 {
-            ms: 1400.0,
+            us: 1_400_000,
             by: "by the log",
         }),
     }
@@ -46,8 +46,8 @@ fn names(timeline: &Timeline) -> Vec<&str> {
     timeline.spans.iter().map(|s| s.name.as_str()).collect()
 }
 
-fn near(a: f64, b: f64) -> bool {
-    (a - b).abs() < 0.002
+fn near(a: i64, b: i64) -> bool {
+    (a - b).abs() < 2
 }
 
 #[test]
@@ -61,23 +61,23 @@ fn the_whole_chain_is_on_one_axis() {
             "kexec", "leave", "check", "exit", "early", "main"
         ]
     );
-    let took = |name: &str| t.span(name).unwrap().took_ms();
-    for (name, ms) in [
-        ("firmware", 499.75),
-        ("service", 1500.125),
-        ("load", 300.0),
-        ("kexec", 10.25),
-        ("leave", 8.0),
-        ("check", 35.0),
-        ("exit", 2.0),
-        ("early", 100.0),
-        ("main", 1400.0),
+    let took = |name: &str| t.span(name).unwrap().took_us();
+    for (name, us) in [
+        ("firmware", 499_750),
+        ("service", 1_500_125),
+        ("load", 300_000),
+        ("kexec", 10_250),
+        ("leave", 8_000),
+        ("check", 35_000),
+        ("exit", 2_000),
+        ("early", 100_000),
+        ("main", 1_400_000),
     ] {
-        assert!(near(took(name), ms), "{name}: {}", took(name));
+        assert!(near(took(name), us), "{name}: {}", took(name));
     }
-    assert!(t.from_power_on && near(t.spans[0].start_ms, 0.0));
-    assert!(near(t.total_ms(), 4165.0), "{}", t.total_ms());
-    assert!(t.spans.windows(2).all(|w| near(w[0].end_ms, w[1].start_ms)));
+    assert!(t.from_power_on && near(t.spans[0].start_us, 0));
+    assert!(near(t.total_us(), 4_165_000), "{}", t.total_us());
+    assert!(t.spans.windows(2).all(|w| near(w[0].end_us, w[1].start_us)));
     assert_eq!(t.span("check").unwrap().note, "101.8 MB, 2909 MB/s");
     assert_eq!(t.span("load").unwrap().note, "80.0 MB read from the source");
 }
@@ -87,12 +87,12 @@ fn without_power_on_zero_is_the_service_kernel_s() {
     let t = Timeline::new(
         &stamps(),
         &Handover {
-            firmware_ms: None,
+            firmware_us: None,
             ..handover()
         },
         Some(&main()),
     );
-    assert!(!t.from_power_on && names(&t)[0] == "service" && near(t.spans[0].start_ms, 0.0));
+    assert!(!t.from_power_on && names(&t)[0] == "service" && near(t.spans[0].start_us, 0));
     assert!(t.missing[0].starts_with("firmware: "), "{:?}", t.missing);
 }
 
@@ -105,7 +105,7 @@ fn a_purgatory_that_stamped_nothing_is_one_span() {
     };
     let t = Timeline::new(&bare, &handover(), Some(&main()));
     assert_eq!(names(&t)[10..], ["kexec", "between", "main"]);
-    assert!(near(t.span("between").unwrap().took_ms(), 145.0));
+    assert!(near(t.span("between").unwrap().took_us(), 145_000));
     assert!(
         t.missing.iter().any(|m| m.contains("wrote no stamps")),
         "{:?}",
@@ -120,17 +120,17 @@ fn what_a_copied_record_could_not_say_is_no_phase_of_cato_s() {
         copied: 101_700_000,
         counter: Some(Anchor {
             at: 2_604_000,
-            ms: 2104.25,
+            us: 2_104_250,
         }),
         ..handover()
     };
     copied.phases.retain(|phase| phase.name != "kexec");
     let t = Timeline::new(&Stamps { jump: 0, ..stamps() }, &copied, Some(&main()));
     assert_eq!(names(&t)[9..], ["layout", "hand-off", "check", "exit", "early", "main"]);
-    assert!(near(t.span("layout").unwrap().took_ms(), 3.25));
+    assert!(near(t.span("layout").unwrap().took_us(), 3_250));
     let handed = t.span("hand-off").unwrap();
     assert!(
-        near(handed.took_ms(), 24.0) && handed.owner == Owner::Service,
+        near(handed.took_us(), 24_000) && handed.owner == Owner::Service,
         "{handed:?}"
     );
     assert_eq!(handed.note, "101.7 MB to copy and the purgatory");
@@ -142,7 +142,7 @@ fn what_a_copied_record_could_not_say_is_no_phase_of_cato_s() {
         ..stamps()
     };
     let t = Timeline::new(&early, &copied, Some(&main()));
-    assert!(t.span("check").is_none() && t.spans.windows(2).all(|w| w[0].end_ms <= w[1].start_ms + 0.002));
+    assert!(t.span("check").is_none() && t.spans.windows(2).all(|w| w[0].end_us <= w[1].start_us + 2));
     assert!(t.missing.iter().any(|m| m.contains("contradict")), "{:?}", t.missing);
 }
 
@@ -211,7 +211,7 @@ fn what_contradicts_itself_is_left_out_and_said() {
         s,
         handover(),
         Main {
-            uptime_ms: 1e6,
+            uptime_us: 1_000_000_000,
             ..main()
         },
         "counter was reset",
@@ -220,7 +220,7 @@ fn what_contradicts_itself_is_left_out_and_said() {
         s,
         handover(),
         Main {
-            error_ms: 500.0,
+            error_us: 500_000,
             ..main()
         },
         "ask sooner",
@@ -228,23 +228,23 @@ fn what_contradicts_itself_is_left_out_and_said() {
     let t = said(s, handover(), Main { pid1: None, ..main() }, "main: nothing says");
     assert_eq!(t.spans.last().unwrap().name, "early");
     let mut late = handover();
-    late.phases[2].ms = 5.0;
+    late.phases[2].us = 5_000;
     assert!(said(s, late, main(), "select: began before").span("select").is_none());
 }
 
 #[test]
 fn the_main_kernel_s_own_rate_counts_for_its_own_time() {
     // This kernel found that the counter is a part in ten thousand quicker.
-    let uptime_ms = 3_600_000.0;
+    let uptime_us = 3_600_000_000;
     let main = Main {
         counter: stamps().left + 100_000 + 3_600_360_000,
         hz: Some(1_000_100),
-        uptime_ms,
+        uptime_us,
         ..main()
     };
     let t = Timeline::new(&stamps(), &handover(), Some(&main));
     assert!(
-        (t.span("early").unwrap().took_ms() - 100.0).abs() < 0.1,
+        (t.span("early").unwrap().took_us() - 100_000).abs() < 100,
         "{:?}",
         t.span("early")
     );
@@ -254,25 +254,19 @@ fn the_main_kernel_s_own_rate_counts_for_its_own_time() {
 fn a_clock_that_began_at_once_is_not_before_its_kernel() {
     let main = Main {
         counter: stamps().left + 10_000_000,
-        uptime_ms: 10_000.4,
+        uptime_us: 10_000_400,
         ..main()
     };
     let t = Timeline::new(&stamps(), &handover(), Some(&main));
-    assert!(near(t.span("early").unwrap().took_ms(), 0.0));
+    assert!(near(t.span("early").unwrap().took_us(), 0));
 }
 
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), Just(1), Just(u64::MAX), 0..10_000_000u64, any::<u64>()]
 }
 
-fn time() -> impl Strategy<Value = f64> {
-    prop_oneof![
-        Just(f64::NAN),
-        Just(f64::INFINITY),
-        Just(-1.0),
-        0.0..5000.0,
-        any::<f64>()
-    ]
+fn time() -> impl Strategy<Value = i64> {
+    prop_oneof![Just(i64::MIN), Just(i64::MAX), Just(-1), 0..5_000_000_i64, any::<i64>()]
 }
 
 proptest! {
@@ -280,25 +274,25 @@ proptest! {
     fn whatever_is_in_the_record_spans_are_in_order(
         words in prop::array::uniform7(number()),
         anchor in prop::option::of((number(), time())),
-        firmware_ms in prop::option::of(time()),
+        firmware_us in prop::option::of(time()),
         phases in prop::collection::vec((".{0,8}", time()), 0..80),
         main in prop::option::of((number(), prop::option::of(number()), time(), time(), prop::option::of(time()))),
     ) {
         let [jump, hz, entered, checked, left, bytes, flags] = words;
         let stamps = Stamps { jump, hz, entered, checked, left, bytes, flags };
         let handover = Handover {
-            counter: anchor.map(|(at, ms)| Anchor { at, ms }),
-            firmware_ms,
-            phases: phases.into_iter().map(|(name, ms)| Phase { name, ms }).collect(),
+            counter: anchor.map(|(at, us)| Anchor { at, us }),
+            firmware_us,
+            phases: phases.into_iter().map(|(name, us)| Phase { name, us }).collect(),
             ..Handover::default()
         };
-        let main = main.map(|(counter, hz, uptime_ms, error_ms, pid1)| Main {
-            counter, hz, uptime_ms, error_ms, pid1: pid1.map(|ms| Pid1 { ms, by: "x" }),
+        let main = main.map(|(counter, hz, uptime_us, error_us, pid1)| Main {
+            counter, hz, uptime_us, error_us, pid1: pid1.map(|us| Pid1 { us, by: "x" }),
         });
         let t = Timeline::new(&stamps, &handover, main.as_ref());
         for span in &t.spans {
-            prop_assert!(span.start_ms >= 0.0 && span.took_ms() >= 0.0 && span.end_ms.is_finite(), "{:?}", span);
+            prop_assert!(span.start_us >= 0 && span.took_us() >= 0, "{:?}", span);
         }
-        prop_assert!(t.spans.windows(2).all(|w| w[0].end_ms <= w[1].start_ms + 0.001), "{:?}", t.spans);
+        prop_assert!(t.spans.windows(2).all(|w| w[0].end_us <= w[1].start_us + 1), "{:?}", t.spans);
     }
 }
