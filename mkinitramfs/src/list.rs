@@ -58,7 +58,7 @@ const NAME: usize = 4096;
 ///
 /// # Errors
 /// Where the bytes are neither a newc archive nor a compression this tool knows (zstd, gzip, xz); when they unpack to more
-/// than [`room`], or hold too many paths.
+/// than `room`, or hold too many paths.
 pub fn list(bytes: &[u8]) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     let (whole, limit) = (bytes.len(), room(bytes.len()));

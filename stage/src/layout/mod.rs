@@ -33,7 +33,7 @@ pub use result::{Layout, Segment};
 /// `blob` is the purgatory's ELF file, `record` the hand-over record; an empty one is left out.
 ///
 /// # Errors
-/// [`PlaceError`]: what was asked for, what there is, what to do.
+/// [`LayoutError`]: what was asked for, what there is, what to do.
 pub fn lay_out(
     payload: Verified<Payload>,
     machine: &Machine,

@@ -1,6 +1,6 @@
 //! A bootconfig at the end of an initrd: Documentation/admin-guide/bootconfig.rst.
 //!
-//! > [initrd][bootconfig][padding][size(le32)][checksum(le32)][#BOOTCONFIG\n]
+//! > initrd, bootconfig, padding, size (le32), checksum (le32), `#BOOTCONFIG\n`
 //!
 //! The kernel looks for it at the very end of all initrds, three bytes of padding allowed (init/main.c).
 
