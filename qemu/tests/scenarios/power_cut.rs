@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::{FileExt as _, symlink};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -221,15 +221,19 @@ fn no_device_mapper(context: &Context, arch: Arch) -> Result<()> {
     boots(context, &chain, &says)
 }
 
-/// A folder of links to all files in another but some.
+/// A folder of hard links to all files in another but some.
 fn linked(from: &Path, to: &Path, left_out: &dyn Fn(&str) -> bool) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let (path, name) = entry.map(|e| (e.path(), e.file_name()))?;
-        if path.is_dir() && !path.is_symlink() {
-            linked(&path, &to.join(&name), left_out)?;
-        } else if !left_out(&name.to_string_lossy()) {
-            symlink(path.canonicalize().unwrap_or(path), to.join(&name))?;
+        if path.is_symlink() || left_out(&name.to_string_lossy()) {
+            continue;
+        }
+        let to = to.join(&name);
+        if path.is_dir() {
+            linked(&path, &to, left_out)?;
+        } else if fs::hard_link(&path, &to).is_err() {
+            fs::copy(&path, &to)?;
         }
     }
     Ok(())
