@@ -74,14 +74,14 @@ impl VolumeProblem {
         match self {
             Self::NoFileSystem => Cause::Format,
             Self::Unreadable => Cause::Io,
-            Self::NoDriver(_) => Cause::Missing,
+            // Snapshots too: another entry's volume may need none.
+            Self::NoDriver(_) | Self::NoSnapshot | Self::Snapshot(_) => Cause::Missing,
             Self::Module(error) => error.cause(),
             Self::Device(error) => Cause::of(error),
             // mount(2) says EINVAL for whatever makes no sense to the file system.
             Self::Mount { error, .. } if error.cause == Errno::EINVAL => Cause::Format,
             Self::Mount { error, .. } => Cause::of(&error.cause.into()),
             Self::Neither(first, _) => first.cause(),
-            Self::NoSnapshot | Self::Snapshot(_) => Cause::Refused,
             Self::SnapshotFull => Cause::Memory,
         }
     }
