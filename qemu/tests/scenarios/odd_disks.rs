@@ -31,10 +31,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         add("gpt-for-other-sectors", true, other_sectors);
         add("no-protective-mbr", true, no_mbr);
         add("mbr-logical", true, logical);
-        add("stale-ext4-under-fat", false, stale);
+        add("stale-ext4-under-fat", true, stale);
         add("label-at-the-end-of-the-root-folder", true, label);
-        add("mount-errors", false, mount_errors);
-        add("card-while-searching", false, card_while_searching);
+        add("mount-errors", true, mount_errors);
+        add("card-while-searching", true, card_while_searching);
         add("card-at-the-retry", true, card_at_the_retry);
         add("disk-that-grows", true, grows);
     }
