@@ -8,6 +8,7 @@ use config::Arch::{self, Arm64, X86_64};
 use guest_entry::contract::{self, Expected};
 use guest_entry::facts::Facts;
 use guest_entry::image;
+use mkinitramfs::cpio::{Entry, archive};
 use qemu::chain::Initrd;
 use qemu::guests;
 use qemu::machine::Firmware::{self, Direct, UBoot, Uefi};
@@ -109,10 +110,11 @@ fn entered_as_promised(context: &Context, case: Case, service: Suite) -> Result<
         image::build(&fs::read(guests::entry(case.arch)?)?, case.arch, GUEST_BYTES)?,
     )?;
     let initrd = context.folder.join("initrd");
-    let bytes: Vec<u8> = (0..3_000_001_u32)
+    let noise: Vec<u8> = (0..750_000_u32)
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .take(3_000_001)
         .collect();
+    let mut bytes = archive([Entry::file("noise", noise)])?;
+    bytes.push(0); // An odd length.
     fs::write(&initrd, &bytes)?;
 
     let mut chain = context.chain(case.arch, service, service)?;
