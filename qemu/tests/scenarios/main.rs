@@ -24,6 +24,7 @@ mod firmware_by_suite;
 mod format;
 mod initrd;
 mod machines;
+mod modules;
 mod odd_disks;
 mod packing;
 mod power_cut;
@@ -61,6 +62,7 @@ fn all() -> Vec<Scenario> {
         packing::scenarios(),
         corruption::scenarios(),
         reason::scenarios(),
+        modules::scenarios(),
         refused::scenarios(),
         arena::scenarios(),
         repeat::scenarios(),

@@ -9,6 +9,7 @@ pub mod devices;
 mod gpt;
 mod kernel_log;
 mod mbr;
+mod modules;
 mod mounting;
 pub mod partition;
 mod search;
@@ -29,6 +30,7 @@ use nix::errno::Errno;
 pub use self::mounting::VolumeProblem;
 use crate::cause::Cause;
 pub use crate::sys::mount::{MountError, mount_basics};
+use modules::Modules;
 use search::Search;
 pub use search::Unfinished;
 pub use tree::{DirTree, OpenFile, Tree, TreeError};
@@ -88,6 +90,14 @@ pub enum ProbeError {
         /// What is wrong with it.
         problem: VolumeProblem,
     },
+    /// Any of these, where the kernel takes none of the packed modules.
+    #[error("{error}; {doubt}")]
+    Modules {
+        /// What failed.
+        error: Box<Self>,
+        /// Why it takes none: [`Modules::doubt`].
+        doubt: String,
+    },
     /// No way to hear of devices.
     #[error("kernel uevents: {}", .0.desc())]
     Events(Errno),
@@ -100,6 +110,7 @@ impl ProbeError {
             Self::Folder { cause, .. } => Cause::of(cause),
             Self::NotFound { .. } => Cause::Missing,
             Self::Volume { problem, .. } => problem.cause(),
+            Self::Modules { error, .. } => error.cause(),
             Self::Events(errno) => Cause::of(&(*errno).into()),
         }
     }
@@ -148,10 +159,28 @@ pub fn open_source(
             unfinished: Vec::new(),
         });
     }
+    let mut modules = Modules::new(index);
+    open_device(source, &mut modules, deadline, say, known_late, late).map_err(|error| match modules.doubt() {
+        Some(doubt) => ProbeError::Modules {
+            error: Box::new(error),
+            doubt,
+        },
+        None => error,
+    })
+}
+
+fn open_device(
+    source: &Source,
+    modules: &mut Modules<'_>,
+    deadline: Instant,
+    say: &mut dyn FnMut(&str),
+    known_late: &[String],
+    late: &mut dyn FnMut(&str),
+) -> Result<Opened, ProbeError> {
     let mut search = Search::begin(
         Path::new("/sys"),
         Path::new("/dev"),
-        index,
+        modules,
         deadline,
         say,
         known_late,
@@ -159,7 +188,7 @@ pub fn open_source(
     )?;
     let volume = search.find(source)?;
     let unfinished = search.unfinished();
-    match mounting::open(&volume, source, index, say) {
+    match mounting::open(&volume, source, modules, say) {
         Ok(tree) => Ok(Opened {
             tree,
             describe: volume.to_string(),

@@ -9,18 +9,18 @@ use std::io;
 use std::path::Path;
 
 use config::Source;
-use config::modules::Index;
 use config::paths;
 use nix::errno::Errno;
 
 use super::kernel_log::KernelLog;
+use super::modules::Modules;
 use super::superblock::FileSystem;
 use super::tree::{DirTree, OpenFile, Tree, TreeError};
 use super::volumes::{State, Volume};
 use crate::cause::Cause;
 use crate::sys::block::set_read_only;
 use crate::sys::dm::{Snapshot, SnapshotError};
-use crate::sys::module::{self, ModuleError};
+use crate::sys::module::ModuleError;
 use crate::sys::mount::{MountError, Mounted};
 
 /// What a snapshot takes, by the names of their modules.
@@ -40,9 +40,12 @@ pub enum VolumeProblem {
         "the service kernel has no {0} and the initramfs no module for it; pack it with `mkinitramfs --module {0}`"
     )]
     NoDriver(&'static str),
+    /// The same, though there is a module.
+    #[error("the service kernel has no {0}, and did not take the module for it")]
+    NotLoaded(&'static str),
     /// A module the file system needs is refused.
     #[error("{0}")]
-    Module(#[from] ModuleError),
+    Module(ModuleError),
     /// The device can't be opened or made read-only.
     #[error("{0}")]
     Device(#[from] io::Error),
@@ -75,7 +78,7 @@ impl VolumeProblem {
             Self::NoFileSystem => Cause::Format,
             Self::Unreadable => Cause::Io,
             // Snapshots too: another entry's volume may need none.
-            Self::NoDriver(_) | Self::NoSnapshot | Self::Snapshot(_) => Cause::Missing,
+            Self::NoDriver(_) | Self::NotLoaded(_) | Self::NoSnapshot | Self::Snapshot(_) => Cause::Missing,
             Self::Module(error) => error.cause(),
             Self::Device(error) => Cause::of(error),
             // mount(2) says EINVAL for whatever makes no sense to the file system.
@@ -98,7 +101,7 @@ const NO_SNAPSHOT: &str = "the service kernel has no device-mapper snapshots; bu
 pub(super) fn open(
     volume: &Volume,
     source: &Source,
-    index: &Index,
+    modules: &mut Modules<'_>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Box<dyn Tree>, VolumeProblem> {
     if matches!(volume.state, State::Unreadable(_) | State::Silent | State::Empty) {
@@ -109,7 +112,7 @@ pub(super) fn open(
         if let Some(problem) = &problem {
             say(&format!("{volume}: {problem}; trying it as {}", fs.kind));
         }
-        let next = match open_as(volume, fs, index, say) {
+        let next = match open_as(volume, fs, modules, say) {
             Ok(tree) => return Ok(tree),
             Err(next) => next,
         };
@@ -124,20 +127,20 @@ pub(super) fn open(
 fn open_as(
     volume: &Volume,
     fs: &FileSystem,
-    index: &Index,
+    modules: &mut Modules<'_>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Box<dyn Tree>, VolumeProblem> {
     let path = Path::new("/dev").join(&volume.name);
     // Belt: the mount options below are the braces. From here on the kernel itself writes nothing to it.
     set_read_only(&File::open(&path)?).map_err(io::Error::from)?;
     let driver = fs.kind.driver();
-    load_filesystem(driver, index)?;
+    load_filesystem(driver, modules, say)?;
     let misfit = fs.misfit(volume.size, volume.sector);
     if let Some(misfit) = &misfit {
         say(&format!("warning: {volume}: {misfit}"));
     }
     let log = KernelLog::from_now();
-    let mounted = mount_or_replay(volume, fs, &path, index, say).map_err(|problem| match problem {
+    let mounted = mount_or_replay(volume, fs, &path, modules, say).map_err(|problem| match problem {
         VolumeProblem::Mount { error, mut reasons } => {
             reasons.extend(misfit);
             // Of a snapshot, the kernel knows the name of the mapped device.
@@ -156,11 +159,11 @@ fn mount_or_replay(
     volume: &Volume,
     fs: &FileSystem,
     path: &Path,
-    index: &Index,
+    modules: &mut Modules<'_>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Mounted, VolumeProblem> {
     let driver = fs.kind.driver();
-    let can_replay = SNAPSHOT_DRIVERS.iter().all(|name| has_module(name, index));
+    let can_replay = SNAPSHOT_DRIVERS.iter().all(|name| modules.has(name));
     match mount(path, driver) {
         Ok(mounted) => {
             if fs.has_journal && !can_replay {
@@ -170,11 +173,7 @@ fn mount_or_replay(
             }
             Ok(mounted)
         }
-        // Or what an earlier worker mounted on a snapshot is still busy with a disk that does not answer.
-        Err(MountError {
-            cause: Errno::EROFS | Errno::EBUSY,
-            ..
-        }) => {
+        Err(error) if wants_replay(&error) => {
             say(&format!(
                 "{volume}: was not unmounted; its journal is replayed in memory"
             ));
@@ -182,7 +181,7 @@ fn mount_or_replay(
                 return Err(VolumeProblem::NoSnapshot);
             }
             for name in SNAPSHOT_DRIVERS {
-                load(name, index)?;
+                modules.load(name, say);
             }
             let snapshot = Snapshot::of(path)?;
             match mount(snapshot.device(), driver) {
@@ -201,6 +200,17 @@ impl From<MountError> for VolumeProblem {
     }
 }
 
+/// Whether a mount failed because the journal can't be replayed on a device that takes no writes.
+fn wants_replay(error: &MountError) -> bool {
+    match error.cause {
+        // Busy: a snapshot of an earlier worker may still hang on a disk that does not answer.
+        Errno::EROFS | Errno::EBUSY => true,
+        // What btrfs says to it (fs/btrfs/disk-io.c, btrfs_replay_log).
+        Errno::EIO => error.kind == "btrfs",
+        _ => false,
+    }
+}
+
 fn mount(device: &Path, driver: &'static str) -> Result<Mounted, MountError> {
     let options = match driver {
         // Instead of what the superblock says, which may be to panic.
@@ -212,27 +222,28 @@ fn mount(device: &Path, driver: &'static str) -> Result<Mounted, MountError> {
     Mounted::read_only(device, Path::new(paths::VOLUME), driver, options)
 }
 
-/// Makes sure that the kernel has the file system, with everything its module needs at mount time.
-fn load_filesystem(driver: &'static str, index: &Index) -> Result<(), VolumeProblem> {
-    if let Some(module) = index.for_filesystem(driver) {
-        return load(&module.name, index);
+/// Makes sure that the kernel has the file system, with everything its module needs at mount time. What the kernel lists
+/// decides: one that is built in needs no module, whatever becomes of those that are packed.
+fn load_filesystem(
+    driver: &'static str,
+    modules: &mut Modules<'_>,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), VolumeProblem> {
+    let module = modules.index.for_filesystem(driver);
+    if let Some(module) = module {
+        modules.load(&module.name, say);
     }
     let registered = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let mut names = registered.lines().map(|l| l.trim_start_matches("nodev").trim());
-    names
-        .any(|name| name == driver)
-        .then_some(())
-        .ok_or(VolumeProblem::NoDriver(driver))
-}
-
-/// Loads a module with all that it needs; one that is not packed is built in, or missed by who needs it.
-fn load(name: &str, index: &Index) -> Result<(), VolumeProblem> {
-    Ok(index.closure(name).into_iter().try_for_each(module::load)?)
-}
-
-/// Whether a module is packed, loaded or built in: one with parameters is in sysfs then.
-fn has_module(name: &str, index: &Index) -> bool {
-    index.find(name).is_some() || Path::new("/sys/module").join(name).exists()
+    if names.any(|name| name == driver) {
+        return Ok(());
+    }
+    Err(match module {
+        Some(module) => modules
+            .take_refusal(&module.name)
+            .map_or(VolumeProblem::NotLoaded(driver), VolumeProblem::Module),
+        None => VolumeProblem::NoDriver(driver),
+    })
 }
 
 /// A mounted file system's files. Fields are dropped in this order: first the root, then the mount.
@@ -251,6 +262,7 @@ impl Tree for MountedTree {
 mod tests {
     use super::*;
     use crate::probe::superblock::Signatures;
+    use config::modules::Index;
 
     #[test]
     fn a_volume_without_file_system_or_driver_says_so() {
@@ -263,17 +275,30 @@ mod tests {
             state: State::Read(Signatures::default()),
         };
         let problem = |v: &Volume| {
-            open(v, &Source::PartLabel("x".into()), &Index::default(), &mut |_| ())
-                .err()
-                .unwrap()
+            let index = Index::default();
+            let source = Source::PartLabel("x".into());
+            open(v, &source, &mut Modules::new(&index), &mut |_| ()).err().unwrap()
         };
         assert!(matches!(problem(&volume), VolumeProblem::NoFileSystem));
         volume.state = State::Unreadable("Input/output error".into());
         assert!(matches!(problem(&volume), VolumeProblem::Unreadable));
-        let missing = load_filesystem("no_such_fs", &Index::default()).unwrap_err();
+        let missing = load_filesystem("no_such_fs", &mut Modules::new(&Index::default()), &mut |_| ()).unwrap_err();
         assert!(
             missing.to_string().contains("mkinitramfs --module no_such_fs"),
             "{missing}"
         );
+    }
+
+    #[test]
+    fn a_mount_that_wants_to_replay_is_known() {
+        let wants = |kind, cause| {
+            wants_replay(&MountError {
+                kind,
+                target: "/mnt".into(),
+                cause,
+            })
+        };
+        assert!(wants("ext4", Errno::EROFS) && wants("xfs", Errno::EBUSY) && wants("btrfs", Errno::EIO));
+        assert!(!wants("ext4", Errno::EIO) && !wants("btrfs", Errno::EINVAL));
     }
 }

@@ -14,17 +14,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use config::Source;
-use config::modules::Index;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::ProbeError;
 use super::block::{self, Block};
 use super::devices::{self, Device};
+use super::modules::Modules;
 use super::partition::Slot;
 use super::volumes::{self, Contents, Fit, Known, State, Volume};
 use crate::deadlines::{BIND_SHARE, LATE_SHARE, READ_SHARE, SAFETY_LOOK, SHORT_SHARE};
 use crate::sys::child::{RemoteDevice, Write};
-use crate::sys::module;
 use crate::sys::netlink::Uevents;
 pub use job::Unfinished;
 use job::{Job, JobKind, is_ready};
@@ -33,10 +32,10 @@ use job::{Job, JobKind, is_ready};
 const MANY: usize = 3;
 
 /// The search's state: what is known, what was tried, what is under way.
-pub(crate) struct Search<'a> {
+pub(crate) struct Search<'a, 'i> {
     sys: &'a Path,
     dev: &'a Path,
-    index: &'a Index,
+    modules: &'a mut Modules<'i>,
     deadline: Instant,
     /// Of one device: [`BIND_SHARE`].
     share: Duration,
@@ -48,8 +47,6 @@ pub(crate) struct Search<'a> {
     /// Hears of each that is late in this one, by the name that such a list holds.
     late: &'a mut dyn FnMut(&str),
     uevents: Uevents,
-    /// Modules that were loaded, or could not be.
-    modules: BTreeSet<String>,
     /// Devices that were given to a driver or have none here, by their folder.
     tried: BTreeSet<PathBuf>,
     jobs: Vec<Job>,
@@ -65,11 +62,11 @@ pub(crate) struct Search<'a> {
     known: Known,
 }
 
-impl<'a> Search<'a> {
+impl<'a, 'i> Search<'a, 'i> {
     pub(crate) fn begin(
         sys: &'a Path,
         dev: &'a Path,
-        index: &'a Index,
+        modules: &'a mut Modules<'i>,
         deadline: Instant,
         say: &'a mut dyn FnMut(&str),
         known_late: &'a [String],
@@ -80,7 +77,7 @@ impl<'a> Search<'a> {
         Ok(Self {
             sys,
             dev,
-            index,
+            modules,
             deadline,
             share: BIND_SHARE,
             late_share: LATE_SHARE,
@@ -88,7 +85,6 @@ impl<'a> Search<'a> {
             known_late,
             late,
             uevents,
-            modules: BTreeSet::new(),
             tried: BTreeSet::new(),
             jobs: Vec::new(),
             announced: block::blocks(sys).into_iter().map(|b| b.name).collect(),
@@ -408,7 +404,7 @@ impl<'a> Search<'a> {
             .iter()
             .filter(|d| d.is_held() && !self.tried.contains(&d.path))
             .filter_map(|d| Some((d.rank()?, d)))
-            .filter(|(_, d)| d.is_storage() || self.index.for_modalias(&d.modalias).next().is_some())
+            .filter(|(_, d)| d.is_storage() || self.modules.index.for_modalias(&d.modalias).next().is_some())
             .min_by_key(|(rank, d)| (self.was_late(&d.to_string()), *rank, &d.path));
         let Some((_, device)) = next else { return false };
         let _ = self.tried.insert(device.path.clone());
@@ -430,32 +426,19 @@ impl<'a> Search<'a> {
         true
     }
 
+    /// Loads what a device asks for. Whoever needs a module that is refused finds out.
     fn load_for(&mut self, device: &Device) -> bool {
-        let names: Vec<&str> = self
-            .index
+        let index = self.modules.index;
+        let mut loaded = false;
+        for module in index
             .for_modalias(&device.modalias)
-            .map(|m| m.name.as_str())
-            .collect();
-        let mut loaded = false;
-        for name in names {
-            loaded |= self.load(name);
-        }
-        loaded
-    }
-
-    /// Loads a module after all it needs. What fails is said once; whoever needed it finds out.
-    fn load(&mut self, name: &str) -> bool {
-        let mut loaded = false;
-        for module in self.index.closure(name) {
-            if !self.modules.insert(module.name.clone()) {
-                continue;
+            .flat_map(|m| index.closure(&m.name))
+        {
+            if self.modules.load_one(module, self.say) {
+                loaded = true;
+                // It may have brought a bus; its first devices must not be bound before it is held.
+                self.hold_buses();
             }
-            match module::load(module) {
-                Ok(()) => loaded = true,
-                Err(e) => (self.say)(&e.to_string()),
-            }
-            // A module may have brought a bus; its first devices must not be bound before it is held.
-            self.hold_buses();
         }
         loaded
     }
@@ -499,7 +482,7 @@ impl<'a> Search<'a> {
         let without_driver = devices::undriven(self.sys)
             .into_iter()
             .filter(Device::is_storage)
-            .filter(|d| self.index.for_modalias(&d.modalias).next().is_none())
+            .filter(|d| self.modules.index.for_modalias(&d.modalias).next().is_none())
             .map(|d| format!("{d} ({})", d.modalias));
         ProbeError::NotFound {
             wanted: source.clone(),

@@ -29,7 +29,7 @@ pub enum ModuleError {
         cause: io::Error,
     },
     /// The kernel refused it.
-    #[error("module {name}: {}", refusal(*cause))]
+    #[error("module {name} {}", refusal(*cause))]
     Refused {
         /// The module.
         name: String,
@@ -39,6 +39,20 @@ pub enum ModuleError {
 }
 
 impl ModuleError {
+    /// The module.
+    pub fn name(&self) -> &str {
+        let (Self::Open { name, .. } | Self::Refused { name, .. }) = self;
+        name
+    }
+
+    /// What finit_module(2) said.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Open { .. } => None,
+            Self::Refused { cause, .. } => Some(*cause),
+        }
+    }
+
     /// Its kind.
     pub fn cause(&self) -> Cause {
         match self {
@@ -55,13 +69,17 @@ impl ModuleError {
 }
 
 fn refusal(cause: Errno) -> String {
-    let remedy = match cause {
-        Errno::ENOEXEC => ": built for another kernel; pack the modules of the service kernel's own version",
-        Errno::ENOENT => ": needs a symbol or an algorithm that no loaded module brings; pack that module too",
-        Errno::EKEYREJECTED | Errno::ENOKEY => ": its signature is not one the service kernel trusts",
-        _ => "",
+    let why = match cause {
+        Errno::ENOEXEC => {
+            "is damaged, or built for another configuration of this kernel; pack this kernel's own modules"
+        }
+        Errno::EINVAL => "does not fit this kernel; pack this kernel's own modules",
+        Errno::ENOENT => "needs a symbol or an algorithm that no loaded module brings; pack that module too",
+        Errno::ENODEV => "has no hardware here",
+        Errno::EKEYREJECTED | Errno::ENOKEY => "has no signature that the service kernel trusts",
+        _ => return format!("refused by the kernel: {}", cause.desc()),
     };
-    format!("{}{remedy}", cause.desc())
+    format!("{why} ({})", cause.desc())
 }
 
 /// Puts one module into the kernel; one that is there already, or built in, is fine. Does not wait for its devices.

@@ -2,6 +2,7 @@
 //! a thread empties it, or for ever.
 
 use super::*;
+use config::modules::Index;
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -71,9 +72,19 @@ impl Machine {
         let mut said = Vec::new();
         let mut say = |line: &str| said.push(line.to_owned());
         let (sys, dev, index) = (self.sys(), self.dir.path().join("dev"), Index::default());
+        let mut modules = Modules::new(&index);
         let (known, mut heard) = (self.late.borrow().clone(), Vec::new());
         let mut late = |name: &str| heard.push(name.to_owned());
-        let mut search = Search::begin(&sys, &dev, &index, Instant::now() + wait, &mut say, &known, &mut late).unwrap();
+        let mut search = Search::begin(
+            &sys,
+            &dev,
+            &mut modules,
+            Instant::now() + wait,
+            &mut say,
+            &known,
+            &mut late,
+        )
+        .unwrap();
         search.share = share;
         let found = search.find(&Source::PartLabel("boot-a".to_owned()));
         let unfinished = search.unfinished();
@@ -161,12 +172,13 @@ fn what_was_late_gets_its_turn_last_the_next_time() {
 fn the_deadline_moves_so_far_and_no_farther() {
     let machine = Machine::new();
     let (sys, index) = (machine.sys(), Index::default());
+    let mut modules = Modules::new(&index);
     let mut said = 0;
     let mut say = |_: &str| said += 1;
     let mut names = Vec::new();
     let mut late = |name: &str| names.push(name.to_owned());
     let deadline = Instant::now();
-    let mut search = Search::begin(&sys, &sys, &index, deadline, &mut say, &[], &mut late).unwrap();
+    let mut search = Search::begin(&sys, &sys, &mut modules, deadline, &mut say, &[], &mut late).unwrap();
     for _ in 0..100 {
         search.excuse("virtio virtio0", BIND_SHARE);
     }
