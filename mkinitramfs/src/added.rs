@@ -44,7 +44,7 @@ impl Added {
         let mut dest = self.dest.clone();
         if dest.ends_with('/') {
             let name = self.source.file_name().and_then(|n| n.to_str());
-            dest.push_str(name.with_context(|| format!("{}: has no name", self.source.display()))?);
+            dest.push_str(name.with_context(|| format!("{}: no file name in the path", self.source.display()))?);
         }
         // A link on the command line means what it points to.
         let source = fs::canonicalize(&self.source).with_context(|| self.source.display().to_string())?;
@@ -82,7 +82,7 @@ fn add(source: &Path, dest: &str, entries: &mut Vec<Entry>) -> Result<()> {
         Node::Link {
             target: target
                 .to_str()
-                .with_context(|| format!("{}: points to what is not UTF-8", show()))?
+                .with_context(|| format!("{}: link target is not UTF-8", show()))?
                 .to_owned(),
         }
     } else if kind.is_file() {
@@ -92,7 +92,7 @@ fn add(source: &Path, dest: &str, entries: &mut Vec<Entry>) -> Result<()> {
             executable,
         }
     } else {
-        bail!("{}: neither a file nor a folder nor a link", source.display());
+        bail!("{}: not a file, folder or symbolic link", source.display());
     };
     entries.push(Entry {
         path: dest.to_owned(),

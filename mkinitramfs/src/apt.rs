@@ -226,7 +226,7 @@ impl Apt {
                 .collect();
             found.sort_by_key(|p| p.metadata().and_then(|m| m.modified()).ok());
             let Some(newest) = found.pop() else {
-                bail!("apt-get download {package} left no file in {}", deb.display())
+                bail!("apt-get download {package} put no file into {}", deb.display())
             };
             files.push(newest);
         }
@@ -316,7 +316,7 @@ pub fn unpack(deb: &Path, root: &Path) -> Result<()> {
         .arg("-x")
         .args([deb, root])
         .status()
-        .context("dpkg-deb: cannot run")?;
+        .context("can't start dpkg-deb")?;
     ensure!(status.success(), "dpkg-deb -x {}: {status}", deb.display());
     Ok(())
 }

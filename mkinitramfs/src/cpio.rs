@@ -103,14 +103,17 @@ impl Node {
 fn normal(path: &str) -> Result<String> {
     let parts: Vec<_> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
     ensure!(!parts.is_empty(), "{path:?}: not a path in the initramfs");
-    ensure!(!parts.contains(&".."), "{path:?}: .. in a path of the initramfs");
+    ensure!(
+        !parts.contains(&".."),
+        "{path:?}: a path in the initramfs must not contain `..`"
+    );
     let path = parts.join("/");
     // PATH_MAX, which the kernel's unpacker checks with the zero byte counted; it skips what is longer.
     ensure!(
         path.len() < 4096 && !path.contains('\0'),
-        "{path:?}: too long, or a zero byte in it"
+        "{path:?}: too long, or contains a NUL byte"
     );
-    ensure!(path != TRAILER, "{path:?}: the name that ends an archive");
+    ensure!(path != TRAILER, "{path:?}: reserved name that ends an archive");
     Ok(path)
 }
 
@@ -128,13 +131,13 @@ pub fn archive(entries: impl IntoIterator<Item = Entry>) -> Result<Vec<u8>> {
             let parent = path.get(..end).unwrap_or_default();
             match nodes.entry(parent.to_owned()).or_insert(Node::Dir) {
                 Node::Dir => {}
-                _ => bail!("/{parent} is not a folder, but /{path} is to be in it"),
+                _ => bail!("/{path}: /{parent} is not a folder"),
             }
         }
         match nodes.get(&path) {
             None => {}
             Some(Node::Dir) if node == Node::Dir => continue,
-            Some(_) => bail!("/{path} is there twice"),
+            Some(_) => bail!("/{path} appears twice"),
         }
         nodes.insert(path, node);
     }
@@ -166,7 +169,8 @@ fn write_raw(
     data: &[u8],
     device: (u32, u32),
 ) -> Result<()> {
-    let size = u32::try_from(data.len()).with_context(|| format!("/{name}: 4 GiB or more do not fit into newc"))?;
+    let size =
+        u32::try_from(data.len()).with_context(|| format!("/{name}: too large for a newc archive (4 GiB or more)"))?;
     let name_size = u32::try_from(name.len() + 1)?;
     out.extend_from_slice(b"070701");
     // ino mode uid gid nlink mtime filesize maj min rmaj rmin namesize check
@@ -288,11 +292,14 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         for (entries, words) in [
-            (vec![Entry::file("a", ""), Entry::file("/a", "")], "/a is there twice"),
-            (vec![Entry::file("a", ""), Entry::dir("a")], "/a is there twice"),
-            (vec![Entry::file("a", ""), Entry::file("a/b", "")], "/a is not a folder"),
-            (vec![Entry::file("a/b", ""), Entry::file("a", "")], "/a is there twice"),
-            (vec![Entry::file("a/../../b", "")], ".. in a path"),
+            (vec![Entry::file("a", ""), Entry::file("/a", "")], "/a appears twice"),
+            (vec![Entry::file("a", ""), Entry::dir("a")], "/a appears twice"),
+            (
+                vec![Entry::file("a", ""), Entry::file("a/b", "")],
+                "/a/b: /a is not a folder",
+            ),
+            (vec![Entry::file("a/b", ""), Entry::file("a", "")], "/a appears twice"),
+            (vec![Entry::file("a/../../b", "")], "must not contain `..`"),
             (vec![Entry::dir("/")], "not a path"),
             (vec![Entry::file("TRAILER!!!", "")], "ends an archive"),
         ] {

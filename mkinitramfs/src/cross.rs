@@ -245,7 +245,7 @@ fn find_toolchain(workspace: &Path, arch: Arch, kind: Kind) -> Result<Toolchain>
         .map(|root| Path::new(&root).join("lib/rustlib/src/rust"))
         .filter(|source| source.join("library/Cargo.lock").exists());
     if source.is_none() {
-        missing.push("no library source for it".to_owned());
+        missing.push("no standard library source".to_owned());
     }
     if output(clean("ld.lld", workspace).arg("--version")).is_none() {
         missing.push("no ld.lld".to_owned());
@@ -263,7 +263,7 @@ fn find_toolchain(workspace: &Path, arch: Arch, kind: Kind) -> Result<Toolchain>
         "apt-get install rustc-web cargo-web rust-web-src lld".to_owned()
     };
     bail!(
-        "nothing here builds for {target}: the Rust in PATH has no such target, and of Debian's packages: {}; run: {remedy}",
+        "no toolchain for {target}: the Rust in PATH lacks the target, and Debian's Rust is incomplete ({}); run: {remedy}",
         missing.join(", ")
     )
 }
@@ -378,7 +378,7 @@ pub fn ensure_musl(workspace: &Path, arch: Arch) -> Result<PathBuf> {
         })?;
         ensure!(
             folder.join("crt1.o").exists(),
-            "musl-dev for {arch} holds no {}",
+            "musl-dev for {arch} has no {}",
             folder.display()
         );
     }
@@ -414,12 +414,15 @@ fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 fn strip(bytes: &[u8]) -> Result<Vec<u8>> {
     let elf = Elf::parse(bytes)?;
     if elf.program_headers.iter().any(|p| p.p_type == PT_INTERP) {
-        bail!("wants an interpreter: not static");
+        bail!("not static: it asks for an interpreter");
     }
     ensure!(elf.is_64 && elf.little_endian, "not a 64-bit little-endian executable");
     let loads = elf.program_headers.iter().filter(|p| p.p_type == PT_LOAD);
     let end = loads.map(|p| p.file_range().end).max().context("no PT_LOAD segment")?;
-    let mut out = bytes.get(..end).context("a segment ends behind the file")?.to_vec();
+    let mut out = bytes
+        .get(..end)
+        .context("a segment ends beyond the end of the file")?
+        .to_vec();
     // Elf64_Ehdr: e_shoff at 0x28; e_shnum and e_shstrndx at 0x3c (ELF-64 object file format, figure 2).
     for range in [0x28..0x30, 0x3c..0x40] {
         out.get_mut(range).context("shorter than an ELF header")?.fill(0);

@@ -66,7 +66,7 @@ pub fn list(bytes: &[u8]) -> Result<Vec<Line>> {
     let mut rest = behind_zeros(bytes);
     while !rest.is_empty() {
         let at = whole - rest.len();
-        let part = || format!("compressed part at byte {at} (all may unpack to {limit} bytes)");
+        let part = || format!("compressed part at byte {at} (unpacking stops at {limit} bytes in all)");
         if let Some((unpacked, behind)) = unpack(rest, room).with_context(part)? {
             room -= unpacked.len();
             rest = behind_zeros(behind);
@@ -101,7 +101,11 @@ fn archive<'a>(mut bytes: &'a [u8], lines: &mut Vec<Line>) -> Result<&'a [u8]> {
         if entry.is_trailer() {
             return Ok(behind_zeros(reader.finish()?));
         }
-        ensure!(entry.name().len() < NAME, "a name of {} bytes", entry.name().len());
+        ensure!(
+            entry.name().len() < NAME,
+            "name too long ({} bytes)",
+            entry.name().len()
+        );
         ensure!(lines.len() < PATHS, "more than {PATHS} paths");
         let mut data = Vec::new();
         reader.read_to_end(&mut data)?;
@@ -174,7 +178,7 @@ mod tests {
         for bomb in [bomb, std::iter::repeat_n(gzip(&zeros), 17).flatten().collect()] {
             let error = format!("{:#}", list(&bomb).unwrap_err());
             assert!(
-                error.contains("(all may unpack to 268435456 bytes): more than"),
+                error.contains("(unpacking stops at 268435456 bytes in all): more than"),
                 "{error}"
             );
         }

@@ -80,7 +80,7 @@ fn run(options: Options) -> Result<()> {
         return Ok(());
     }
     let (Some(arch), Some(config), Some(output)) = (options.arch, options.config, options.output) else {
-        bail!("--arch, --config and --output are wanted, or --list ARCHIVE");
+        bail!("--arch, --config and --output are required, or --list ARCHIVE");
     };
     let config_text = fs::read_to_string(&config).with_context(|| config.display().to_string())?;
     check_config(&config.display().to_string(), &config_text)?;

@@ -64,7 +64,7 @@ impl fmt::Display for Table {
         let mut row = |name: &str, size: usize| writeln!(f, "{size:>12}  {name}");
         row("cato", self.cato)?;
         row(
-            "  of it the purgatory, in memory",
+            "  of which the purgatory, in memory",
             usize::try_from(self.purgatory).unwrap_or(usize::MAX),
         )?;
         for (name, size) in &self.modules {
@@ -158,7 +158,7 @@ impl<'r> Prepared<'r> {
                 ));
             }
             None => bail!(
-                "modules are wanted ({}), but no folder of modules is given",
+                "modules given ({}), but no folder to take them from; add --modules DIR",
                 recipe.module_names.join(", ")
             ),
         }
@@ -201,7 +201,7 @@ impl<'r> Prepared<'r> {
         let bytes = compress(&archive, recipe.compress)?;
         if modules.is_empty() && added == 0 && recipe.compress != Compress::None && bytes.len() > BUDGET {
             warnings.push(format!(
-                "{} bytes without any module: more than the budget of {BUDGET}",
+                "{} bytes without any modules, over the budget of {BUDGET}",
                 bytes.len()
             ));
         }
@@ -252,7 +252,7 @@ fn missing(config: &Config, entries: &[Entry]) -> Vec<String> {
             let wanted = path(&format!("{folder}/{file}"));
             if !there.contains(&wanted) {
                 warnings.push(format!(
-                    "entry {:?} takes /{wanted} from the initramfs, but it is not in it (--add)",
+                    "entry {:?} needs /{wanted}, which is not in the initramfs; add it with --add",
                     entry.name
                 ));
             }

@@ -56,7 +56,7 @@ fn same(what: &str, here: &[u8], there: &[u8]) -> Result<()> {
         .unwrap_or_else(|| here.len().min(there.len()));
     ensure!(
         here == there,
-        "{what}: {} and {} bytes, different from byte {first:#x} on: the build depends on its folder",
+        "{what}: {} and {} bytes, first difference at byte {first:#x}: the build depends on its folder",
         here.len(),
         there.len()
     );

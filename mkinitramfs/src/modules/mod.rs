@@ -65,7 +65,7 @@ impl Tree {
         find(&root, &mut files)?;
         ensure!(
             !files.is_empty(),
-            "{}: no kernel module (.ko, .ko.xz, .ko.zst, .ko.gz) in it",
+            "{}: no kernel modules found (.ko, .ko.xz, .ko.zst, .ko.gz)",
             root.display()
         );
         let builtin = optional(&root.join("modules.builtin"))?.map(|text| {
@@ -113,7 +113,7 @@ impl Tree {
         let root = self.root.display();
         match self.builtin {
             Some(_) => format!("neither in {root} nor built in"),
-            None => format!("not in {root}, and without modules.builtin there nobody knows whether it is built in"),
+            None => format!("not in {root}, and perhaps built in: {root} has no modules.builtin to tell"),
         }
     }
 
@@ -197,7 +197,7 @@ fn version_folder(dir: &Path) -> Result<PathBuf> {
             _ => {
                 let names: Vec<_> = versions.iter().filter_map(|v| v.file_name()?.to_str()).collect();
                 bail!(
-                    "{}: several kernel versions ({}): name the folder of one",
+                    "{}: several kernel versions ({}); name the folder of one",
                     modules.display(),
                     names.join(", ")
                 )
@@ -221,7 +221,11 @@ fn find(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
         } else if let (true, Some(name)) = (kind.is_file(), module_name(&path))
             && let Some(other) = files.insert(name, path.clone())
         {
-            bail!("{} and {}: two modules of one name", other.display(), path.display());
+            bail!(
+                "{} and {}: two modules with the same name",
+                other.display(),
+                path.display()
+            );
         }
     }
     Ok(())

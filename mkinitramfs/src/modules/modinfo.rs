@@ -34,7 +34,7 @@ impl ModInfo {
         };
         ensure!(
             elf.header.e_machine == machine,
-            "not a module for {}, but for another machine (ELF machine {})",
+            "not a module for {}, but for ELF machine {}",
             arch,
             elf.header.e_machine
         );
@@ -95,7 +95,7 @@ mod tests {
         let error = ModInfo::read(&ko(EM_AARCH64, &[]), Arch::X86_64)
             .unwrap_err()
             .to_string();
-        assert!(error.contains("another machine"), "{error}");
+        assert!(error.contains("ELF machine"), "{error}");
         let whole = ko(EM_X86_64, &["depends=a", "vermagic=6.1.0 SMP"]);
         assert_eq!(
             ModInfo::read(&whole, Arch::X86_64).unwrap().kernel.as_deref(),

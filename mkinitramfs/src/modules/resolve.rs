@@ -52,7 +52,7 @@ impl<'t> Walk<'t> {
         if !self.lacking.is_empty() {
             let lacking: Vec<_> = self.lacking.iter().copied().collect();
             warnings.push(format!(
-                "a disk with a journal can't be read after a power cut: that takes {}, {}",
+                "a file system with a journal can't be read after a power cut: that needs {}, {}",
                 lacking.join(" and "),
                 self.tree.absent()
             ));
@@ -94,7 +94,7 @@ impl<'t> Walk<'t> {
     /// # Errors
     /// When one that it depends on is neither there nor built in, one is damaged, or they form a circle.
     pub(super) fn root(&mut self, name: &str) -> Result<()> {
-        ensure!(self.visit(name)?, "module {name}: its dependencies form a circle");
+        ensure!(self.visit(name)?, "module {name}: circular dependency");
         Ok(())
     }
 

@@ -216,7 +216,7 @@ fn what_is_built_in_gets_the_modules_it_takes_all_the_same() {
     fs::remove_file(builtin).unwrap();
     let tree = Tree::open(dir.path(), Arch::X86_64).unwrap();
     let error = tree.resolve(&["vfat".into()]).unwrap_err().to_string();
-    assert!(error.contains("without modules.builtin"), "{error}");
+    assert!(error.contains("has no modules.builtin"), "{error}");
 }
 
 #[test]
