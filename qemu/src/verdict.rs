@@ -182,7 +182,7 @@ mod tests {
             (0..).zip(texts).map(line).collect()
         };
         let place = "reserve: arena: in place, 53 pages of 2 MiB";
-        let segments = "reserve: arena: segments, as boot.toml asks for";
+        let segments = "reserve: arena: segments: set in boot.toml";
         for (texts, used) in [
             (
                 &[place, segments, "load: arena: in place"][..],

@@ -41,10 +41,10 @@ fn bad_entries(arch: Arch) -> Vec<Bad> {
         ..bad(name, "kernel", says)
     };
     // The kernel is half there, by a header that says how long it is.
-    let truncated = "kernel: truncated: is truncated \\([0-9]+ of [0-9]+ bytes\\)";
+    let truncated = "kernel: truncated: truncated \\([0-9]+ of [0-9]+ bytes\\)";
     let other = match arch {
-        Arm64 => "kernel: other: is an x86 bzImage, this machine is arm64",
-        X86_64 => "kernel: other: is an arm64 Image, this machine is x86_64",
+        Arm64 => "kernel: other: an x86 bzImage, but this machine is arm64",
+        X86_64 => "kernel: other: an arm64 Image, but this machine is x86_64",
     };
     vec![
         Bad {
@@ -65,24 +65,24 @@ fn bad_entries(arch: Arch) -> Vec<Bad> {
         bad(
             "no-kernel",
             "initrd",
-            "kernel: initrd: is a cpio archive, .*name it as initrd",
+            "kernel: initrd: a cpio archive, .*name it as initrd",
         ),
         initrd(
             "u-kernel",
-            "initrd: u-kernel: is a U-Boot image of a kernel, not of a ramdisk",
+            "initrd: u-kernel: U-Boot image of a kernel, not of a ramdisk",
         ),
         initrd(
             "u-damaged",
-            "initrd: u-damaged: is a U-Boot image whose data does not match its checksum",
+            "initrd: u-damaged: U-Boot image with a data checksum mismatch",
         ),
-        initrd("u-packed", "initrd: u-packed: holds a U-Boot image inside gzip"),
-        initrd("fit", "initrd: fit: is a FIT image or a device tree, not an initramfs"),
-        initrd("squashfs", "initrd: squashfs: is a squashfs image, not an initramfs"),
+        initrd("u-packed", "initrd: u-packed: a U-Boot image inside gzip"),
+        initrd("fit", "initrd: fit: a FIT image or a device tree, not an initramfs"),
+        initrd("squashfs", "initrd: squashfs: a squashfs image, not an initramfs"),
         initrd(
             "odc",
-            "initrd: odc: is a cpio archive in the old portable format, not an initramfs",
+            "initrd: odc: a cpio archive in the old portable format, not an initramfs",
         ),
-        initrd("half", "initrd: half: is truncated"),
+        initrd("half", "initrd: half: truncated"),
         Bad {
             more: format!("sha256 = {{ kernel = \"{}\" }}\n", "0123456789abcdef".repeat(4)),
             ..bad("digest", "kernel", "kernel: kernel: sha256 mismatch")

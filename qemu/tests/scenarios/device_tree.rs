@@ -31,7 +31,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             let (_, vm) = context.boots(&chain)?;
             says(
                 &vm,
-                &format!("names {memory} of memory; corrected to this machine's 1 GiB"),
+                &format!("describes {memory} of memory; corrected to this machine's 1 GiB"),
             )
         })
     });
@@ -61,7 +61,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         }
         says(
             &vm,
-            "taken from the running tree: /reserved-memory/cato-test, serial-number, local-mac-address of ethernet0",
+            "copied from the running device tree: /reserved-memory/cato-test, serial-number, local-mac-address of ethernet0",
         )
     });
     memory.into_iter().chain([identity]).collect()

@@ -38,7 +38,7 @@ fn wrapped_and_joined(arch: Arch) -> Scenario {
         let (report, vm) = context.boots(&chain)?;
         let told = vm.lines().iter().any(|line| {
             line.text
-                .contains("initrd[0]: initrd: its bootconfig goes behind the last initrd")
+                .contains("initrd[0]: initrd: its bootconfig was moved to the end of the last initrd")
         });
         ensure!(told, vm.failure("Cato did not say that it moved the bootconfig"));
         let files = report.get("initrd-files").unwrap_or_default();

@@ -85,7 +85,7 @@ fn is_in_header(at: usize) -> bool {
 fn reservations(tree: &[u8]) -> Result<(), DtbError> {
     let start = offset(tree, 16).unwrap_or(usize::MAX);
     let bad = || DtbError::Malformed {
-        what: "memory reservation block",
+        what: "bad memory reservation block",
         at: start,
     };
     if is_in_header(start) || !start.is_multiple_of(8) {
@@ -112,11 +112,11 @@ fn structure(tree: &[u8]) -> Result<(), DtbError> {
     let (start, end) = bounds(8, 36)
         .filter(|(s, _)| s.is_multiple_of(4))
         .ok_or(DtbError::Malformed {
-            what: "structure block's place",
+            what: "bad structure block offset or size",
             at: 8,
         })?;
     let (strings_start, strings_end) = bounds(12, 32).ok_or(DtbError::Malformed {
-        what: "strings block's place",
+        what: "bad strings block offset or size",
         at: 12,
     })?;
     let block = tree.get(..end).unwrap_or_default();
@@ -131,17 +131,17 @@ fn structure(tree: &[u8]) -> Result<(), DtbError> {
     loop {
         let bad = |what| DtbError::Malformed { what, at };
         let next = at.saturating_add(4);
-        match word(block, at).ok_or_else(|| bad("structure block's end"))? {
+        match word(block, at).ok_or_else(|| bad("structure block without FDT_END"))? {
             NOP => at = next,
             BEGIN_NODE => {
-                let name = name(block.get(next..)).ok_or_else(|| bad("node name"))?;
+                let name = name(block.get(next..)).ok_or_else(|| bad("bad node name"))?;
                 match open.last_mut() {
                     Some(children) => *children = true,
-                    None if rooted => return Err(bad("second root")),
+                    None if rooted => return Err(bad("second root node")),
                     None => rooted = true,
                 }
                 if open.is_empty() != name.is_empty() || name.contains('/') {
-                    return Err(bad("node name"));
+                    return Err(bad("bad node name"));
                 }
                 nodes.next().ok_or_else(|| many("nodes", MAX_NODES))?;
                 if open.len() >= MAX_DEPTH {
@@ -153,25 +153,25 @@ fn structure(tree: &[u8]) -> Result<(), DtbError> {
             PROP => {
                 properties.next().ok_or_else(|| many("properties", MAX_PROPERTIES))?;
                 if open.last() != Some(&false) {
-                    return Err(bad("property outside its node"));
+                    return Err(bad("property after a subnode or outside any node"));
                 }
-                let len = offset(block, next).ok_or_else(|| bad("property"))?;
-                let nameoff = offset(block, next.saturating_add(4)).ok_or_else(|| bad("property"))?;
+                let len = offset(block, next).ok_or_else(|| bad("bad property"))?;
+                let nameoff = offset(block, next.saturating_add(4)).ok_or_else(|| bad("bad property"))?;
                 name(strings.get(nameoff..))
                     .filter(|n| !n.is_empty())
-                    .ok_or_else(|| bad("property name"))?;
+                    .ok_or_else(|| bad("bad property name"))?;
                 let value = next.saturating_add(8);
                 if value.checked_add(len).is_none_or(|e| e > block.len()) {
-                    return Err(bad("property length"));
+                    return Err(bad("bad property length"));
                 }
                 at = after(value, len);
             }
             END_NODE => {
-                open.pop().ok_or_else(|| bad("end of a node"))?;
+                open.pop().ok_or_else(|| bad("FDT_END_NODE without a node"))?;
                 at = next;
             }
             END if rooted && open.is_empty() => return Ok(()),
-            _ => return Err(bad("token")),
+            _ => return Err(bad("bad token")),
         }
     }
 }

@@ -52,39 +52,41 @@ pub enum Correction {
 impl fmt::Display for Correction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Memory { says: 0, has } => write!(f, "names no memory; corrected to this machine's {}", Size(*has)),
+            Self::Memory { says: 0, has } => {
+                write!(f, "describes no memory; corrected to this machine's {}", Size(*has))
+            }
             Self::Memory { says, has } if says == has => {
                 write!(
                     f,
-                    "puts {} of memory at other addresses than this machine; corrected",
+                    "describes {} of memory, but at other addresses than this machine's; corrected",
                     Size(*says)
                 )
             }
             Self::Memory { says, has } => {
                 write!(
                     f,
-                    "names {} of memory; corrected to this machine's {}",
+                    "describes {} of memory; corrected to this machine's {}",
                     Size(*says),
                     Size(*has)
                 )
             }
-            Self::Taken(names) => write!(f, "taken from the running tree: {}", names.join(", ")),
+            Self::Taken(names) => write!(f, "copied from the running device tree: {}", names.join(", ")),
             Self::Board { says, runs } => {
                 write!(
                     f,
-                    "warning: is for {says}, the running tree for {runs}; is it the right file?"
+                    "warning: made for {says}, but this machine is {runs}; is it the right file?"
                 )
             }
             Self::Cpus { says, runs } if says < runs => {
                 write!(
                     f,
-                    "warning: names {says} of the {runs} CPUs of the running tree; the others stay off"
+                    "warning: describes {says} of this machine's {runs} CPUs; the others stay off"
                 )
             }
             Self::Cpus { says, runs } => {
                 write!(
                     f,
-                    "warning: names {says} CPUs, the running tree only {runs}; the others will not start"
+                    "warning: describes {says} CPUs, but this machine has {runs}; the others will not start"
                 )
             }
         }

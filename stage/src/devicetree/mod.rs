@@ -26,10 +26,10 @@ use crate::text::Size;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DtbError {
     /// It does not start like one.
-    #[error("is no device tree blob (begins with {0:08x}, not d00dfeed); compile it with dtc")]
+    #[error("not a device tree blob (begins with {0:08x}, not d00dfeed); compile it with dtc")]
     Magic(u32),
     /// Shorter than it says.
-    #[error("is truncated: {have} bytes of {need}; copy it again")]
+    #[error("truncated ({have} of {need} bytes); copy it again")]
     Truncated {
         /// What there is, bytes.
         have: u64,
@@ -37,11 +37,11 @@ pub enum DtbError {
         need: u64,
     },
     /// More than the kernel takes.
-    #[error("is {} long, the kernel takes {}", Size(*.0), Size(MAX_SIZE))]
+    #[error("too large: {}, the kernel takes at most {}", Size(*.0), Size(MAX_SIZE))]
     TooLong(u64),
     /// A format nobody writes since 2007, or one of the future.
     #[error(
-        "is version {version} of the format (compatible to {oldest}), Cato reads version 17; compile it with a current dtc"
+        "format version {version} (compatible back to {oldest}), but Cato reads version 17; compile it with a current dtc"
     )]
     Version {
         /// `version`
@@ -50,7 +50,7 @@ pub enum DtbError {
         oldest: u32,
     },
     /// Broken.
-    #[error("is malformed: bad {what} at offset {at:#x}")]
+    #[error("malformed: {what} at offset {at:#x}; copy or compile it again")]
     Malformed {
         /// What is wrong.
         what: &'static str,
@@ -58,7 +58,7 @@ pub enum DtbError {
         at: usize,
     },
     /// A tree for nobody.
-    #[error("is nested deeper than {limit} nodes at offset {at:#x}")]
+    #[error("nodes nested more than {limit} deep at offset {at:#x}")]
     TooDeep {
         /// Nodes.
         limit: usize,
@@ -66,7 +66,7 @@ pub enum DtbError {
         at: usize,
     },
     /// Another tree for nobody.
-    #[error("has more than {limit} {what}")]
+    #[error("more than {limit} {what}")]
     TooMany {
         /// Of what.
         what: &'static str,
@@ -74,7 +74,9 @@ pub enum DtbError {
         limit: usize,
     },
     /// Made for another machine.
-    #[error("is for {says}, but this machine is {runs}; name the tree of this board, or leave out the key dtb")]
+    #[error(
+        "made for {says}, but this machine is {runs}; name this board's device tree, or remove `dtb` from the entry"
+    )]
     Board {
         /// The first word of its `compatible`.
         says: String,
@@ -83,11 +85,13 @@ pub enum DtbError {
     },
     /// The kernel would pass over what firmware reserved.
     #[error(
-        "has #address-cells or #size-cells in /reserved-memory that differ from the root's; the kernel would ignore the node"
+        "#address-cells or #size-cells of /reserved-memory differ from the root node's, so the kernel would ignore it; make them equal"
     )]
     RegionCells,
     /// The root's `#address-cells` or `#size-cells` are too few.
-    #[error("can't hold the address or size {value:#x}: #address-cells or #size-cells of its root is {cells}")]
+    #[error(
+        "address or size {value:#x} does not fit: the root node has #address-cells or #size-cells = {cells}; use 2"
+    )]
     Cells {
         /// The address or size.
         value: u64,
@@ -141,8 +145,8 @@ impl Tree {
         let memory: usize = tree.memory_nodes().map(|n| cells.memory(n).len()).sum();
         let regions: usize = tree.regions().map(|n| cells.reg(n).len()).sum();
         for (count, what) in [
-            (memory, "pieces of memory"),
-            (regions, "reserved regions"),
+            (memory, "memory ranges"),
+            (regions, "reserved-memory ranges"),
             (tree.tree.memory_reservations.len(), "memory reservations"),
         ] {
             if count > MAX_SPANS {

@@ -318,19 +318,22 @@ fn hostile_structures_are_refused_and_say_where() {
         Err(DtbError::TooDeep { limit: 32, .. })
     ));
     for (words, what) in [
-        (&[1, 0, 2][..], "structure block's end"),
-        (&[9], "token"),
-        (&[1, 0, 7], "token"),
-        (&[1, 0, 9], "token"),
-        (&[2, 9], "end of a node"),
-        (&[1, 0, 2, 1, 0, 2, 9], "second root"),
-        (&[1, name, 2, 9], "node name"),
-        (&[1, 0, 1, 0, 2, 2, 9], "node name"),
-        (&[3, 0, 0, 1, 0, 2, 9], "property outside its node"),
-        (&[1, 0, 1, name, 2, 3, 0, 0, 2, 9], "property outside its node"),
-        (&[1, 0, 3, 0, 100, 2, 9], "property name"),
-        (&[1, 0, 3, u32::MAX, 0, 2, 9], "property length"),
-        (&[1, 0, 3], "property"),
+        (&[1, 0, 2][..], "structure block without FDT_END"),
+        (&[9], "bad token"),
+        (&[1, 0, 7], "bad token"),
+        (&[1, 0, 9], "bad token"),
+        (&[2, 9], "FDT_END_NODE without a node"),
+        (&[1, 0, 2, 1, 0, 2, 9], "second root node"),
+        (&[1, name, 2, 9], "bad node name"),
+        (&[1, 0, 1, 0, 2, 2, 9], "bad node name"),
+        (&[3, 0, 0, 1, 0, 2, 9], "property after a subnode or outside any node"),
+        (
+            &[1, 0, 1, name, 2, 3, 0, 0, 2, 9],
+            "property after a subnode or outside any node",
+        ),
+        (&[1, 0, 3, 0, 100, 2, 9], "bad property name"),
+        (&[1, 0, 3, u32::MAX, 0, 2, 9], "bad property length"),
+        (&[1, 0, 3], "bad property"),
     ] {
         match Tree::parse(&made(words)) {
             Err(DtbError::Malformed { what: said, .. }) => assert_eq!(said, what, "{words:?}"),
@@ -346,13 +349,16 @@ fn hostile_headers_are_refused() {
         DtbError::Truncated { have: 4, need: 40 }
     );
     let said = |blob: &[u8]| Tree::parse(blob).unwrap_err().to_string();
-    assert_eq!(said(b""), "is truncated: 0 bytes of 40; copy it again");
+    assert_eq!(said(b""), "truncated (0 of 40 bytes); copy it again");
     assert_eq!(
         said(&RUNNING[..39]),
-        format!("is truncated: 39 bytes of {}; copy it again", RUNNING.len())
+        format!("truncated (39 of {} bytes); copy it again", RUNNING.len())
     );
-    assert!(said(b"/dts-v1/; / { };").starts_with("is no device tree blob (begins with 2f647473"));
-    assert_eq!(said(&vec![0; 3 << 20]), "is 3 MiB long, the kernel takes 2 MiB");
+    assert!(said(b"/dts-v1/; / { };").starts_with("not a device tree blob (begins with 2f647473"));
+    assert_eq!(
+        said(&vec![0; 3 << 20]),
+        "too large: 3 MiB, the kernel takes at most 2 MiB"
+    );
     let good = made(&[1, 0, 2, 9]);
     assert!(
         Tree::parse(&[&good[..], &[0xff; 100]].concat()).is_ok(),

@@ -9,13 +9,13 @@ use crate::text::{Listed, Size};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// No format of the registry.
-    #[error("is not a kernel (begins with {first}); Cato takes {}", taken())]
+    #[error("not a kernel (begins with {first}); Cato takes {}", taken())]
     Unknown {
         /// Its first bytes.
         first: First,
     },
     /// A format that is known and not taken.
-    #[error("is {what}, Cato takes {}; {remedy}", taken())]
+    #[error("{what}, but Cato takes only {}; {remedy}", taken())]
     NotTaken {
         /// What it is.
         what: &'static str,
@@ -23,7 +23,7 @@ pub enum FormatError {
         remedy: &'static str,
     },
     /// A kernel for another machine.
-    #[error("is {what}, this machine is {arch}; name a kernel for {arch}")]
+    #[error("{what}, but this machine is {arch}; name a kernel for {arch}")]
     WrongArch {
         /// What it is.
         what: &'static str,
@@ -31,10 +31,10 @@ pub enum FormatError {
         arch: Arch,
     },
     /// arm64 flags bit 0. Nothing but the kernel's own code would change the endianness back, and it does not.
-    #[error("is a big-endian kernel; use a little-endian one")]
+    #[error("big-endian kernel; use a little-endian one")]
     BigEndian,
     /// arm64 flags bits 1 and 2.
-    #[error("is built for {} pages, this CPU has {}; build it with a page size the CPU has", Size(*.wants), Listed(.has))]
+    #[error("built for {} pages, but this CPU supports only {}; build it with a page size the CPU supports", Size(*.wants), Listed(.has))]
     PageSize {
         /// The kernel's, bytes.
         wants: u64,
@@ -42,30 +42,30 @@ pub enum FormatError {
         has: Vec<u64>,
     },
     /// arm64 before Linux 3.17.
-    #[error("has no image_size in its header (Linux before 3.17); use a newer kernel")]
+    #[error("no image_size in its header (Linux before 3.17); use a newer kernel")]
     NoImageSize,
     /// x86 boot protocol.
-    #[error("speaks boot protocol {}.{:02}, needs 2.12 (Linux 3.8) or newer; use a newer kernel", .version >> 8, .version & 0xff)]
+    #[error("boot protocol {}.{:02} is too old (Cato needs 2.12, Linux 3.8); use a newer kernel", .version >> 8, .version & 0xff)]
     TooOld {
         /// Major in the high byte.
         version: u16,
     },
     /// x86 xloadflags bit 0.
-    #[error("is a 32-bit x86 kernel (no 64-bit entry point); use an x86_64 kernel")]
+    #[error("32-bit x86 kernel (no 64-bit entry point); use an x86_64 kernel")]
     Not64Bit,
     /// x86 loadflags bit 0.
-    #[error("is a zImage for low memory (LOADED_HIGH is not set); use a bzImage")]
+    #[error("zImage for low memory (LOADED_HIGH is not set); use a bzImage")]
     NotLoadedHigh,
     /// x86 `relocatable_kernel`.
-    #[error("is not relocatable; build it with CONFIG_RELOCATABLE=y")]
+    #[error("not relocatable; build it with CONFIG_RELOCATABLE=y")]
     NotRelocatable,
     /// x86 xloadflags bit 5.
     #[error(
-        "does not support 5-level paging, which this machine runs with; boot the service kernel with \"no5lvl\", or use Linux 4.14 or newer"
+        "no support for 5-level paging, which is on in this machine; boot the service kernel with \"no5lvl\", or use Linux 4.14 or newer"
     )]
     No5Level,
     /// Shorter than its own header says.
-    #[error("is truncated ({have} of {need} bytes); copy it again")]
+    #[error("truncated ({have} of {need} bytes); copy it again")]
     Truncated {
         /// What there is, bytes.
         have: u64,
@@ -73,7 +73,7 @@ pub enum FormatError {
         need: u64,
     },
     /// Longer than its own header allows.
-    #[error("is {have} bytes long, its header says {most} at most; it is damaged, or not what it says it is")]
+    #[error("{have} bytes long, but its header allows only {most}; copy it again")]
     TooLong {
         /// What there is, bytes; when unpacking was stopped, only so far.
         have: u64,
@@ -81,7 +81,7 @@ pub enum FormatError {
         most: u64,
     },
     /// A header field that makes no sense.
-    #[error("has {field} = {value:#x} in its header, which should be {rule}; it is damaged")]
+    #[error("damaged header: {field} is {value:#x}, expected {rule}; copy it again")]
     Header {
         /// The field, by its name in the kernel's documentation.
         field: &'static str,
@@ -91,13 +91,13 @@ pub enum FormatError {
         rule: &'static str,
     },
     /// A compressed file that gives nothing.
-    #[error("is a {wrapper} stream that is truncated, damaged or empty; copy it again")]
+    #[error("{wrapper} stream is truncated, damaged or empty; copy it again")]
     Nothing {
         /// Its format.
         wrapper: &'static str,
     },
     /// Wrapped too often.
-    #[error("is compressed more than {most} times over; unpack it")]
+    #[error("compressed more than {most} times; unpack it")]
     TooDeep {
         /// How often is taken.
         most: usize,

@@ -295,7 +295,7 @@ fn another_stream(from: &mut dyn BufRead, magic: &[u8]) -> io::Result<bool> {
             }
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "other data follows the end of the stream (an appended device tree? name it as dtb)",
+                "data after the end of the stream (an appended device tree? name it as dtb)",
             ));
         }
         padded = true;

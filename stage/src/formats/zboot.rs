@@ -59,7 +59,7 @@ fn find(head: &Head<'_>) -> Result<Part, FormatError> {
         return Err(FormatError::Header {
             field: "payload_offset",
             value: at,
-            rule: "behind the headers",
+            rule: "an offset after the headers",
         });
     }
     if len == 0 {
@@ -79,7 +79,7 @@ fn find(head: &Head<'_>) -> Result<Part, FormatError> {
         return Err(FormatError::Header {
             field: "payload_offset",
             value: at,
-            rule: "in the first 256 KiB",
+            rule: "an offset in the first 256 KiB",
         });
     }
     Ok(Part { at, len })

@@ -84,10 +84,9 @@ impl<R: BufRead> Zstd<R> {
     fn end_of_frame(&mut self) -> io::Result<()> {
         self.within = false;
         match self.frames.get_checksum_from_data() {
-            Some(want) if self.frames.get_calculated_checksum() != Some(want) => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the content does not have the checksum of its frame",
-            )),
+            Some(want) if self.frames.get_calculated_checksum() != Some(want) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "content checksum mismatch"))
+            }
             _ => Ok(()),
         }
     }

@@ -19,10 +19,10 @@ const MOST: usize = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Too short, or of something else.
-    #[error("is no hand-over record of Cato ({0} bytes, and not its magic at the start)")]
+    #[error("not a hand-over record of Cato ({0} bytes, no magic at the start)")]
     Magic(usize),
     /// The text is broken.
-    #[error("the hand-over record is broken: {0}")]
+    #[error("damaged hand-over record: {0}")]
     Text(String),
 }
 
@@ -175,8 +175,7 @@ pub fn parse(bytes: &[u8]) -> Result<(Stamps, Handover), RecordError> {
     let text = std::str::from_utf8(text).map_err(|error| RecordError::Text(error.to_string()))?;
     // The message alone: the place would be in a text that nobody has.
     let table = DeTable::parse(text).map_err(|error| RecordError::Text(error.message().to_owned()))?;
-    let handover =
-        read(table.get_ref()).map_err(|key| RecordError::Text(format!("`{key}` is not what it should be")))?;
+    let handover = read(table.get_ref()).map_err(|key| RecordError::Text(format!("`{key}` is not valid")))?;
     Ok((stamps, handover))
 }
 

@@ -120,8 +120,7 @@ impl Timeline {
                 Owner::Firmware,
                 "and the service kernel before its clock began",
             ),
-            None => chain
-                .lacks("firmware: the counter does not say when it was powered on; zero is the service kernel's clock"),
+            None => chain.lacks("firmware: time of power-on unknown; zero is the start of the service kernel's clock"),
         }
         chain.phases(handover);
         chain.purgatory(stamps, handover);
@@ -185,7 +184,7 @@ impl Chain {
         }
         for Phase { name, us } in handover.phases.iter().take(MOST_PHASES) {
             if !(0..MOST_US).contains(us) || *us < self.last() {
-                self.lacks(format!("{name}: began before what it follows"));
+                self.lacks(format!("{name}: began before the phase it follows"));
                 continue;
             }
             match name.as_str() {
@@ -203,7 +202,7 @@ impl Chain {
     fn purgatory(&mut self, stamps: &Stamps, handover: &Handover) {
         let Some(axis) = Axis::of(stamps, handover) else {
             return self
-                .lacks("purgatory and main Linux: the counter's frequency or its tie to the clock is not known");
+                .lacks("purgatory and main Linux: the counter's frequency or its offset from the clock is unknown");
         };
         let copied = (handover.copied != 0).then(|| format!("{} to copy", megabytes(handover.copied)));
         if stamps.jump == 0 {
@@ -212,7 +211,7 @@ impl Chain {
             let said = axis.anchor.us.max(self.last());
             self.mark(said, "hand-off", Owner::Service, copied.unwrap_or_default());
             self.lacks(
-                "leave: the record was copied before the jump, so what led to it is in \"kexec_load, shut down\"",
+                "leave: the record was copied before the jump, so its time is part of \"kexec_load, shut down\"",
             );
         }
         let jump = (stamps.jump != 0)
@@ -246,13 +245,13 @@ impl Chain {
     /// The main kernel's own; answers with the end of it all.
     fn main(&mut self, stamps: &Stamps, handover: &Handover, main: Option<&Main>) -> Option<i64> {
         let Some(main) = main else {
-            self.lacks("main Linux: this is not it");
+            self.lacks("main Linux: this report was not made on it");
             return None;
         };
         let axis = Axis::of(stamps, handover)?;
         if main.error_us > MOST_ERROR {
             self.lacks(format!(
-                "main Linux: it has been up for too long to tell when its clock began ({} ms by this counter); ask sooner after the boot",
+                "main Linux: up for too long to tell when its clock began (uncertain by {} ms); run the report sooner after boot",
                 main.error_us / 1000
             ));
             return None;
@@ -287,8 +286,8 @@ impl Chain {
             }
             Some(us) if us - last > MOST_EARLY => {
                 self.lacks(format!(
-                    "main Linux: its clock began {} s after all of this, so another kernel ran in between and handed the \
-                     record on: it tells of an earlier boot",
+                    "main Linux: its clock began {} s later, so another kernel ran in between and passed the record on: \
+                     the record is from an earlier boot",
                     (us - last) / 1_000_000
                 ));
                 None

@@ -46,7 +46,7 @@ pub enum LoadError {
         source: FormatError,
     },
     /// The compressed kernel is damaged.
-    #[error("kernel: {path}: can't be unpacked ({format}): {source}; copy it again")]
+    #[error("kernel: {path}: can't unpack {format}: {source}; copy it again")]
     Unpack {
         /// Its path in the source.
         path: String,
@@ -74,7 +74,7 @@ pub enum LoadError {
         source: DtbError,
     },
     /// Not a machine with a device tree.
-    #[error("dtb: {path}: {arch} boots without a device tree; remove it from the entry")]
+    #[error("dtb: {path}: {arch} boots without a device tree; remove `dtb` from the entry")]
     NoDtb {
         /// Its path in the source.
         path: String,
@@ -86,7 +86,7 @@ pub enum LoadError {
     Cmdline(#[from] CmdlineError),
     /// kexec takes at most half of the memory.
     #[error(
-        "payload: needs {} (kernel {}, initrd {}, dtb {}), kexec takes at most half of the memory, {}; \
+        "payload: {} (kernel {}, initrd {}, dtb {}) is too large: kexec takes at most half of RAM, {}; \
          use a smaller initrd or more memory",
         Size(*.needs), Size(*.kernel), Size(*.initrd), Size(*.dtb), Size(*.has)
     )]
@@ -104,7 +104,7 @@ pub enum LoadError {
     },
     /// There is not enough free memory to load it.
     #[error(
-        "payload: needs {} of free memory (twice {} here and in kexec, {} to unpack), has {}; \
+        "payload: needs {} of free memory (twice {}, as kexec makes a copy, and {} to unpack), but only {} is free; \
          use a smaller initrd or more memory",
         Size(*.needs), Size(*.payload), Size(*.unpack), Size(*.has)
     )]
@@ -119,7 +119,7 @@ pub enum LoadError {
         has: u64,
     },
     /// Neither in place nor as segments.
-    #[error("not in place, {in_place}; {segments}")]
+    #[error("not in place: {in_place}; not in segments: {segments}")]
     NeitherWay {
         /// Why not in place.
         in_place: WhyNot,

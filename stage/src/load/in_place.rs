@@ -22,23 +22,23 @@ pub(super) const RESERVE: u64 = 48 << 20;
 /// meanwhile.
 const MORE: u64 = 4;
 
-/// Why the payload is not read in place. Reads on after `segments, `.
+/// Why the payload is not read in place. Reads on after `segments: `.
 #[derive(Debug, thiserror::Error)]
 pub enum WhyNot {
     /// The entry says so.
-    #[error("as boot.toml asks for")]
+    #[error("set in boot.toml")]
     Asked,
     /// The main kernel would see ciphertext where this process sees plain text.
-    #[error("as this machine may encrypt its memory (CPU flag {0})")]
+    #[error("this machine may encrypt its memory (CPU flag {0})")]
     Encrypted(&'static str),
     /// A kernel from before 4.6: memory below it is lost.
-    #[error("as this Image has to be at the start of memory")]
+    #[error("this Image must be at the start of RAM (Linux before 4.6)")]
     LowImage,
     /// The kernel has none.
-    #[error("as the service kernel has no huge pages of at least 2 MiB (CONFIG_HUGETLBFS, CONFIG_PROC_PAGE_MONITOR)")]
+    #[error("the service kernel has no huge pages of at least 2 MiB (CONFIG_HUGETLBFS, CONFIG_PROC_PAGE_MONITOR)")]
     NoPages,
     /// They would not fit.
-    #[error("as {} in huge pages and {} for the service Linux are more than the {} that are free", Size(*.wanted), Size(RESERVE), Size(*.free))]
+    #[error("not enough free memory: {} for huge pages and {} for the service Linux, but only {} is free", Size(*.wanted), Size(RESERVE), Size(*.free))]
     TooLittle {
         /// Bytes of the pages.
         wanted: u64,
@@ -46,7 +46,7 @@ pub enum WhyNot {
         free: u64,
     },
     /// Not in one piece.
-    #[error("as memory is in pieces: of {pages} huge pages at most {} are in a row", Size(*.longest))]
+    #[error("memory is fragmented: {pages} huge pages, longest contiguous run {}", Size(*.longest))]
     InPieces {
         /// How many there were.
         pages: usize,
@@ -54,10 +54,10 @@ pub enum WhyNot {
         longest: u64,
     },
     /// What is known about memory does not let it be arranged in any way.
-    #[error("as {0}")]
+    #[error("{0}")]
     Place(Box<PlaceError>),
     /// A call failed.
-    #[error("as huge pages can't be had: {0}")]
+    #[error("can't get huge pages: {0}")]
     System(#[from] io::Error),
 }
 
@@ -76,14 +76,14 @@ pub enum ArenaKind {
 }
 
 impl fmt::Display for ArenaKind {
-    /// `in place, 53 pages of 2 MiB`, `in place, 1 page of 1 GiB`, or `segments, as …`.
+    /// `in place, 53 pages of 2 MiB`, `in place, 1 page of 1 GiB`, or `segments: …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InPlace { pages, size } => {
                 let plural = if *pages == 1 { "" } else { "s" };
                 write!(f, "in place, {pages} page{plural} of {}", Size(*size))
             }
-            Self::Segments(why) => write!(f, "segments, {why}"),
+            Self::Segments(why) => write!(f, "segments: {why}"),
         }
     }
 }
@@ -406,7 +406,7 @@ pub(crate) mod tests {
         let (taken, _) = attempt(vec![0x4800_0000], 512 * MIB);
         assert_eq!(
             taken.unwrap_err().to_string(),
-            "as memory is in pieces: of 1 huge pages at most 2 MiB are in a row"
+            "memory is fragmented: 1 huge pages, longest contiguous run 2 MiB"
         );
         let mut none: [Box<dyn Pages>; 0] = [];
         assert!(matches!(

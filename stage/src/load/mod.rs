@@ -118,7 +118,7 @@ fn load_kernel(
         (Err(source), Some(outermost)) => {
             // A stream that wants more than the file has is truncated, whatever the decoder calls it.
             let source = if stored.exhausted() {
-                io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends in the middle of it")
+                io::Error::new(io::ErrorKind::UnexpectedEof, "unexpected end of file")
             } else {
                 source
             };

@@ -106,12 +106,12 @@ impl fmt::Display for Note {
         write!(f, "{}: {}: ", self.role, self.path)?;
         match &self.what {
             What::LateEarlyFiles => f.write_str(
-                "holds microcode or ACPI tables, which the kernel finds only in uncompressed archives before the first \
-                 compressed one; name it first",
+                "the kernel ignores its microcode or ACPI tables: it looks for them only in uncompressed archives before \
+                 the first compressed one; name this initrd first",
             ),
-            What::Junk { at } => write!(f, "the kernel stops at byte {at}: there is no archive from there on"),
+            What::Junk { at } => write!(f, "the kernel stops at byte {at}: no archive begins there"),
             What::Bootconfig => {
-                f.write_str("its bootconfig goes behind the last initrd, where the kernel looks for it")
+                f.write_str("its bootconfig was moved to the end of the last initrd, where the kernel looks for it")
             }
             What::Correction(correction) => correction.fmt(f),
         }

@@ -116,16 +116,20 @@ fn initrds_stay_in_order_and_what_that_costs_is_said() {
     assert_eq!(notes(&[&early, &packed, &cpio("etc")]), [""; 0]);
     let late = notes(&[&packed, &early]);
     assert_eq!(late.len(), 1);
-    assert!(late[0].starts_with("initrd[1]: 1: holds microcode"), "{}", late[0]);
+    assert!(
+        late[0].starts_with("initrd[1]: 1: the kernel ignores its microcode"),
+        "{}",
+        late[0]
+    );
     // What the kernel stops at is of no use behind the last one, and the end of all before another one.
     let junk = [&cpio("x")[..], b"junk"].concat();
     assert_eq!(
         notes(&[&cpio("x"), &junk]),
-        ["initrd[1]: 1: the kernel stops at byte 112: there is no archive from there on"]
+        ["initrd[1]: 1: the kernel stops at byte 112: no archive begins there"]
     );
     assert_eq!(
         joined(&[&junk, &cpio("x")]).unwrap_err(),
-        "initrd[0]: 0: has something at byte 112 at which the kernel stops, so the next initrd would be lost; \
+        "initrd[0]: 0: the kernel stops at byte 112, where no archive begins, so the next initrd would be lost; \
          repack it, or name it last"
     );
 }
@@ -152,25 +156,25 @@ fn the_header_u_boot_wants_is_taken_off() {
     let refused = |file: &[u8]| joined(&[file]).unwrap_err();
     let mut damaged = wrapped.clone();
     damaged[200_000] ^= 1;
-    let said = "initrd: 0: is a U-Boot image whose data does not match its checksum; copy it again";
+    let said = "initrd: 0: U-Boot image with a data checksum mismatch; copy it again";
     assert_eq!(refused(&damaged), said);
     damaged[20] ^= 1;
     assert_eq!(refused(&damaged), said.replace("data", "header"));
     assert_eq!(
         refused(&wrapped[..299_999]),
-        "initrd: 0: is truncated (299999 of at least 300064 bytes); copy it again"
+        "initrd: 0: truncated (299999 of at least 300064 bytes); copy it again"
     );
     assert_eq!(
         refused(&mkimage(2, &archive)),
-        "initrd: 0: is a U-Boot image of a kernel, not of a ramdisk; make one with mkimage -T ramdisk"
+        "initrd: 0: U-Boot image of a kernel, not of a ramdisk; make one with mkimage -T ramdisk"
     );
     let more = [&wrapped[..], &[0; 100], b"more"].concat();
     assert!(
-        refused(&more).contains("something else behind it (at byte 300164)"),
+        refused(&more).contains("other data after it (at byte 300164)"),
         "{}",
         refused(&more)
     );
-    assert!(refused(&mkimage(3, b"hello")).contains("is not an initramfs (begins with 68 65 6c 6c 6f)"));
+    assert!(refused(&mkimage(3, b"hello")).contains("not an initramfs (begins with 68 65 6c 6c 6f)"));
 }
 
 #[test]
@@ -195,7 +199,7 @@ fn a_bootconfig_is_behind_all_of_them_and_whole() {
         assert!(rest.iter().filter(|b| **b != 0).eq(plain.iter().filter(|b| **b != 0)));
         let note = payload.notes[0].to_string();
         assert!(
-            note.ends_with("its bootconfig goes behind the last initrd, where the kernel looks for it"),
+            note.ends_with("its bootconfig was moved to the end of the last initrd, where the kernel looks for it"),
             "{note}"
         );
     }
@@ -206,13 +210,13 @@ fn a_bootconfig_is_behind_all_of_them_and_whole() {
     let two = joined(&[&attached, &config]).unwrap_err();
     assert_eq!(
         two,
-        "initrd[1]: 1: has a second bootconfig, the kernel reads only one; merge them"
+        "initrd[1]: 1: a second bootconfig, but the kernel reads only one; merge them"
     );
     let mut damaged = attached;
     damaged[200_003] ^= 1;
     assert_eq!(
         joined(&[&damaged, &plain]).unwrap_err(),
-        "initrd[0]: 0: has a bootconfig at its end that does not match its checksum; attach it again (bootconfig -a)"
+        "initrd[0]: 0: its bootconfig has a checksum mismatch; attach it again (bootconfig -a)"
     );
 }
 
@@ -229,7 +233,7 @@ fn a_compression_the_kernel_was_built_without_is_refused() {
         let said = |initrd: Vec<u8>| said(&entry, &Files::new([("k", kernel.clone()), ("i", initrd)]), arch);
         let text = said(zstd(&cpio("etc")));
         assert!(
-            text.starts_with("initrd: i: is compressed with zstd, which the kernel can't unpack (Linux 5."),
+            text.starts_with("initrd: i: compressed with zstd, which the kernel can't unpack (Linux 5."),
             "{text}"
         );
         let files = Files::new([("k", kernel.clone()), ("i", gzip(&cpio("etc")))]);
@@ -247,7 +251,7 @@ fn memory_is_counted_for_every_frame_of_a_stream() {
     let stored = [zstd(&kernel[..60_000]), later].concat();
     let text = said(&entry(), &Files::new([("k", stored.clone())]), Arm64);
     assert!(
-        text.contains("can't be unpacked (zstd)") && text.contains("window"),
+        text.contains("can't unpack zstd: ") && text.contains("window"),
         "{text}"
     );
     // 8 MiB is what is always counted.
@@ -326,7 +330,7 @@ fn a_file_that_changes_while_it_is_read_is_refused() {
         let read = 600_000.min(claimed + 1);
         assert_eq!(
             error,
-            format!("initrd: i: read {read} bytes of a file of {claimed} bytes")
+            format!("initrd: i: read {read} bytes, but the file had {claimed} when it was opened; copy it again")
         );
     }
     for stored in [image(600_000), zstd(&image(600_000))] {
@@ -336,7 +340,10 @@ fn a_file_that_changes_while_it_is_read_is_refused() {
         let error = said(&entry(), &files, Arm64);
         assert_eq!(
             error,
-            format!("kernel: k: read {len} bytes of a file of {} bytes", len + 1000)
+            format!(
+                "kernel: k: read {len} bytes, but the file had {} when it was opened; copy it again",
+                len + 1000
+            )
         );
         files.claim("k", len - 1);
         assert!(boot(&entry(), &files, Arm64).is_err());
@@ -353,9 +360,7 @@ fn a_truncated_kernel_is_refused_at_any_length() {
                 let error = said(&entry(), &files, arch);
                 assert!(error.starts_with("kernel: k: "), "{error}");
                 assert!(
-                    len < 0x5000
-                        || error.contains("is truncated")
-                        || error.contains("the file ends in the middle of it"),
+                    len < 0x5000 || error.contains("truncated") || error.contains("unexpected end of file"),
                     "{error}"
                 );
             }
@@ -363,7 +368,7 @@ fn a_truncated_kernel_is_refused_at_any_length() {
             let cut = &file[..file.len() - 1];
             for stored in [gzip(cut), zstd(cut)] {
                 let error = said(&entry(), &Files::new([("k", stored)]), arch);
-                assert!(error.contains("is truncated ("), "{error}");
+                assert!(error.contains("truncated ("), "{error}");
             }
         }
     }
@@ -377,7 +382,7 @@ fn a_stream_that_unpacks_to_more_than_its_header_says_is_stopped() {
         let error = said(&entry(), &Files::new([("k", stored)]), Arm64);
         assert_eq!(
             error,
-            "kernel: k: is 589825 bytes long, its header says 589824 at most; it is damaged, or not what it says it is"
+            "kernel: k: 589825 bytes long, but its header allows only 589824; copy it again"
         );
     }
 }
@@ -389,7 +394,7 @@ fn what_follows_a_stream_is_refused_unless_it_is_padding() {
         assert!(boot(&entry(), &Files::new([("k", padded)]), Arm64).is_ok());
         let appended = [stored, dtb()].concat();
         let error = said(&entry(), &Files::new([("k", appended)]), Arm64);
-        assert!(error.contains("other data follows the end of the stream"), "{error}");
+        assert!(error.contains("data after the end of the stream"), "{error}");
     }
 }
 
@@ -400,7 +405,7 @@ fn damage_inside_a_stream_is_found() {
             let mut stored = stored.clone();
             stored[at] ^= 0x10;
             let error = said(&entry(), &Files::new([("k", stored)]), Arm64);
-            assert!(error.starts_with("kernel: k: can't be unpacked ("), "{error}");
+            assert!(error.starts_with("kernel: k: can't unpack "), "{error}");
         }
     }
 }
@@ -454,19 +459,19 @@ fn what_does_not_fit_is_refused_before_it_is_read() {
     );
     assert_eq!(
         with(90 * MIB, 90 * MIB).unwrap_err(),
-        "payload: needs 48 MiB (kernel 72 KiB, initrd 40 MiB, dtb 0 bytes), kexec takes at most half of the memory, \
+        "payload: 48 MiB (kernel 72 KiB, initrd 40 MiB, dtb 0 bytes) is too large: kexec takes at most half of RAM, \
          45 MiB; use a smaller initrd or more memory"
     );
     assert_eq!(
         with(1 << 30, 80 * MIB).unwrap_err(),
-        "payload: needs 88.1 MiB of free memory (twice 40 MiB here and in kexec, 0 bytes to unpack), has 80 MiB; \
+        "payload: needs 88.1 MiB of free memory (twice 40 MiB, as kexec makes a copy, and 0 bytes to unpack), but only 80 MiB is free; \
          use a smaller initrd or more memory"
     );
     // A header that lies about its size.
     let mut liar = image(0x12000);
     put(&mut liar, 16, &[0xff; 8]);
     let error = said(&fakes::entry(), &Files::new([("k", gzip(&liar))]), Arm64);
-    assert!(error.starts_with("payload: needs 17179869183.9 GiB"), "{error}");
+    assert!(error.starts_with("payload: 17179869183.9 GiB"), "{error}");
 }
 
 #[test]
@@ -490,13 +495,16 @@ fn a_device_tree_is_checked_before_anything_is_read() {
     let tree = |d: Vec<u8>| Files::new([("k", image(0x12000)), ("d", d)]);
     assert_eq!(
         said(&entry, &tree(dtb()[..60].to_vec()), Arm64),
-        "dtb: d: is truncated: 60 bytes of 6151; copy it again"
+        "dtb: d: truncated (60 of 6151 bytes); copy it again"
     );
-    assert!(said(&entry, &tree(vec![0; 3 << 20]), Arm64).starts_with("dtb: d: is 3 MiB long, the kernel takes 2 MiB"));
+    assert!(
+        said(&entry, &tree(vec![0; 3 << 20]), Arm64)
+            .starts_with("dtb: d: too large: 3 MiB, the kernel takes at most 2 MiB")
+    );
     let x86 = Files::new([("k", bzimage(0x8000)), ("d", dtb())]);
     assert_eq!(
         said(&entry, &x86, X86_64),
-        "dtb: d: x86_64 boots without a device tree; remove it from the entry"
+        "dtb: d: x86_64 boots without a device tree; remove `dtb` from the entry"
     );
 }
 
@@ -536,9 +544,9 @@ fn bad_input_is_refused_by_name() {
         assert_eq!(said(&entry, &tree, Arm64), format!("dtb: {path}: {cause}"));
     }
     for (path, arch, cause) in [
-        ("bzImage", Arm64, "is an x86 bzImage, this machine is arm64"),
-        ("Image", X86_64, "is an arm64 Image, this machine is x86_64"),
-        ("short", Arm64, "is truncated (73727 of 73728 bytes)"),
+        ("bzImage", Arm64, "an x86 bzImage, but this machine is arm64"),
+        ("Image", X86_64, "an arm64 Image, but this machine is x86_64"),
+        ("short", Arm64, "truncated (73727 of 73728 bytes)"),
     ] {
         let mut entry = entry();
         entry.kernel = path.into();
@@ -625,9 +633,9 @@ fn what_has_no_pages_is_said_and_read_all_the_same() {
     };
     assert_eq!(
         budget(|_, entry| entry.arena = config::Arena::Segments, vec![]),
-        "segments, as boot.toml asks for"
+        "segments: set in boot.toml"
     );
     assert!(budget(|machine, _| machine.encrypts = Some("sme"), vec![]).contains("CPU flag sme"));
     let said = budget(|_, _| (), apart[..1].to_vec());
-    assert!(said.contains("of 1 huge pages at most 2 MiB are in a row"), "{said}");
+    assert!(said.contains("1 huge pages, longest contiguous run 2 MiB"), "{said}");
 }

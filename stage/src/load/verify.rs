@@ -49,7 +49,7 @@ impl<T> Deref for Verified<T> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// The file ended early, or went on past its end.
-    #[error("{role}: {path}: read {read} bytes of a file of {size} bytes")]
+    #[error("{role}: {path}: read {read} bytes, but the file had {size} when it was opened; copy it again")]
     Size {
         /// Which artefact.
         role: Role,
@@ -73,7 +73,7 @@ pub enum VerifyError {
         got: Sha256,
     },
     /// The config names a digest and nobody computed it.
-    #[error("{role}: {path}: sha256 wanted ({want:.4}) but not computed")]
+    #[error("{role}: {path}: sha256 required ({want:.4}) but not computed: this is a bug in Cato, please report it")]
     Unchecked {
         /// Which artefact.
         role: Role,
@@ -83,7 +83,9 @@ pub enum VerifyError {
         want: Sha256,
     },
     /// Bytes are in the payload that the files behind it do not explain, or the other way round.
-    #[error("{what}: {have} bytes in the payload, {files} files of {read} bytes behind them")]
+    #[error(
+        "{what}: {have} bytes in the payload, but {files} files of {read} bytes were read: this is a bug in Cato, please report it"
+    )]
     Unaccounted {
         /// Which part of the payload.
         what: &'static str,
@@ -241,8 +243,14 @@ mod tests {
     fn nothing_else_does() {
         type Spoil = fn(&mut Artefact);
         let spoils: [(Spoil, &str); 5] = [
-            (|a| a.read = 7, "read 7 bytes of a file of 8 bytes"),
-            (|a| a.read = 9, "read 9 bytes of a file of 8 bytes"),
+            (
+                |a| a.read = 7,
+                "read 7 bytes, but the file had 8 when it was opened; copy it again",
+            ),
+            (
+                |a| a.read = 9,
+                "read 9 bytes, but the file had 8 when it was opened; copy it again",
+            ),
             (
                 |a| a.sha256 = Some(Sha256([0x77; 32])),
                 "sha256 mismatch (want 3f3f.., got 7777..)",
@@ -251,7 +259,10 @@ mod tests {
                 |a| a.wanted = Some(Sha256([0; 32])),
                 "sha256 mismatch (want 0000.., got 3f3f..)",
             ),
-            (|a| a.sha256 = None, "sha256 wanted (3f3f..) but not computed"),
+            (
+                |a| a.sha256 = None,
+                "sha256 required (3f3f..) but not computed: this is a bug in Cato, please report it",
+            ),
         ];
         for which in 0..4 {
             for (spoil, text) in spoils {

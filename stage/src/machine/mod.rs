@@ -75,7 +75,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPsci => f.write_str(
-                "no PSCI in device tree or ACPI: should the check before the jump fail, only a watchdog can reset this machine",
+                "no PSCI in device tree or ACPI: if the check before the jump fails, only a watchdog can reset this machine",
             ),
         }
     }

@@ -22,7 +22,7 @@ use crate::text::cmdline;
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// Neither of the two.
-    #[error("this machine is a {}, and Cato boots arm64 and x86_64", std::env::consts::ARCH)]
+    #[error("this machine is {}, but Cato boots only arm64 and x86_64", std::env::consts::ARCH)]
     Arch,
     /// A file without which nothing can be placed.
     #[error("{path}: {cause}")]
@@ -42,7 +42,7 @@ pub enum MachineError {
     #[error("/sys/firmware/fdt: {_0}")]
     Fdt(#[from] DtbError),
     /// `sysconf(_SC_PAGESIZE)`
-    #[error("the page size is not known")]
+    #[error("the page size is unknown")]
     PageSize,
 }
 

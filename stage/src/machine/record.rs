@@ -133,7 +133,7 @@ mod tests {
             find(root.path())
                 .unwrap_err()
                 .to_string()
-                .starts_with("/sys/firmware/fdt: is ")
+                .starts_with("/sys/firmware/fdt: not a device tree blob")
         );
     }
 

@@ -29,7 +29,7 @@ pub const EXPECTED: &[Item] = &[
     Item {
         arch: None,
         remedy: "nr_cpus=1",
-        why: "its other CPUs are taken offline one by one before the jump, or go on spinning in memory that is overwritten",
+        why: "other CPUs are taken offline one by one before the jump, or keep spinning in memory that gets overwritten",
         said: |cmdline| value(cmdline, "nr_cpus") == Some("1") || flag(cmdline, "nosmp"),
     },
     Item {
@@ -41,7 +41,7 @@ pub const EXPECTED: &[Item] = &[
     Item {
         arch: Some(Arch::Arm64),
         remedy: "irqchip.gicv3_nolpi=1",
-        why: "a GICv3 with ITS goes on writing to tables that the main kernel does not know",
+        why: "a GICv3 ITS keeps writing to tables the main kernel does not know about",
         said: |cmdline| is_on(cmdline, "irqchip.gicv3_nolpi"),
     },
     Item {
@@ -53,7 +53,7 @@ pub const EXPECTED: &[Item] = &[
     Item {
         arch: None,
         remedy: "panic=10",
-        why: "a panic of the service kernel stops the box for ever",
+        why: "a panic of the service kernel hangs the machine forever",
         said: |cmdline| value(cmdline, "panic").is_some_and(|seconds| seconds != "0"),
     },
 ];

@@ -10,7 +10,7 @@ use super::span::Span;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryMapError {
     /// The kernel shows zeros to whoever may not know.
-    #[error("/proc/iomem shows no addresses: it has to be opened with CAP_SYS_ADMIN")]
+    #[error("/proc/iomem shows no addresses; run Cato with CAP_SYS_ADMIN")]
     Hidden,
     /// A line that is not one.
     #[error("/proc/iomem line {line}: {text:?} is not \"start-end : name\"")]
@@ -21,7 +21,7 @@ pub enum MemoryMapError {
         text: String,
     },
     /// Nothing to place anything in.
-    #[error("/proc/iomem names no \"System RAM\" in its {lines} lines")]
+    #[error("/proc/iomem has no \"System RAM\" in its {lines} lines")]
     NoRam {
         /// How many there are.
         lines: usize,

@@ -53,7 +53,7 @@ enum Hash {
 
 /// The memory for a slot was not to be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no memory for {bytes} bytes; boot a smaller payload or give the machine more memory")]
+#[error("out of memory: can't allocate {bytes} bytes; use a smaller initrd or more memory")]
 pub struct NoMemory {
     /// What was asked for.
     pub bytes: u64,

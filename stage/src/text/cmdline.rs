@@ -16,7 +16,7 @@ pub const ARM64_MOST: u64 = 2047;
 pub enum CmdlineError {
     /// It does not fit.
     #[error(
-        "{len} bytes, the kernel takes {max}; shorten it, or set cmdline_extra = false if it is what Cato adds that is too much"
+        "{len} bytes, but the kernel takes at most {max}; shorten it, or set cmdline_extra = false to leave out what Cato adds"
     )]
     TooLong {
         /// What there is, bytes.
@@ -25,7 +25,7 @@ pub enum CmdlineError {
         max: u64,
     },
     /// The kernel reads no further.
-    #[error("has a NUL character at byte {at}; remove it")]
+    #[error("NUL character at byte {at}; remove it")]
     Nul {
         /// Where, bytes from its start.
         at: usize,

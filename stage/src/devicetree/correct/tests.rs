@@ -379,24 +379,24 @@ fn each_is_said_in_words() {
     for (correction, words) in [
         (
             memory(2 * GIB, GIB),
-            "names 2 GiB of memory; corrected to this machine's 1 GiB",
+            "describes 2 GiB of memory; corrected to this machine's 1 GiB",
         ),
-        (memory(0, GIB), "names no memory; corrected to this machine's 1 GiB"),
+        (memory(0, GIB), "describes no memory; corrected to this machine's 1 GiB"),
         (
             memory(GIB, GIB),
-            "puts 1 GiB of memory at other addresses than this machine; corrected",
+            "describes 1 GiB of memory, but at other addresses than this machine's; corrected",
         ),
         (
             board,
-            "warning: is for a,b, the running tree for a,c; is it the right file?",
+            "warning: made for a,b, but this machine is a,c; is it the right file?",
         ),
         (
             cpus(1, 4),
-            "warning: names 1 of the 4 CPUs of the running tree; the others stay off",
+            "warning: describes 1 of this machine's 4 CPUs; the others stay off",
         ),
         (
             cpus(4, 2),
-            "warning: names 4 CPUs, the running tree only 2; the others will not start",
+            "warning: describes 4 CPUs, but this machine has 2; the others will not start",
         ),
     ] {
         assert_eq!(correction.to_string(), words);
@@ -439,9 +439,9 @@ fn more_spans_than_a_machine_has_are_refused() {
     let mut entries = board(|_| ()).tree;
     entries.memory_reservations = vec![MemoryReservation::new(4096, 4096); 2000];
     for (tree, words) in [
-        (tree, "has more than 1024 pieces of memory"),
-        (reserved, "has more than 1024 reserved regions"),
-        (entries, "has more than 1024 memory reservations"),
+        (tree, "more than 1024 memory ranges"),
+        (reserved, "more than 1024 reserved-memory ranges"),
+        (entries, "more than 1024 memory reservations"),
     ] {
         assert_eq!(Tree::parse(&tree.to_dtb()).unwrap_err().to_string(), words);
     }

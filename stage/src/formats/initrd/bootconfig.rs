@@ -30,18 +30,18 @@ pub fn find(tail: &[u8]) -> Result<Option<Range<usize>>, InitrdError> {
         Some((data, u32::from_le_bytes(*size), u32::from_le_bytes(*sum)))
     });
     let Some((data, size, sum)) = fields else {
-        return wrong("has no size");
+        return wrong("has no size field");
     };
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     if size >= TOO_LONG {
-        return wrong("says it is longer than 32 KiB");
+        return wrong("is longer than 32 KiB by its size field");
     }
     let Some(start) = data.len().checked_sub(size) else {
         return wrong("is longer than the file");
     };
     let (before, data) = data.split_at_checked(start).unwrap_or_default();
     if data.iter().fold(0_u32, |sum, byte| sum.wrapping_add((*byte).into())) != sum {
-        return wrong("does not match its checksum");
+        return wrong("has a checksum mismatch");
     }
     if before.ends_with(MAGIC) {
         return Err(InitrdError::Bootconfigs);
@@ -81,9 +81,9 @@ pub(crate) mod tests {
         damaged[0] ^= 1;
         assert_eq!(
             said(&damaged),
-            "has a bootconfig at its end that does not match its checksum; attach it again (bootconfig -a)"
+            "its bootconfig has a checksum mismatch; attach it again (bootconfig -a)"
         );
-        assert!(said(MAGIC).contains("has no size"));
+        assert!(said(MAGIC).contains("has no size field"));
         assert!(said(&attached[1..]).contains("is longer than the file"));
         let huge = [&[0; 9][..], &u32::MAX.to_le_bytes(), &[0; 4], MAGIC].concat();
         assert!(said(&huge).contains("32 KiB"));

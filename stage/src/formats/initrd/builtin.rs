@@ -58,7 +58,7 @@ impl BuiltIn {
             (Some(_), _) => format!("{option} is not set"),
             (None, Some(version)) if version < packing.since() => {
                 let (major, minor) = packing.since();
-                format!("Linux {}.{}, it came with {major}.{minor}", version.0, version.1)
+                format!("Linux {}.{}; support came with {major}.{minor}", version.0, version.1)
             }
             _ => return Ok(()),
         };
@@ -132,14 +132,14 @@ mod tests {
         assert_eq!(said(&kernel, Packing::Gzip), Ok(()));
         assert_eq!(
             said(&kernel, Packing::Zstd).unwrap_err(),
-            "is compressed with zstd, which the kernel can't unpack (CONFIG_RD_ZSTD is not set); compress it with another tool"
+            "compressed with zstd, which the kernel can't unpack (CONFIG_RD_ZSTD is not set); use another compression"
         );
         let old = BuiltIn::of_version(version(b"5.4.0-42-generic (build)"));
         assert_eq!(said(&old, Packing::Lz4), Ok(()));
         assert!(
             said(&old, Packing::Zstd)
                 .unwrap_err()
-                .contains("(Linux 5.4, it came with 5.9)")
+                .contains("(Linux 5.4; support came with 5.9)")
         );
         let silent = BuiltIn::of_image(&[0; 5000]);
         assert_eq!(

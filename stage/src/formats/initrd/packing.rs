@@ -79,7 +79,7 @@ impl Packing {
             // lib/decompress_inflate.c skips a file name and nothing else. RFC 1952: FTEXT 1, FNAME 8.
             Self::Gzip if byte(3) & !9 != 0 => (
                 "gzip with fields in its header that the kernel does not skip",
-                "at most a file name there",
+                "only a file name there",
                 "compress it with gzip itself",
             ),
             // lib/xz, without XZ_DEC_ANY_CHECK: none 0, CRC32 1.
@@ -88,7 +88,7 @@ impl Packing {
                 // ZSTD_WINDOWLOG_MAX
                 Some(frame) if frame.window > 128 << 20 => (
                     "zstd with a window larger than 128 MiB",
-                    "no larger one",
+                    "at most that",
                     "use zstd without --long",
                 ),
                 Some(frame) if frame.dictionary => ("zstd with a dictionary", "none", "use zstd without -D"),

@@ -56,68 +56,65 @@ fn what_is_no_initramfs_is_refused_by_name() {
     let mut ext2 = vec![1; 4096];
     ext2[0x438..0x43a].copy_from_slice(b"\x53\xef");
     for (file, says) in [
-        (b"".to_vec(), "is empty; copy it again"),
-        (vec![0; 4096], "is nothing but zeros; copy it again"),
+        (b"".to_vec(), "empty; copy it again"),
+        (vec![0; 4096], "nothing but zeros; copy it again"),
         (
             b"random".to_vec(),
-            "is not an initramfs (begins with 72 61 6e 64 6f 6d); pack one with cpio -H newc, then gzip or zstd",
+            "not an initramfs (begins with 72 61 6e 64 6f 6d); pack one with cpio -H newc, then gzip or zstd",
         ),
         (
             b"\xd0\x0d\xfe\xed\0\0\0\x48".to_vec(),
-            "is a FIT image or a device tree, not an initramfs; name the ramdisk inside it",
+            "a FIT image or a device tree, not an initramfs; name the ramdisk inside it",
         ),
         (
             b"070707000000".to_vec(),
-            "is a cpio archive in the old portable format, not an initramfs; pack its files with cpio -H newc",
+            "a cpio archive in the old portable format, not an initramfs; pack its files with cpio -H newc",
         ),
         (
             squashfs,
-            "is a squashfs image, not an initramfs; pack its files with cpio -H newc",
+            "a squashfs image, not an initramfs; pack its files with cpio -H newc",
         ),
         (
             ext2,
-            "is an ext2, ext3 or ext4 image, not an initramfs; pack its files with cpio -H newc",
+            "an ext2, ext3 or ext4 image, not an initramfs; pack its files with cpio -H newc",
         ),
         (
             b"\x04\x22\x4d\x18\x64\x40".to_vec(),
-            "is an lz4 frame, not an initramfs; compress it with lz4 -l",
+            "an lz4 frame, not an initramfs; compress it with lz4 -l",
         ),
         (
             b"\x50\x2a\x4d\x18\x04\0\0\0".to_vec(),
-            "is zstd with a skippable frame first, not an initramfs; compress it with zstd, not pzstd",
+            "zstd with a skippable frame first, not an initramfs; compress it with zstd, not pzstd",
         ),
         (
             b"ANDROID!".to_vec(),
-            "is an Android boot image, not an initramfs; name the initrd of the same build",
+            "an Android boot image, not an initramfs; name the initrd of the same build",
         ),
         (
             gzip(&uboot::tests::mkimage(3, &plain)),
-            "holds a U-Boot image inside gzip, the kernel takes only a cpio archive there; repack it",
+            "a U-Boot image inside gzip, but the kernel takes only a cpio archive there; repack it",
         ),
         (
             zstd(b"hello"),
-            "holds no cpio archive inside zstd, the kernel takes only a cpio archive there; repack it",
+            "no cpio archive inside zstd, but the kernel takes only a cpio archive there; repack it",
         ),
-        (
-            gzip(b""),
-            "is a gzip stream that is truncated, damaged or empty; copy it again",
-        ),
+        (gzip(b""), "gzip stream is truncated, damaged or empty; copy it again"),
         (
             b"\x1f\x8b\x08\x04rest".to_vec(),
-            "is gzip with fields in its header that the kernel does not skip, the kernel takes at most a file name there; \
+            "gzip with fields in its header that the kernel does not skip, but the kernel takes only a file name there; \
              compress it with gzip itself",
         ),
         (
             b"\xfd7zXZ\0\0\x04rest".to_vec(),
-            "is xz with a CRC64 or SHA-256 check, the kernel takes CRC32; use xz --check=crc32",
+            "xz with a CRC64 or SHA-256 check, but the kernel takes CRC32; use xz --check=crc32",
         ),
         (
             b"\x28\xb5\x2f\xfd\0\x90rest".to_vec(),
-            "is zstd with a window larger than 128 MiB, the kernel takes no larger one; use zstd without --long",
+            "zstd with a window larger than 128 MiB, but the kernel takes at most that; use zstd without --long",
         ),
         (
             b"\x28\xb5\x2f\xfd\x01\x50\x07rest".to_vec(),
-            "is zstd with a dictionary, the kernel takes none; use zstd without -D",
+            "zstd with a dictionary, but the kernel takes none; use zstd without -D",
         ),
     ] {
         assert_eq!(said(&file), says);
@@ -137,7 +134,7 @@ fn what_is_cut_short_is_refused_once_all_of_it_is_there() {
     }
     let mut damaged = archive;
     damaged[60] = b'g';
-    assert_eq!(said(&damaged), "has a damaged cpio header at byte 0; copy it again");
+    assert_eq!(said(&damaged), "damaged cpio header at byte 0; copy it again");
 }
 
 #[test]

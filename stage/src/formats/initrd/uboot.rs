@@ -113,10 +113,7 @@ pub(crate) mod tests {
         assert_eq!(found.size, 7);
         assert_eq!(found.check([b"ram", b"disk"]), Ok(()));
         let said = found.check([b"ran", b"disk"]).unwrap_err().to_string();
-        assert_eq!(
-            said,
-            "is a U-Boot image whose data does not match its checksum; copy it again"
-        );
+        assert_eq!(said, "U-Boot image with a data checksum mismatch; copy it again");
         assert_eq!(header(b"070701", 6), Ok(None));
         for at in 4..64 {
             let mut damaged = file.clone();

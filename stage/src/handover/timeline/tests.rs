@@ -223,7 +223,7 @@ fn what_contradicts_itself_is_left_out_and_said() {
             error_us: 500_000,
             ..main()
         },
-        "ask sooner",
+        "sooner after boot",
     );
     let t = said(s, handover(), Main { pid1: None, ..main() }, "main: nothing says");
     assert_eq!(t.spans.last().unwrap().name, "early");
