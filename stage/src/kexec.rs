@@ -38,10 +38,10 @@ pub enum HandOffError {
         errno: Errno,
     },
     /// The call succeeded, but the kernel says that nothing is loaded.
-    #[error("kexec_load succeeded, but the kernel says that nothing is loaded; please report it")]
+    #[error("kexec_load succeeded, but the kernel says nothing is loaded: this is a bug, please report it")]
     NotLoaded,
     /// Memory the main kernel is to run from moved after it was loaded.
-    #[error("the memory of the {part} at {address:#x} {what}, so nothing may be started in it")]
+    #[error("the memory of the {part} at {address:#x} {what}, so Cato does not jump")]
     Moved {
         /// Which part.
         part: &'static str,
@@ -85,8 +85,8 @@ impl std::fmt::Display for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Load => "kexec_load",
-            Self::Unload => "kexec_load without an image",
-            Self::Jump => "reboot(KEXEC) came back",
+            Self::Unload => "kexec_load (unload)",
+            Self::Jump => "reboot(KEXEC) returned",
         })
     }
 }
@@ -99,25 +99,21 @@ fn explain(call: Call, errno: Errno) -> &'static str {
              its policy must allow the service kernel to load a kernel"
         }
         (Call::Jump, Errno::EINVAL) => "nothing is loaded",
-        (Call::Jump | Call::Unload, Errno::EBUSY) => "the kexec lock is taken by a call that never ended",
+        (Call::Jump | Call::Unload, Errno::EBUSY) => "the kexec lock is held by a call that never returned",
         (_, Errno::EBUSY) => {
-            "the kexec lock is taken, or CPUs can't be taken offline (spin-table, pKVM); \
+            "the kexec lock is held, or CPUs can't be taken offline (spin-table, pKVM); \
              boot the service kernel with nr_cpus=1 and without kvm-arm.mode=protected"
         }
         (_, Errno::EADDRNOTAVAIL) => {
-            "an address is not page aligned or out of range: this is a mistake in Cato, please report it with the layout above"
+            "an address is not page aligned or out of range: this is a bug in Cato, please report it with the layout above"
         }
         (_, Errno::EINVAL) => {
-            "the segments overlap or fill over half of RAM: this is a mistake in Cato, please report it with the layout above"
+            "the segments overlap or fill over half of RAM: this is a bug in Cato, please report it with the layout above"
         }
-        (_, Errno::ENOMEM) => {
-            "there is too little free memory for the kernel's copy; give the machine more memory or use a smaller initrd"
-        }
-        (_, Errno::EFAULT) => {
-            "the payload's memory went away during the call: this is a mistake in Cato, please report it"
-        }
-        (Call::Jump, _) => "the kernel could not leave",
-        _ => "the kernel does not document this answer",
+        (_, Errno::ENOMEM) => "not enough free memory for the kernel's copy; use a smaller initrd or more memory",
+        (_, Errno::EFAULT) => "the payload's memory went away during the call: this is a bug in Cato, please report it",
+        (Call::Jump, _) => "the kernel did not jump",
+        _ => "the kernel does not document this error",
     }
 }
 
@@ -128,22 +124,22 @@ pub enum Refusal {
     #[error("the service kernel has no kexec_load; build it with CONFIG_KEXEC=y")]
     Absent,
     /// EPERM; not so in the initial namespaces.
-    #[error("PID 1 has no CAP_SYS_BOOT, so kexec_load is refused; run it outside of containers")]
+    #[error("PID 1 has no CAP_SYS_BOOT, which kexec_load needs; run it outside of containers")]
     Unprivileged,
     /// EPERM
-    #[error("kexec is switched off (sysctl kernel.kexec_load_disabled is 1); only a reset switches it on again")]
+    #[error("kexec is disabled (sysctl kernel.kexec_load_disabled is 1); only a reset enables it again")]
     Disabled,
     /// EPERM
-    #[error("no kexec_load is left (sysctl kernel.kexec_load_limit_reboot is 0); only a reset brings more")]
+    #[error("kexec_load is used up (sysctl kernel.kexec_load_limit_reboot is 0); only a reset allows more")]
     Spent,
     /// EPERM
     #[error(
-        "the service kernel is locked down, which rules kexec_load out; boot it without lockdown= and without Secure Boot"
+        "the service kernel is locked down and refuses kexec_load; boot it without lockdown= and without Secure Boot"
     )]
     LockedDown,
     /// EBUSY on arm64: `cpus_are_stuck_in_kernel()` of arch/arm64/kernel/smp.c.
     #[error(
-        "no CPU of this machine can be taken offline, which rules kexec_load out; boot the service kernel with nr_cpus=1"
+        "no CPU of this machine can be taken offline, so the service kernel refuses kexec_load; boot it with nr_cpus=1"
     )]
     StuckCpus,
 }

@@ -24,7 +24,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             ("load:hang", "step load did not end within", false, arch == X86_64),
             ("loaded:crash", "the worker died in step loaded", false, false),
             ("kexec:crash", "the worker died in step kexec", false, true),
-            ("jump:hang", r"reboot\(KEXEC\) did not leave", true, arch == X86_64),
+            ("jump:hang", r"reboot\(KEXEC\) did not jump", true, arch == X86_64),
             ("jump:crash", "the worker died in step jump", false, true),
         ] {
             all.push(worker(arch, fault, says, resets).long_if(long));

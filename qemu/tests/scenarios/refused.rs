@@ -17,15 +17,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     for arch in Arch::ALL {
         for (name, word, says) in [
             ("lockdown", "lockdown=integrity", "the service kernel is locked down"),
-            (
-                "disabled",
-                "sysctl.kernel.kexec_load_disabled=1",
-                "kexec is switched off",
-            ),
+            ("disabled", "sysctl.kernel.kexec_load_disabled=1", "kexec is disabled"),
             (
                 "spent",
                 "sysctl.kernel.kexec_load_limit_reboot=0",
-                "no kexec_load is left",
+                "kexec_load is used up",
             ),
         ] {
             all.push(refused(arch, name, word, says));

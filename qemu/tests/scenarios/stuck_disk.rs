@@ -74,7 +74,7 @@ fn before(arch: Arch) -> Scenario {
         let blamed = "warning: virtio virtio[0-9]+ has not finished its probe";
         vm.wait_for(&format!(r"cato\[.*probe: {blamed}"), SOON)?;
         vm.wait_for(&format!(r"cato\[.*hand-off: {blamed}"), SOON)?;
-        vm.wait_for(r"cato\[.*reboot\(KEXEC\) did not leave within 10 s; resetting", SOON)?;
+        vm.wait_for(r"cato\[.*reboot\(KEXEC\) did not jump within 10 s; resetting", SOON)?;
         vm.wait_end(SOON)?;
         Ok(())
     })

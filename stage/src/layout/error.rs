@@ -17,8 +17,8 @@ pub enum LayoutError {
     Place(#[from] PlaceError),
     /// The kernel's own limit for what it copies.
     #[error(
-        "the payload fills {asked} bytes of segments; kexec_load takes at most half of the machine's memory, {there} bytes: \
-         give the machine more memory or make the initrd smaller"
+        "the payload's segments are too large: {asked} bytes, kexec_load takes at most half of RAM, {there} bytes; \
+         use a smaller initrd or more memory"
     )]
     TooMuch {
         /// Bytes.
@@ -31,12 +31,12 @@ pub enum LayoutError {
     Cmdline(#[from] CmdlineError),
     /// Memory that changes under the main kernel.
     #[error(
-        "the GICv3 ITS of this machine writes interrupts into memory that the running kernel keeps to itself, and the main kernel \
-         would be placed over it: boot the service kernel with irqchip.gicv3_nolpi=1, or through EFI"
+        "the GICv3 ITS keeps writing to memory that only the running kernel knows of, and the main kernel could be placed there; \
+         boot the service kernel with irqchip.gicv3_nolpi=1, or through EFI"
     )]
     LiveLpis,
     /// Not for this machine.
-    #[error("the kernel is for {kernel} and this machine is {machine}")]
+    #[error("the kernel is for {kernel}, but this machine is {machine}")]
     WrongArch {
         /// The kernel's.
         kernel: Arch,
@@ -50,7 +50,7 @@ pub enum LayoutError {
     #[error("the layout needs more than {MAX_SEGMENTS} segments")]
     TooManySegments,
     /// A mistake in this program, caught before it does harm.
-    #[error("the {what} at {:#x}..{:#x} breaks a rule of placement: this is a mistake in Cato, please report it", span.start, span.end)]
+    #[error("the {what} at {:#x}..{:#x} breaks a placement rule: this is a bug in Cato, please report it", span.start, span.end)]
     Contradiction {
         /// Which segment.
         what: &'static str,

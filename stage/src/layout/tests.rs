@@ -341,7 +341,7 @@ fn refusals_say_what_was_asked_what_there_is_and_what_to_do() {
     says(&arm(|p, _| p.cmdline = "a\0b".to_owned()), &["NUL", "byte 1"]);
     says(
         &arm(|_, m| m.memory.total = 8 * M),
-        &["kexec_load", "4194304 bytes", "initrd smaller"],
+        &["kexec_load", "4194304 bytes", "smaller initrd"],
     );
     says(
         &arm(|_, m| m.memory.usable.truncate(0)),
@@ -351,10 +351,10 @@ fn refusals_say_what_was_asked_what_there_is_and_what_to_do() {
         &x86(|_, m| m.memory.usable = vec![span(M, 20 * M)]),
         &["no room for the kernel", "8388608 bytes", "has 4194304 bytes"],
     );
-    says(&arm(|_, m| m.fdt = None), &["/sys/firmware/fdt", "dtb ="]);
+    says(&arm(|_, m| m.fdt = None), &["/sys/firmware/fdt", "`dtb`"]);
     says(
         &arm(|p, _| p.dtb = Some(b"no tree".to_vec().into())),
-        &["dtb: is no device tree blob"],
+        &["dtb: not a device tree blob"],
     );
     says(
         &x86(|_, m| m.memory.firmware.clear()),

@@ -9,8 +9,8 @@ use crate::memory::Span;
 pub enum PlaceError {
     /// No hole is large enough.
     #[error(
-        "no room for the {what}: {asked} bytes in one piece, aligned to {align:#x}, inside {:#x}..{:#x}, are needed; \
-         the largest free piece there has {there} bytes: give the machine more memory or make the payload smaller",
+        "no room for the {what}: needs {asked} bytes, contiguous, aligned to {align:#x}, in {:#x}..{:#x}; \
+         the largest free range there has {there} bytes; use a smaller payload or more memory",
         window.start, window.end
     )]
     NoRoom {
@@ -26,7 +26,7 @@ pub enum PlaceError {
         there: u64,
     },
     /// No device tree to hand over.
-    #[error("the running kernel shows no device tree (/sys/firmware/fdt): name one with dtb = in the entry")]
+    #[error("the running kernel has no device tree (/sys/firmware/fdt); name one with `dtb` in the entry")]
     NoDtb,
     /// A device tree is of no use.
     #[error("{which}: {error}")]
@@ -38,11 +38,11 @@ pub enum PlaceError {
     },
     /// The main kernel has to know where memory is.
     #[error(
-        "the firmware's memory map is not known: the service kernel needs CONFIG_FIRMWARE_MEMMAP or /sys/kernel/boot_params"
+        "the firmware's memory map is unknown; the service kernel needs CONFIG_FIRMWARE_MEMMAP or /sys/kernel/boot_params"
     )]
     NoFirmwareMap,
     /// Numbers in a kernel header that no kernel has.
-    #[error("the kernel's header asks for {what} {value:#x}, which no kernel needs: the file is damaged")]
+    #[error("damaged kernel header: {what} {value:#x} is out of range; copy the kernel again")]
     Header {
         /// Which number.
         what: &'static str,

@@ -50,7 +50,7 @@ impl Children {
             .spawn()?;
         let pid = i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("no pipes"));
+            return Err(io::Error::other("the child process has no pipes"));
         };
         let mut to = unblocked(to.into())?;
         let from = Some(unblocked(from.into())?);
@@ -141,7 +141,7 @@ impl Child {
                 Ok(0) => self.from = None,
                 Ok(n) => {
                     let messages = self.frames.push(buffer.get(..n).unwrap_or_default());
-                    let noise = || Message::Say("warning: the child said something that makes no sense".to_owned());
+                    let noise = || Message::Say("warning: malformed message from the child process".to_owned());
                     events.extend(messages.into_iter().map(|m| Event::Said(m.unwrap_or_else(noise))));
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -216,12 +216,17 @@ impl Policy {
         let failed = |cause, text: String| Err(Failure::new(cause, text));
         let (mut actions, answer) = match event {
             Event::Gone(exit) => {
-                let silent = || failed(Cause::Crash, format!("the child ended without an answer ({exit})"));
+                let silent = || {
+                    failed(
+                        Cause::Crash,
+                        format!("the child process ended without an answer ({exit})"),
+                    )
+                };
                 (Vec::new(), asking.answer.take().unwrap_or_else(silent))
             }
             Event::NotStarted(why) => (
                 Vec::new(),
-                failed(Cause::Io, format!("no child could be started: {why}")),
+                failed(Cause::Io, format!("can't start a child process: {why}")),
             ),
             Event::Tick | Event::Key(_) if now >= asking.until => {
                 let text = format!("no answer within {} s", limit(asking.question).as_secs());
@@ -247,7 +252,7 @@ impl Policy {
 
     fn answered(&mut self, now: Millis, question: Question, answer: Result<Answer, Failure>, key: bool) -> Vec<Action> {
         let words = |answer| match answer {
-            Ok(_) => "the child answered something else".to_owned(),
+            Ok(_) => "unexpected answer from the child process".to_owned(),
             Err(Failure { text, .. }) => text,
         };
         match (question, answer) {
@@ -261,7 +266,7 @@ impl Policy {
                             Err(Failure {
                                 cause: Cause::Crash | Cause::Timeout,
                                 ..
-                            }) => "; change or leave out `reason` in boot.toml",
+                            }) => "; change or remove `reason` in boot.toml",
                             _ => "",
                         };
                         Some(Action::Log(
@@ -279,11 +284,11 @@ impl Policy {
             }
             (Question::Unload, Ok(Answer::Unloaded)) => self.boot_next(now),
             (Question::Unload, Err(Failure { cause: Cause::Busy, .. })) => Self::reset(
-                "kexec is locked by a call that oopsed or never ended, so nothing can be loaded any more \
+                "kexec is locked by a call that oopsed or never returned, so nothing can be loaded any more \
                  (if the service kernel is 6.12 on a CPU with 52-bit addresses: add arm64.nolva to its command line)",
             ),
-            (Question::Unload, other) => Self::reset(&format!("what is loaded can't be dropped: {}", words(other))),
-            (Question::Reboot, other) => Self::reset(&format!("reboot(2) did not leave: {}", words(other))),
+            (Question::Unload, other) => Self::reset(&format!("can't unload the kexec image: {}", words(other))),
+            (Question::Reboot, other) => Self::reset(&format!("reboot(2) failed: {}", words(other))),
         }
     }
 
@@ -368,7 +373,7 @@ impl Policy {
                 return self.failed(now, &at, &Failure::new(Cause::Crash, text), true);
             }
             Event::NotStarted(why) => {
-                let text = format!("the worker could not be started: {why}");
+                let text = format!("can't start the worker: {why}");
                 return self.failed(now, &at, &Failure::new(Cause::Io, text), true);
             }
             Event::Tick | Event::Key(_) if now >= at.until.min(at.latest) => {
@@ -376,7 +381,7 @@ impl Policy {
                 // A second reboot(2) would wait for the first one's mutex, and so would a kexec call.
                 if at.step == Step::Jump {
                     let (entry, s) = (&at.entry, step.as_secs());
-                    return Self::reset(&format!("entry {entry:?}: reboot(KEXEC) did not leave within {s} s"));
+                    return Self::reset(&format!("entry {entry:?}: reboot(KEXEC) did not jump within {s} s"));
                 }
                 let spent = if now >= at.latest { deadlines::ENTRY } else { step };
                 let text = format!("step {} did not end within {} s", at.step, spent.as_secs());

@@ -143,7 +143,7 @@ fn a_jump_that_does_not_leave_is_reset_without_a_second_reboot() {
     step(&mut policy, 1, Step::Loaded);
     step(&mut policy, 2, Step::Jump);
     let actions = on(&mut policy, 2 + limit_of(Step::Jump), Event::Tick);
-    assert!(log(&actions).contains("reboot(KEXEC) did not leave"));
+    assert!(log(&actions).contains("reboot(KEXEC) did not jump"));
     assert_eq!(actions.last(), Some(&Action::Reset));
     assert_eq!(policy.wake(), None);
 }
@@ -155,7 +155,7 @@ fn a_jump_that_comes_back_leads_to_the_next_entry() {
     let actions = on(
         &mut policy,
         3,
-        fail(Cause::Format, "reboot(KEXEC) came back: EINVAL: nothing is loaded"),
+        fail(Cause::Format, "reboot(KEXEC) returned: EINVAL: nothing is loaded"),
     );
     assert!(log(&actions).contains("trying \"b\""));
 }
@@ -244,17 +244,17 @@ fn the_reason_of_the_last_reset_comes_first() {
 
 #[test]
 fn a_reason_that_can_not_be_read_is_said_and_stops_nothing() {
-    let change = "; change or leave out `reason` in boot.toml";
+    let change = "; change or remove `reason` in boot.toml";
     for (said, event, says) in [
         (
             None,
             Event::Gone(Exit::Signal(7)),
-            format!("the child ended without an answer (signal 7){change}"),
+            format!("the child process ended without an answer (signal 7){change}"),
         ),
         (
             None,
             Event::NotStarted("EAGAIN".to_owned()),
-            "no child could be started: EAGAIN".to_owned(),
+            "can't start a child process: EAGAIN".to_owned(),
         ),
         (
             Some(fail(Cause::Missing, "no /dev/mem")),
@@ -264,7 +264,7 @@ fn a_reason_that_can_not_be_read_is_said_and_stops_nothing() {
         (
             Some(answer(Answer::Unloaded)),
             Event::Gone(Exit::Code(0)),
-            "the child answered something else".to_owned(),
+            "unexpected answer from the child process".to_owned(),
         ),
     ] {
         let mut policy = asking(0);
@@ -292,11 +292,11 @@ fn what_is_loaded_is_dropped_or_the_machine_is_reset() {
         (fail(Cause::Busy, "EBUSY"), Some("arm64.nolva")),
         (
             fail(Cause::Refused, "EPERM"),
-            Some("what is loaded can't be dropped: EPERM"),
+            Some("can't unload the kexec image: EPERM"),
         ),
         (
             answer(Answer::LastJump(None)),
-            Some("the child answered something else"),
+            Some("unexpected answer from the child process"),
         ),
         (
             Event::Said(Message::Say(String::new())),

@@ -30,11 +30,11 @@ impl Watchdogs {
                 .open(&device)
             {
                 Ok(file) => {
-                    lines.push(format!("{name} is fed by Cato from now on"));
+                    lines.push(format!("Cato feeds {name} from now on"));
                     self.fed.push((name, file));
                 }
                 Err(error) => {
-                    lines.push(format!("{name} can't be fed: {error}; it may reset the machine"));
+                    lines.push(format!("can't feed {name}: {error}; it may reset the machine"));
                     self.lost.push(name);
                 }
             }
@@ -127,7 +127,7 @@ mod tests {
         let root = machine(&[]);
         fs::remove_file(root.path().join("dev/watchdog0")).unwrap();
         let mut watchdogs = Watchdogs::default();
-        assert!(watchdogs.adopt(root.path())[0].contains("can't be fed"));
+        assert!(watchdogs.adopt(root.path())[0].contains("can't feed watchdog0"));
         assert!(watchdogs.adopt(root.path()).is_empty());
     }
 }

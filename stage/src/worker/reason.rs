@@ -21,7 +21,7 @@ use crate::sys::devmem::{self, Page};
 pub(crate) enum ReasonError {
     /// Writing there would change what somebody uses.
     #[error(
-        "{at:#x} is System RAM of the service kernel: take the page out of it, and out of the main kernel's \
+        "{at:#x} is System RAM of the service kernel; reserve the page in both kernels \
          (memmap=4K${at:#x} on x86_64; a reserved-memory node with no-map in the device tree)"
     )]
     SystemRam {
@@ -132,9 +132,9 @@ fn advice(error: &io::Error, missing: &'static str) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => missing,
         io::ErrorKind::PermissionDenied => {
-            "; the kernel is locked down, or (CONFIG_STRICT_DEVMEM, CONFIG_IO_STRICT_DEVMEM) uses that place itself"
+            "; the kernel is locked down, or uses that place itself (CONFIG_STRICT_DEVMEM, CONFIG_IO_STRICT_DEVMEM)"
         }
-        _ => "; change or leave out `reason` in boot.toml",
+        _ => "; change or remove `reason` in boot.toml",
     }
 }
 

@@ -54,7 +54,7 @@ enum WorkerError {
     Place(#[from] LayoutError),
     #[error("{_0}")]
     HandOff(#[from] HandOffError),
-    #[error("PID 1 did not give the word to jump")]
+    #[error("PID 1 did not confirm the jump")]
     NoWord,
     #[error("told to fail here by cato.fault")]
     Fault,
@@ -188,7 +188,7 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
     record.laid_out(&layout);
     if let (Some(place), None) = (machine.reason, layout.reason()) {
         say(&format!(
-            "warning: [purgatory] reason: {place} is memory of the hand-off, so no reason is left there; choose another page"
+            "warning: [purgatory] reason: {place} is memory that the hand-over uses, so no reason can be left there; choose another page"
         ));
     }
     // In the field a slow serial line would still be sending the table when it is time to jump.

@@ -17,16 +17,16 @@ const SHT_RELR: u32 = 19;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BlobError {
     /// A host build, or stage was built by hand.
-    #[error("this cato was built without a purgatory: build it with `cargo mkinitramfs`")]
+    #[error("this cato was built without a purgatory; build it with `cargo mkinitramfs`")]
     NoBlob,
     /// The bytes are no ELF file.
-    #[error("the purgatory is no ELF file: {reason}")]
+    #[error("the purgatory is not an ELF file: {reason}")]
     NotElf {
         /// The parser's words.
         reason: String,
     },
     /// A blob for another machine.
-    #[error("the purgatory is for ELF machine {found}, not for {wanted}")]
+    #[error("the purgatory is for ELF machine {found}, not {wanted}")]
     Machine {
         /// `e_machine`.
         found: u16,
@@ -34,7 +34,7 @@ pub enum BlobError {
         wanted: Arch,
     },
     /// The blob would have to be relocated, which nobody does.
-    #[error("the purgatory has {count} relocations: it must have none")]
+    #[error("the purgatory has {count} relocations, but must have none")]
     Relocations {
         /// How many.
         count: u64,
@@ -46,19 +46,19 @@ pub enum BlobError {
         what: &'static str,
     },
     /// Blob and stage are of different builds.
-    #[error("the purgatory's parameter block has version {found}, this cato writes version {VERSION}")]
+    #[error("the purgatory's parameter block has version {found}, but this cato writes version {VERSION}")]
     Version {
         /// The blob's.
         found: u32,
     },
     /// More code than agreed.
-    #[error("the purgatory takes {size} bytes: at most {BLOB_MAX} are allowed")]
+    #[error("the purgatory is too large: {size} bytes, at most {BLOB_MAX}")]
     TooBig {
         /// Its size in memory.
         size: u64,
     },
     /// The segment can't start there.
-    #[error("the purgatory can't be at {base:#x}: it needs a multiple of {PAGE:#x} that is not 0")]
+    #[error("the purgatory can't be at {base:#x}; expected a nonzero multiple of {PAGE:#x}")]
     Base {
         /// The address asked for.
         base: u64,
@@ -70,13 +70,13 @@ pub enum BlobError {
         end: u64,
     },
     /// More memory mapped than the segment should carry tables for.
-    #[error("the purgatory would need more than {limit} page tables")]
+    #[error("the purgatory needs more than {limit} page tables")]
     TooManyTables {
         /// The limit.
         limit: usize,
     },
     /// A table of the parameter block is full.
-    #[error("the purgatory takes {limit} {what}, not {count}")]
+    #[error("too many {what} for the purgatory: {count}, at most {limit}")]
     TooMany {
         /// Of what.
         what: &'static str,
@@ -86,7 +86,7 @@ pub enum BlobError {
         limit: usize,
     },
     /// Names are for the console.
-    #[error("region name {name:?}: at most 16 printable ASCII letters")]
+    #[error("region name {name:?} is not valid: at most 16 printable ASCII characters")]
     Name {
         /// The name.
         name: String,
@@ -113,7 +113,7 @@ pub enum BlobError {
         purgatory: Span,
     },
     /// A region's digests are not those of its bytes.
-    #[error("region {name:?} has {found} bytes of digests, not {wanted}")]
+    #[error("region {name:?} has {found} bytes of digests, expected {wanted}")]
     Digests {
         /// The region.
         name: String,
@@ -123,19 +123,19 @@ pub enum BlobError {
         wanted: u64,
     },
     /// What the purgatory writes can't be checked.
-    #[error("region {name:?} has the record in it: it must be split around it")]
+    #[error("region {name:?} contains the hand-over record; it must be split around it")]
     RecordChecked {
         /// The region.
         name: String,
     },
     /// No place for the reason of a reset.
-    #[error("the reason of a reset can't be left at {place:#x}: the address must be a multiple of 4 and not 0")]
+    #[error("the reset reason can't be left at {place:#x}; expected a nonzero multiple of 4")]
     Reason {
         /// The address asked for.
         place: u64,
     },
     /// The UART's page is memory at the same time.
-    #[error("page {page:#x} is wanted both as memory and as a device")]
+    #[error("page {page:#x} is mapped both as memory and as a device")]
     DeviceMemory {
         /// Its address.
         page: u64,
@@ -194,7 +194,7 @@ impl Blob {
         }
         if file.header.e_type != ET_DYN {
             return Err(BlobError::Shape {
-                what: "is not linked as position independent",
+                what: "is not position independent",
             });
         }
         let count = file
@@ -213,7 +213,7 @@ impl Blob {
             .any(|p| matches!(p.p_type, PT_INTERP | PT_DYNAMIC))
         {
             return Err(BlobError::Shape {
-                what: "wants a dynamic linker",
+                what: "needs a dynamic linker",
             });
         }
 
@@ -235,12 +235,12 @@ impl Blob {
             let previous = parts.last().map_or(0, |p| p.end);
             if start != previous {
                 return Err(BlobError::Shape {
-                    what: "has parts that share a page or leave a hole",
+                    what: "has segments that share a page or leave a gap",
                 });
             }
             let Some(content) = elf.get(load.file_range()).filter(|_| load.p_filesz <= load.p_memsz) else {
                 return Err(BlobError::Shape {
-                    what: "has a part that is not in its file",
+                    what: "has a segment beyond the end of its file",
                 });
             };
             bytes.extend_from_slice(content);
@@ -248,7 +248,7 @@ impl Blob {
             let (write, execute) = (load.p_flags & PF_W != 0, load.p_flags & PF_X != 0);
             if write && (execute || parts.iter().any(|p| p.write)) {
                 return Err(BlobError::Shape {
-                    what: "has code that can be written, or two parts that can",
+                    what: "has writable code, or two writable segments",
                 });
             }
             parts.push(Part {
@@ -261,7 +261,7 @@ impl Blob {
         let entry = file.header.e_entry;
         if !parts.iter().any(|p| p.execute && p.start <= entry && entry < p.end) {
             return Err(BlobError::Shape {
-                what: "has no code at its entry",
+                what: "has no code at its entry point",
             });
         }
         // magic and version, the block's first fields

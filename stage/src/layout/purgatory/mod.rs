@@ -142,7 +142,7 @@ pub fn build(job: &Job<'_>, base: u64, blob_elf: &[u8]) -> Result<PurgatoryImage
         mappings.push(Mapping { span, attributes });
     }
     let written = written.ok_or(BlobError::Shape {
-        what: "has no writable part",
+        what: "has no writable segment",
     })?;
     let digests: Vec<u8> = job.regions.iter().flat_map(|r| r.digests).copied().collect();
     let digests_len = u64::try_from(digests.len()).unwrap_or(u64::MAX);

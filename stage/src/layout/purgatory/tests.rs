@@ -533,8 +533,8 @@ fn what_can_not_be_is_refused() {
     let said = |job: &Job<'_>, base, elf: &[u8]| build(job, base, elf).unwrap_err().to_string();
 
     assert_eq!(build(&job(arch, &[]), BASE, &[]), Err(BlobError::NoBlob));
-    assert!(said(&job(arch, &[]), BASE, b"hello").contains("no ELF"));
-    assert!(said(&job(arch, &[]), BASE, &elf(Arch::X86_64)).contains("machine 62, not for arm64"));
+    assert!(said(&job(arch, &[]), BASE, b"hello").contains("not an ELF"));
+    assert!(said(&job(arch, &[]), BASE, &elf(Arch::X86_64)).contains("machine 62, not arm64"));
     assert!(said(&job(arch, &[]), BASE + 1, &elf(arch)).contains("0x7b000001"));
     let mut old = elf(arch);
     old[0x1008] = 99;
@@ -570,7 +570,7 @@ fn what_can_not_be_is_refused() {
     let long = region("seventeen-letters", 0x4000_0000, 0x4000_2000, 8192);
     assert!(refused(&long).contains("seventeen-letters"));
     let device = region("dtb", 0x08ff_f000, 0x0900_1000, 9);
-    assert!(refused(&device).contains("page 0x9000000 is wanted both"));
+    assert!(refused(&device).contains("page 0x9000000 is mapped both"));
     let high = region("dtb", 1 << 47, (1 << 47) + 4096, 9);
     assert!(refused(&high).contains("0x800000001000"));
     let wide = region("initrd", 1 << 32, 1 << 46, 9);
@@ -578,7 +578,7 @@ fn what_can_not_be_is_refused() {
 
     let mut wrong = region("dtb", 0x4000_0000, 0x4000_2000, 8192);
     wrong.3.truncate(8);
-    assert!(refused(&wrong).contains("has 8 bytes of digests, not 32"));
+    assert!(refused(&wrong).contains("has 8 bytes of digests, expected 32"));
     let fits = region("dtb", 0x4000_0000, 0x4000_2000, 8000);
     let regions = [Region {
         name: fits.0,
@@ -587,7 +587,7 @@ fn what_can_not_be_is_refused() {
         digests: &fits.3,
     }];
     let many = [regions[0]; params::REGIONS + 1];
-    assert!(said(&job(arch, &many), BASE, &elf(arch)).contains("24 regions, not 25"));
+    assert!(said(&job(arch, &many), BASE, &elf(arch)).contains("regions for the purgatory: 25, at most 24"));
     let with = |record, reason| {
         let job = Job {
             record,
