@@ -1,7 +1,7 @@
 //! `cato` called by name, as a tool on any Linux.
 //!
-//! Given the arguments; responsible for what is said on which stream and for the exit code: 0 for yes, 1 for no,
-//! 2 for arguments that make no sense.
+//! Given the arguments; responsible for what goes to which stream and for the exit code: 0 for yes, 1 for no, 2 for wrong
+//! usage.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

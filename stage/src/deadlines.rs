@@ -1,5 +1,5 @@
-//! Every time limit of the stage, with its reason. How they hang together is asserted below, so that one can't be changed
-//! without the others being looked at.
+//! Every time limit of the stage, with its reason. Their dependencies are asserted below, so that one can't be changed
+//! without a look at the others.
 
 use std::time::Duration;
 

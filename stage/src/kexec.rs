@@ -1,4 +1,4 @@
-//! `Layout` → the main kernel: `kexec_load(2)`, then, on PID 1's word, `reboot(RB_KEXEC)`.
+//! `Layout` → the main kernel: `kexec_load(2)`, then, when PID 1 confirms, `reboot(RB_KEXEC)`.
 //!
 //! Given a [`Layout`], which is made of verified things only. Every error says in words what the kernel's errno means
 //! here and what to do (order of the kernel's checks: kernel/kexec.c `kexec_load_check`, kernel/kexec_core.c

@@ -1,8 +1,8 @@
-//! Whether bytes are a flattened device tree that the editing code may walk without a second thought.
+//! Whether bytes are a well-formed flattened device tree, so that the editing code needs no checks of its own.
 //!
 //! Given bytes from a disk, which may be hostile. dtoolkit's own check also demands the specification's 31-character names,
-//! which trees of real boards break (`snps,gfladj-refclk-lpm-sel-quirk`), and sets no limit to the depth its
-//! recursion has to follow; so the structure is checked here and names are left alone.
+//! which real boards exceed (`snps,gfladj-refclk-lpm-sel-quirk`), and does not limit the depth of its recursion; so the
+//! structure is checked here and names are left alone.
 //! Layout: Devicetree Specification v0.4, chapter 5.
 
 use super::DtbError;
@@ -81,7 +81,7 @@ fn is_in_header(at: usize) -> bool {
     u64::try_from(at).is_ok_and(|at| at < HEADER)
 }
 
-/// The memory reservation block ends.
+/// Checks that the memory reservation block has its end mark.
 fn reservations(tree: &[u8]) -> Result<(), DtbError> {
     let start = offset(tree, 16).unwrap_or(usize::MAX);
     let bad = || DtbError::Malformed {

@@ -1,7 +1,7 @@
 //! What firmware would have corrected in a tree that comes from a disk.
 //!
-//! Given that tree and the running one, in which firmware had the last word; responsible for the same corrections, so that the main
-//! kernel is told no untruth about the machine: U-Boot's are `image_setup_libfdt` (boot/image-fdt.c) with `fdt_root`,
+//! Given that tree and the running one, which firmware has edited; responsible for the same corrections, so that what the
+//! main kernel is told about the machine is true: U-Boot's are `image_setup_libfdt` (boot/image-fdt.c) with `fdt_root`,
 //! `fdt_fixup_ethernet`, `fdt_fixup_memory`, `optee_copy_fdt_nodes` and `psci_update_dt`.
 //! Every step is linear in the size of the trees.
 

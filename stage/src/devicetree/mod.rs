@@ -57,7 +57,7 @@ pub enum DtbError {
         /// Where, in bytes from the start.
         at: usize,
     },
-    /// A tree for nobody.
+    /// Deeper than any real tree.
     #[error("nodes nested more than {limit} deep at offset {at:#x}")]
     TooDeep {
         /// Nodes.
@@ -65,7 +65,7 @@ pub enum DtbError {
         /// Where, in bytes from the start.
         at: usize,
     },
-    /// Another tree for nobody.
+    /// More than any real tree has.
     #[error("more than {limit} {what}")]
     TooMany {
         /// Of what.
@@ -83,7 +83,7 @@ pub enum DtbError {
         /// The first word of the running tree's.
         runs: String,
     },
-    /// The kernel would pass over what firmware reserved.
+    /// The kernel would ignore what firmware reserved.
     #[error(
         "#address-cells or #size-cells of /reserved-memory differ from the root node's, so the kernel would ignore it; make them equal"
     )]

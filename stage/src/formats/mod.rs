@@ -1,7 +1,7 @@
 //! The registry of kernel formats: one line here and one file beside it for each.
 //!
 //! Given the first bytes of a file; responsible for saying by content, never by name, what it is, how it is unpacked,
-//! and what its header promises, or why this machine would die of it without a word.
+//! and what its header promises, or why this machine would crash silently with it.
 
 mod bzimage;
 mod error;

@@ -1,7 +1,7 @@
 //! EFI zboot around an Image: drivers/firmware/efi/libstub/zboot-header.S.
 //!
-//! A PE program that unpacks the kernel it holds. Where that kernel is and how it is compressed stands in the words that
-//! DOS has no use for; the program itself is of no use here.
+//! A PE program that unpacks the kernel inside it. Fields that DOS does not use say where that kernel is and how it is
+//! compressed; the program itself is not used here.
 
 use super::part::Part;
 use super::{Format, FormatError, Head, Kind, PEEK, object};

@@ -1,7 +1,7 @@
 //! The hand-over record: what this boot did and when, for the user space of the kernel it leads to.
 //!
-//! Given what the stage did and the purgatory stamped; responsible for the bytes ([`Handover::to_bytes`]), for reading them
-//! back whatever is in them ([`parse`]), and for one [`Timeline`] from power-on to the main Linux' PID 1.
+//! Given what the stage did and the purgatory stamped; responsible for the bytes ([`Handover::to_bytes`]), for reading any
+//! bytes back safely ([`parse`]), and for one [`Timeline`] from power-on to the main Linux' PID 1.
 //!
 //! The record is 64 bytes that the purgatory fills in ([`Stamps`]), then TOML text. arm64 has it as the property
 //! [`PROPERTY`] of `/chosen`, x86_64 as a setup_data node of type [`SETUP_DATA`].

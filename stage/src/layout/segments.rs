@@ -1,4 +1,4 @@
-//! The segments as they are put together, and the last look at them.
+//! How the segments are put together, and the last check of them.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! `Choice` → `Budget`: what it will take, before a byte of payload is read.
 //!
 //! Given an entry, the tree its files are in, and the machine; responsible for opening every file, looking at its first
-//! bytes, and refusing what is missing, what this machine would die of, and what does not fit.
+//! bytes, and refusing what is missing, what would crash this machine, and what does not fit.
 
 use std::fmt;
 
