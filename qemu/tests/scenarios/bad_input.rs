@@ -52,9 +52,9 @@ fn bad_entries(arch: Arch) -> Vec<Bad> {
             ..bad("no-disk", "kernel", "source PARTLABEL=not-there: not found")
         },
         bad("no-file", "not-there", "kernel: not-there: no such file"),
-        bad("folder", "folder", "kernel: folder: is a directory"),
-        bad("pipe", "pipe", "kernel: pipe: is a FIFO"),
-        bad("empty", "empty", "kernel: empty: is empty"),
+        bad("folder", "folder", "kernel: folder: a directory"),
+        bad("pipe", "pipe", "kernel: pipe: a FIFO"),
+        bad("empty", "empty", "kernel: empty: empty"),
         bad(
             "link-out",
             "link-out",

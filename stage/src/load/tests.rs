@@ -430,7 +430,7 @@ fn a_command_line_longer_than_the_kernel_takes_is_refused() {
         assert!(with("a".repeat(2047)).is_ok());
         let error = with("a".repeat(2048)).unwrap_err().to_string();
         assert!(
-            error.starts_with("cmdline: 2048 bytes, the kernel takes 2047; shorten it"),
+            error.starts_with("cmdline: 2048 bytes, but the kernel takes at most 2047; shorten it"),
             "{error}"
         );
         assert!(
@@ -525,9 +525,9 @@ fn bad_input_is_refused_by_name() {
 
     let faults = [
         ("missing", "no such file"),
-        ("folder", "is a directory, not a regular file"),
-        ("fifo", "is a FIFO, not a regular file"),
-        ("empty", "is empty (0 bytes)"),
+        ("folder", "a directory, not a regular file"),
+        ("fifo", "a FIFO, not a regular file"),
+        ("empty", "empty (0 bytes)"),
         ("out", "the link out points to \"/etc/passwd\", which does not exist"),
     ];
     for (path, cause) in faults {

@@ -22,10 +22,10 @@ enum Bad {
     #[error("no \"EFI PART\" in sector {0}")]
     Signature(u64),
     /// UEFI wants 92 to the sector size.
-    #[error("header size {0}")]
+    #[error("bad header size {0}")]
     HeaderSize(u32),
     /// Header CRC.
-    #[error("header CRC32 {got:08x}, stored {stored:08x}")]
+    #[error("header CRC32 mismatch (computed {got:08x}, stored {stored:08x})")]
     HeaderCrc {
         /// Computed.
         got: u32,
@@ -41,7 +41,7 @@ enum Bad {
         says: u64,
     },
     /// Entries that no table has: UEFI wants 128 × 2ⁿ bytes each; more than 1 MiB in all is nobody's.
-    #[error("{count} entries of {size} bytes")]
+    #[error("bad entry table: {count} entries of {size} bytes")]
     Entries {
         /// How many.
         count: u32,
@@ -49,7 +49,7 @@ enum Bad {
         size: u32,
     },
     /// Entries CRC.
-    #[error("entries CRC32 {got:08x}, stored {stored:08x}")]
+    #[error("entries CRC32 mismatch (computed {got:08x}, stored {stored:08x})")]
     EntriesCrc {
         /// Computed.
         got: u32,

@@ -61,13 +61,13 @@ pub enum VolumeProblem {
     #[error("{_0}; {_1}")]
     Neither(Box<Self>, Box<Self>),
     /// Its journal can't be replayed.
-    #[error("it was not unmounted, and its journal can't be replayed in memory: {NO_SNAPSHOT}")]
+    #[error("not cleanly unmounted, and its journal can't be replayed in memory: {NO_SNAPSHOT}")]
     NoSnapshot,
     /// The same, though the kernel has all it takes.
-    #[error("it was not unmounted, and its journal can't be replayed in memory: {0}")]
+    #[error("not cleanly unmounted, and its journal can't be replayed in memory: {0}")]
     Snapshot(#[from] SnapshotError),
     /// The same.
-    #[error("it was not unmounted, and replaying its journal takes more than half of the free memory")]
+    #[error("not cleanly unmounted, and replaying its journal takes more than half of the free memory")]
     SnapshotFull,
 }
 
@@ -175,7 +175,7 @@ fn mount_or_replay(
         }
         Err(error) if wants_replay(&error) => {
             say(&format!(
-                "{volume}: was not unmounted; its journal is replayed in memory"
+                "{volume}: not cleanly unmounted; its journal is replayed in memory"
             ));
             if !can_replay {
                 return Err(VolumeProblem::NoSnapshot);

@@ -62,7 +62,7 @@ impl Table {
             let same = self.slots.iter().find(|slot| Some(slot.number) == number);
             if let (None, Some(slot)) = (self.slot(partition), same) {
                 lines.push(format!(
-                    "{}: the kernel has it at byte {}, the table at byte {}; its names do not count",
+                    "{}: the kernel has it at byte {}, the table at byte {}; its names are ignored",
                     partition.name,
                     partition.start.unwrap_or(0),
                     slot.start

@@ -55,10 +55,10 @@ pub enum TreeError {
         target: String,
     },
     /// Something is there that is not a regular file; the word says what (`a directory`, `a FIFO`, …).
-    #[error("is {0}, not a regular file")]
+    #[error("{0}, not a regular file")]
     NotAFile(&'static str),
     /// A length of zero.
-    #[error("is empty (0 bytes)")]
+    #[error("empty (0 bytes)")]
     Empty,
     /// Anything else the system said.
     #[error("{0}")]
@@ -257,11 +257,11 @@ mod tests {
         symlink("fifo", at("to-fifo")).unwrap();
         symlink("not/there", at("dangling")).unwrap();
         let _socket = UnixListener::bind(at("socket")).unwrap();
-        assert_eq!(error(&tree, "dir"), "is a directory, not a regular file");
-        assert_eq!(error(&tree, "empty"), "is empty (0 bytes)");
-        assert_eq!(error(&tree, "fifo"), "is a FIFO, not a regular file");
-        assert_eq!(error(&tree, "to-fifo"), "is a FIFO, not a regular file");
-        assert_eq!(error(&tree, "socket"), "is a socket, not a regular file");
+        assert_eq!(error(&tree, "dir"), "a directory, not a regular file");
+        assert_eq!(error(&tree, "empty"), "empty (0 bytes)");
+        assert_eq!(error(&tree, "fifo"), "a FIFO, not a regular file");
+        assert_eq!(error(&tree, "to-fifo"), "a FIFO, not a regular file");
+        assert_eq!(error(&tree, "socket"), "a socket, not a regular file");
         assert_eq!(error(&tree, "missing"), "no such file");
         assert_eq!(error(&tree, "missing/too"), "no such file");
         assert_eq!(error(&tree, ""), "no such file");
@@ -281,7 +281,7 @@ mod tests {
                 .open("null")
                 .unwrap_err()
                 .to_string(),
-            "is a character device, not a regular file"
+            "a character device, not a regular file"
         );
     }
 

@@ -74,7 +74,7 @@ fn refusal(cause: Errno) -> String {
             "is damaged, or built for another configuration of this kernel; pack this kernel's own modules"
         }
         Errno::EINVAL => "does not fit this kernel; pack this kernel's own modules",
-        Errno::ENOENT => "needs a symbol or an algorithm that no loaded module brings; pack that module too",
+        Errno::ENOENT => "needs a symbol or an algorithm that no loaded module provides; pack that module too",
         Errno::ENODEV => "has no hardware here",
         Errno::EKEYREJECTED | Errno::ENOKEY => "has no signature that the service kernel trusts",
         _ => return format!("refused by the kernel: {}", cause.desc()),

@@ -96,7 +96,7 @@ fn a_partition_that_is_elsewhere_has_not_the_names_of_its_number() {
     let difference = table.compare(&block("vda", None, None, 100), &[&wrong]);
     assert_eq!(
         difference.lines[0],
-        "vda1: the kernel has it at byte 512, the table at byte 20480; its names do not count"
+        "vda1: the kernel has it at byte 512, the table at byte 20480; its names are ignored"
     );
     assert_eq!(difference.missing.len(), 1);
     // Under another number it is the same partition.

@@ -98,12 +98,12 @@ impl FileSystem {
     pub fn misfit(&self, size: u64, sector: u32) -> Option<String> {
         if let Some(own) = self.sector.filter(|own| *own < sector) {
             return Some(format!(
-                "made for sectors of {own} bytes, but the disk has sectors of {sector} bytes; make it anew on this disk"
+                "made for sectors of {own} bytes, but the disk has sectors of {sector} bytes; reformat it on this disk"
             ));
         }
         (self.size > size).then(|| {
             format!(
-                "the file system has {} bytes, but its volume only {size}; the image was cut off or the partition is too small",
+                "the file system needs {} bytes, but its volume has only {size}; the image was cut off or the partition is too small",
                 self.size
             )
         })
