@@ -45,7 +45,7 @@ impl Cause {
 
 /// A failure as it is told: its kind, and why in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Which kind.
     pub cause: Cause,
     /// Why, and what to do.
@@ -54,7 +54,7 @@ pub struct Failure {
 
 impl Failure {
     /// Of that kind, with these words.
-    pub fn new(cause: Cause, text: impl Into<String>) -> Self {
+    pub(crate) fn new(cause: Cause, text: impl Into<String>) -> Self {
         Self {
             cause,
             text: text.into(),

@@ -16,33 +16,33 @@ const fn millis(count: u64) -> Duration {
 // PID 1: no wait of its own blocks it.
 
 /// Longest sleep of PID 1, and how often it feeds watchdogs: the shortest that hardware has are a few seconds.
-pub const TICK: Duration = seconds(1);
+pub(crate) const TICK: Duration = seconds(1);
 /// How long a serial line gets to send why the machine is reset: 5 KiB at 115200 baud.
-pub const LAST_WORDS: Duration = millis(500);
+pub(crate) const LAST_WORDS: Duration = millis(500);
 /// The same before a jump, which is not to wait for long, and with a quiet service kernel not at all.
-pub const JUMP_WORDS: Duration = millis(100);
+pub(crate) const JUMP_WORDS: Duration = millis(100);
 /// Between two looks at whether the last character has left: there is no event for it.
-pub const SENT_LOOK: Duration = millis(1);
+pub(crate) const SENT_LOOK: Duration = millis(1);
 /// A console that hung up is readable for ever: this keeps PID 1 from spinning on it.
-pub const HUNG_UP: Duration = millis(100);
+pub(crate) const HUNG_UP: Duration = millis(100);
 /// At the prompt without a valid config to say how long: then the machine is reset.
-pub const RETRY_WITHOUT_CONFIG: Duration = seconds(60);
+pub(crate) const RETRY_WITHOUT_CONFIG: Duration = seconds(60);
 
 // PID 1's children.
 
 /// Between `SIGKILL` and giving up on a child: one that is not gone by then is stuck in the kernel.
-pub const KILL: Duration = seconds(2);
+pub(crate) const KILL: Duration = seconds(2);
 /// For reading a page or a byte in which the purgatory left a reason.
-pub const REASON: Duration = seconds(2);
+pub(crate) const REASON: Duration = seconds(2);
 /// For dropping a loaded image: the kernel frees up to half of the memory.
-pub const UNLOAD: Duration = seconds(10);
+pub(crate) const UNLOAD: Duration = seconds(10);
 /// For `reboot(2)` to leave: drivers shut their devices down.
-pub const REBOOT: Duration = seconds(10);
+pub(crate) const REBOOT: Duration = seconds(10);
 /// For all of one entry, whatever its progress.
-pub const ENTRY: Duration = seconds(600);
+pub(crate) const ENTRY: Duration = seconds(600);
 
 /// For a step; [`Step::Load`]'s and [`Step::Probe`]'s start again at each sign of life.
-pub const fn step(step: Step) -> Duration {
+pub(crate) const fn step(step: Step) -> Duration {
     match step {
         Step::Select | Step::Verify | Step::Jump => seconds(10),
         // The kernel may have to make room for huge pages, and clears each of them.
@@ -59,25 +59,25 @@ pub const fn step(step: Step) -> Duration {
 // The worker: how long it waits for what may never come.
 
 /// For a source to appear, besides what is lost on devices that never answer.
-pub const DEVICE_WAIT: Duration = seconds(10);
+pub(crate) const DEVICE_WAIT: Duration = seconds(10);
 /// For one device to be bound before the next one gets its turn. It may still finish later.
-pub const BIND_SHARE: Duration = seconds(3);
+pub(crate) const BIND_SHARE: Duration = seconds(3);
 /// The same when so many were late that there is likely something wrong with what they all hang on.
-pub const SHORT_SHARE: Duration = seconds(1);
+pub(crate) const SHORT_SHARE: Duration = seconds(1);
 /// For one disk to be read before the search goes on without it. It is read again if it answers later.
-pub const READ_SHARE: Duration = seconds(2);
+pub(crate) const READ_SHARE: Duration = seconds(2);
 /// By how much devices that are late may move the deadline, all together: what they take is not taken from the others.
 /// Each of them is said, and that is a sign of life to PID 1.
-pub const LATE_SHARE: Duration = seconds(20);
+pub(crate) const LATE_SHARE: Duration = seconds(20);
 /// Events can get lost; nobody waits longer than this without a look.
-pub const SAFETY_LOOK: Duration = seconds(1);
+pub(crate) const SAFETY_LOOK: Duration = seconds(1);
 /// For detaching what an earlier worker left mounted. It is out of the way at once; what may take for ever is the kernel
 /// waiting for the last reads of a disk that died.
-pub const DETACH: Duration = seconds(1);
+pub(crate) const DETACH: Duration = seconds(1);
 /// For the kernel to make huge pages: after this it is quicker to let it copy the payload.
-pub const HUGE_PAGES: Duration = seconds(3);
+pub(crate) const HUGE_PAGES: Duration = seconds(3);
 /// Between two signs of life while the payload is read.
-pub const PROGRESS: Duration = millis(250);
+pub(crate) const PROGRESS: Duration = millis(250);
 
 const _: () = {
     // Between two lines of a search goes no more than the wait and one device's share: PID 1 does not give up first.

@@ -19,13 +19,13 @@ use crate::sys::kexec;
 ///
 /// Holds the memory of a payload that is in place: given back, it would be used again.
 #[derive(Debug)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     resident: Vec<Segment>,
 }
 
 /// Why the kernel would not take or start the image.
 #[derive(Debug, thiserror::Error)]
-pub enum HandOffError {
+pub(crate) enum HandOffError {
     /// It takes none, whatever it is.
     #[error("{_0}")]
     Refused(#[from] Refusal),
@@ -54,7 +54,7 @@ pub enum HandOffError {
 
 impl HandOffError {
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Refused(_) => Cause::Refused,
             Self::Call { errno, .. } => match errno {
@@ -72,7 +72,7 @@ impl HandOffError {
 
 /// A system call of the hand-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
+pub(crate) enum Call {
     /// `kexec_load(2)` with an image.
     Load,
     /// The same without one, which drops what is loaded.
@@ -119,7 +119,7 @@ fn explain(call: Call, errno: Errno) -> &'static str {
 
 /// Why the service kernel takes no image from this process, whatever it is. Known before anything is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// ENOSYS.
     #[error("the service kernel has no kexec_load; build it with CONFIG_KEXEC=y")]
     Absent,
@@ -193,7 +193,7 @@ fn are_stuck(cpus: &Path) -> bool {
 ///
 /// # Errors
 /// [`HandOffError::Refused`] with what is in the way.
-pub fn may_load(root: &Path) -> Result<(), HandOffError> {
+pub(crate) fn may_load(root: &Path) -> Result<(), HandOffError> {
     match Refusal::find(root, Arch::running()) {
         Some(refusal) => Err(refusal.into()),
         None if !kexec::is_there() => Err(Refusal::Absent.into()),
@@ -205,7 +205,7 @@ pub fn may_load(root: &Path) -> Result<(), HandOffError> {
 ///
 /// # Errors
 /// [`HandOffError`]
-pub fn load(layout: Layout) -> Result<Loaded, HandOffError> {
+pub(crate) fn load(layout: Layout) -> Result<Loaded, HandOffError> {
     let copied = layout.copied().map(|segment| (&*segment.bytes, segment.mem));
     kexec::load(layout.entry(), copied).map_err(|errno| HandOffError::Call {
         call: Call::Load,
@@ -224,7 +224,7 @@ pub fn load(layout: Layout) -> Result<Loaded, HandOffError> {
 ///
 /// # Errors
 /// [`HandOffError::Call`] when something is, and stays.
-pub fn unload() -> Result<(), HandOffError> {
+pub(crate) fn unload() -> Result<(), HandOffError> {
     match kexec::unload() {
         // No kexec in the service kernel: nothing is loaded either.
         Ok(()) | Err(Errno::ENOSYS) => Ok(()),
@@ -244,7 +244,7 @@ fn is_loaded() -> bool {
 
 impl Loaded {
     /// Brings the hand-over record up to date, where that is still possible: in place.
-    pub fn rewrite_record(&mut self, bytes: &[u8]) {
+    pub(crate) fn rewrite_record(&mut self, bytes: &[u8]) {
         for segment in &mut self.resident {
             // A segment without a record takes none.
             let _ = segment.rewrite_record(bytes);
@@ -255,7 +255,7 @@ impl Loaded {
     ///
     /// # Errors
     /// Returns only when the kernel did not leave, or must not.
-    pub fn jump(self) -> Result<std::convert::Infallible, HandOffError> {
+    pub(crate) fn jump(self) -> Result<std::convert::Infallible, HandOffError> {
         for segment in &self.resident {
             let moved = |what| HandOffError::Moved {
                 part: segment.name,

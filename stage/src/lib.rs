@@ -7,23 +7,23 @@
 //!
 //! The modules are a tower: `tests/tower.rs` lists them from the ground up, and fails where one imports another above it.
 
-pub mod cause;
+mod cause;
 pub mod cli;
-pub mod deadlines;
-pub mod devicetree;
-pub mod formats;
-pub mod handover;
-pub mod kexec;
+mod deadlines;
+mod devicetree;
+mod formats;
+mod handover;
+mod kexec;
 pub mod layout;
-pub mod load;
+mod load;
 pub mod machine;
 pub mod memory;
-pub mod place;
-pub mod probe;
-pub mod report;
-pub mod select;
-pub mod step;
+mod place;
+mod probe;
+mod report;
+mod select;
+mod step;
 pub mod supervisor;
-pub mod sys;
+mod sys;
 pub mod text;
 pub mod worker;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// An entry and the reason it was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// The entry.
     pub entry: Entry,
     /// For the log.
@@ -14,7 +14,7 @@ pub struct Choice {
 
 /// Why an entry was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Why {
+pub(crate) enum Why {
     /// First in `order`.
     First,
     /// The ones before it in `order` failed.
@@ -35,7 +35,7 @@ impl std::fmt::Display for Why {
 
 /// What has been tried since the last start or retry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tried {
+pub(crate) struct Tried {
     /// Set when someone picked an entry: nothing else is tried.
     pub picked: Option<String>,
     /// Entries that failed, oldest first.
@@ -43,7 +43,7 @@ pub struct Tried {
 }
 
 /// The entry to try next; none when all have failed.
-pub fn select(config: &Config, tried: &Tried) -> Option<Choice> {
+pub(crate) fn select(config: &Config, tried: &Tried) -> Option<Choice> {
     let open = |name: &&String| !tried.failed.contains(name);
     if let Some(picked) = &tried.picked {
         let entry = config.entry(Some(picked).filter(open)?)?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A step of the flow. The last three are the parts of the hand-off: a worker that dies there leaves another mess in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Step {
+pub(crate) enum Step {
     /// An entry was taken; its worker starts.
     Select,
     /// The machine's memory and tables; the source: modules, devices, mount.
@@ -31,7 +31,7 @@ pub enum Step {
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Select,
         Self::Probe,
         Self::Budget,
@@ -45,7 +45,7 @@ impl Step {
     ];
 
     /// The word in messages, in the record and in `cato.fault`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Select => "select",
             Self::Probe => "probe",
@@ -61,7 +61,7 @@ impl Step {
     }
 
     /// The word before a line of the log: the flow's own.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Kexec | Self::Loaded | Self::Jump => "hand-off",
             other => other.name(),
@@ -69,7 +69,7 @@ impl Step {
     }
 
     /// The step of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.name() == name)
     }
 }

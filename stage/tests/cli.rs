@@ -167,8 +167,6 @@ fn arguments_without_a_sense_give_2_and_the_usage() {
 /// What PID 1 hears of a worker that it could not hand a job: never nothing.
 #[test]
 fn a_worker_without_a_job_says_so_and_ends() {
-    use stage::cause::Cause;
-    use stage::worker::message::{Frames, Message};
     for job in [b"".as_slice(), b"\x00", b"boot a\n", &[0xff; 100]] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_cato"))
             .arg("--worker")
@@ -179,11 +177,7 @@ fn a_worker_without_a_job_says_so_and_ends() {
         child.stdin.take().unwrap().write_all(job).unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1));
-        let said = Frames::default().push(&output.stdout);
-        assert!(
-            matches!(said.as_slice(), [Some(Message::Fail(failure))]
-                if failure.cause == Cause::Crash && failure.text.starts_with("no job from PID 1")),
-            "{said:?}"
-        );
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("no job from PID 1") && said.ends_with('\0'), "{said:?}");
     }
 }

@@ -9,7 +9,7 @@ use super::DtbError;
 
 /// "The device tree blob (dtb) must be placed on an 8-byte boundary and must not exceed 2 megabytes in size."
 /// (Documentation/arch/arm64/booting.rst, section 2)
-pub const MAX_SIZE: u64 = 2 << 20;
+pub(crate) const MAX_SIZE: u64 = 2 << 20;
 /// Deeper than any real tree (about 10); recursion follows it.
 const MAX_DEPTH: usize = 32;
 /// Longer than any real name of a node or property.
@@ -41,7 +41,7 @@ fn offset(data: &[u8], at: usize) -> Option<usize> {
 ///
 /// # Errors
 /// What is wrong with the header, or how much is missing behind it.
-pub fn check_header(head: &[u8], len: u64) -> Result<u64, DtbError> {
+pub(crate) fn check_header(head: &[u8], len: u64) -> Result<u64, DtbError> {
     if len > MAX_SIZE {
         return Err(DtbError::TooLong(len));
     }

@@ -99,7 +99,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`DtbError::Board`], or the tree can't hold what it has to.
-    pub fn correct(&mut self, running: Option<&Self>, ram: &[Span]) -> Result<Vec<Correction>, DtbError> {
+    pub(crate) fn correct(&mut self, running: Option<&Self>, ram: &[Span]) -> Result<Vec<Correction>, DtbError> {
         let mut said = Vec::new();
         let mut taken = Vec::new();
         // It may have been saved from /sys/firmware/fdt.
@@ -179,7 +179,7 @@ impl Tree {
     }
 
     /// Gives the running tree memory where it names none.
-    pub fn add_memory(&mut self, ram: &[Span]) -> Result<(), DtbError> {
+    pub(crate) fn add_memory(&mut self, ram: &[Span]) -> Result<(), DtbError> {
         if self.memory().is_none() {
             self.correct_memory(None, ram)?;
         }

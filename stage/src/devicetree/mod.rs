@@ -13,9 +13,9 @@ use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use dtoolkit::{Node, Property};
 
-pub use check::{MAX_SIZE, check_header};
-pub use correct::Correction;
-pub use running::{Facts, facts};
+pub(crate) use check::{MAX_SIZE, check_header};
+pub(crate) use correct::Correction;
+pub(crate) use running::facts;
 
 use crate::handover;
 use crate::memory::Span;
@@ -102,7 +102,7 @@ pub enum DtbError {
 
 /// What goes into `/chosen`.
 #[derive(Debug, Clone, Copy)]
-pub struct Chosen<'a> {
+pub(crate) struct Chosen<'a> {
     /// The whole command line.
     pub cmdline: &'a str,
     /// Where the initrd is, to the byte.
@@ -113,7 +113,7 @@ pub struct Chosen<'a> {
 
 /// A device tree that can be edited.
 #[derive(Debug, Clone)]
-pub struct Tree {
+pub(crate) struct Tree {
     tree: DeviceTree,
     /// Length of the blob it was read from, with its padding.
     size: u64,
@@ -135,7 +135,7 @@ const STALE: [&str; 7] = [
 
 impl Tree {
     /// Reads a tree; trailing bytes after it do not count.
-    pub fn parse(data: &[u8]) -> Result<Self, DtbError> {
+    pub(crate) fn parse(data: &[u8]) -> Result<Self, DtbError> {
         let data = check::check(data)?;
         let tree = Self {
             tree: DeviceTree::from_fdt(&Fdt::new_unchecked(data)),
@@ -158,7 +158,7 @@ impl Tree {
 
     /// Whether it holds nothing but `/chosen`: what the EFI stub makes on a machine with ACPI. The main kernel takes
     /// ACPI off when it sees any other node but a Xen hypervisor's.
-    pub fn is_stub(&self) -> bool {
+    pub(crate) fn is_stub(&self) -> bool {
         self.tree.root.children().all(|n| {
             let name = n.name();
             is_chosen(name) || (name == "hypervisor" && has_string(n, "compatible", "xen,xen"))
@@ -172,7 +172,7 @@ impl Tree {
     }
 
     /// The memory the main kernel will find; none when it does not ask the tree, or the tree has none.
-    pub fn memory(&self) -> Option<Vec<Span>> {
+    pub(crate) fn memory(&self) -> Option<Vec<Span>> {
         if self.is_stub() || self.has_efi_map() {
             return None;
         }
@@ -186,7 +186,7 @@ impl Tree {
     }
 
     /// What the main kernel will keep off: memory reservations and the regions of `/reserved-memory` that have a place.
-    pub fn reservations(&self) -> Vec<Span> {
+    pub(crate) fn reservations(&self) -> Vec<Span> {
         let cells = self.cells();
         let regions = self.regions().flat_map(|n| cells.reg(n));
         let entries = self
@@ -199,7 +199,7 @@ impl Tree {
 
     /// Takes out what the boot that is over left in a *running* tree: kexec properties, and the memory reservations of
     /// its tree, its initrd and its IMA buffer, which the main kernel would otherwise lose as RAM.
-    pub fn forget_last_boot(&mut self) {
+    pub(crate) fn forget_last_boot(&mut self) {
         let cells = self.cells();
         let ima = self
             .chosen()
@@ -233,7 +233,7 @@ impl Tree {
     }
 
     /// Writes `/chosen`: command line, initrd and seeds, or their absence.
-    pub fn set_chosen(&mut self, facts: &Chosen<'_>) {
+    pub(crate) fn set_chosen(&mut self, facts: &Chosen<'_>) {
         let node = self.chosen_or_new();
         let mut set = |name: &str, value: Option<Vec<u8>>| match value {
             Some(value) => node.add_property(DeviceTreeProperty::new_unchecked(name, value)),
@@ -258,18 +258,18 @@ impl Tree {
     }
 
     /// Puts the hand-over record into `/chosen`; [`handover_at`] says where it went in the blob.
-    pub fn set_handover(&mut self, record: &[u8]) {
+    pub(crate) fn set_handover(&mut self, record: &[u8]) {
         self.chosen_or_new()
             .add_property(DeviceTreeProperty::new_unchecked(handover::PROPERTY, record.to_vec()));
     }
 
     /// The hand-over record in a running tree.
-    pub fn handover(&self) -> Option<Vec<u8>> {
+    pub(crate) fn handover(&self) -> Option<Vec<u8>> {
         Some(self.chosen()?.property(handover::PROPERTY)?.value().to_vec())
     }
 
     /// The packed blob.
-    pub fn to_dtb(&self) -> Result<Vec<u8>, DtbError> {
+    pub(crate) fn to_dtb(&self) -> Result<Vec<u8>, DtbError> {
         let blob = self.tree.to_dtb();
         let len = u64::try_from(blob.len()).unwrap_or(u64::MAX);
         if len > MAX_SIZE {
@@ -338,7 +338,7 @@ impl Tree {
 }
 
 /// Where the hand-over record begins in a blob that [`Tree::to_dtb`] made, in bytes; none when it has none.
-pub fn handover_at(blob: &[u8]) -> Option<usize> {
+pub(crate) fn handover_at(blob: &[u8]) -> Option<usize> {
     let tree = Fdt::new_unchecked(check::check(blob).ok()?);
     let chosen = tree.root().children().find(|n| is_chosen(n.name()))?;
     let property = chosen.property(handover::PROPERTY)?;

@@ -11,7 +11,7 @@ use crate::memory::Span;
 
 /// Facts of the running tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Memory reservations and the regions of `/reserved-memory` that have a place.
     pub reserved: Vec<Span>,
     /// How PSCI is called; none in a stub.
@@ -23,7 +23,7 @@ pub struct Facts {
 }
 
 /// Reads the running tree.
-pub fn facts(data: &[u8]) -> Result<Facts, DtbError> {
+pub(crate) fn facts(data: &[u8]) -> Result<Facts, DtbError> {
     let tree = Tree::parse(data)?;
     let packed = tree.to_dtb()?;
     let fdt = fdt::Fdt::new(&packed).map_err(|_| DtbError::Malformed { what: "header", at: 0 })?;

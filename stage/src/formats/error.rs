@@ -7,7 +7,7 @@ use crate::text::{Listed, Size};
 
 /// Why a kernel file is refused. Reads on after `kernel: PATH: `.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FormatError {
+pub(crate) enum FormatError {
     /// No format of the registry.
     #[error("not a kernel (begins with {first}); Cato takes {}", taken())]
     Unknown {

@@ -33,6 +33,7 @@ pub enum Header {
 }
 
 /// The header of an arm64 `Image`.
+#[expect(clippy::struct_field_names, reason = "the names of the kernel's documentation")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Image {
     /// Offset from a 2 MiB boundary at which it is placed, bytes.
@@ -44,7 +45,7 @@ pub struct Image {
 }
 
 /// Room for the longest setup header there may be, bytes: in the zero page the E820 table follows (zero-page.rst).
-pub const SETUP_HEADER: usize = 0x290 - 0x1f1;
+pub(crate) const SETUP_HEADER: usize = 0x290 - 0x1f1;
 
 /// The header of an x86_64 `bzImage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

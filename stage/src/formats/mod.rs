@@ -7,7 +7,7 @@ mod bzimage;
 mod error;
 mod gzip;
 mod image;
-pub mod initrd;
+pub(crate) mod initrd;
 mod kernel;
 mod object;
 mod part;
@@ -20,12 +20,12 @@ mod zstd;
 
 use std::io::{self, BufRead, BufReader, Read};
 
-pub use error::{First, FormatError};
+pub(crate) use error::{First, FormatError};
 use part::Part;
 
 use crate::machine::Machine;
 use crate::text::cmdline;
-pub use kernel::{BzImage, Header, Image, Kernel, SETUP_HEADER};
+pub(crate) use kernel::{BzImage, Header, Image, Kernel, SETUP_HEADER};
 
 /// Every format there is, in the order they are tried: what says precisely what it is comes first.
 static FORMATS: &[Format] = &[
@@ -42,7 +42,7 @@ const DEPTH: usize = 4;
 
 /// How much of a file is read to see what it is, bytes: more than a whole block of a zstd stream (128 KiB), so that the
 /// header of the kernel inside can be seen.
-pub const HEAD: usize = 256 << 10;
+pub(crate) const HEAD: usize = 256 << 10;
 
 /// How much is unpacked to see the header inside a wrapper, bytes: as much as is read to see the wrapper's.
 const PEEK: usize = HEAD;

@@ -15,7 +15,7 @@ const MOST_FIRMWARE: i64 = 600_000_000;
 const LOOKS: usize = 8;
 
 /// Microseconds of `CLOCK_BOOTTIME`; 0 if the kernel has no such clock.
-pub fn boottime_us() -> i64 {
+pub(crate) fn boottime_us() -> i64 {
     clock_us(ClockId::CLOCK_BOOTTIME)
 }
 
@@ -25,7 +25,7 @@ fn clock_us(clock: ClockId) -> i64 {
 
 /// The counter and the kernel's clocks at one instant.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// The counter; 0 where there is none.
     pub counter: u64,
     /// How far from it the clocks may have been read, ticks.
@@ -38,7 +38,7 @@ pub struct Sample {
 
 impl Sample {
     /// Takes one.
-    pub fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let look = |_| {
             let before = counter::now();
             let raw_us = clock_us(ClockId::CLOCK_MONOTONIC_RAW);
@@ -58,7 +58,7 @@ impl Sample {
 
     /// Ticks in a second by the kernel's clock from `self` to `later`, and the part of it that it may be wrong by, in
     /// billionths; none when they are too close to each other.
-    pub fn measure(&self, later: &Self) -> Option<(u64, i64)> {
+    pub(crate) fn measure(&self, later: &Self) -> Option<(u64, i64)> {
         let us = later.raw_us.saturating_sub(self.raw_us);
         let ticks = later.counter.checked_sub(self.counter).filter(|ticks| *ticks != 0)?;
         let of_ticks =
@@ -72,13 +72,13 @@ impl Sample {
 
 /// Watches the counter from its creation on.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub(crate) struct Clock {
     first: Sample,
 }
 
 /// What a [`Clock`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// Ticks in a second; 0 unknown.
     pub hz: u64,
     /// One instant on both clocks; none without a counter.
@@ -89,13 +89,13 @@ pub struct Reading {
 
 impl Clock {
     /// Begins to watch: early, for the frequency is measured from here on where the CPU does not say it.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { first: Sample::take() }
     }
 
     /// Reads it. `about` is the frequency by another source, for a boot too short to measure it. `kexeced`: the running
     /// kernel was started by another one, so that the counter's zero is not this boot's.
-    pub fn read(&self, about: Option<u64>, kexeced: bool) -> Reading {
+    pub(crate) fn read(&self, about: Option<u64>, kexeced: bool) -> Reading {
         reading(&self.first, &Sample::take(), counter::frequency(), about, kexeced)
     }
 }
@@ -124,11 +124,11 @@ fn reading(first: &Sample, last: &Sample, said: Option<u64>, about: Option<u64>,
 
 /// When each phase began.
 #[derive(Debug, Clone, Default)]
-pub struct Phases(Vec<Phase>);
+pub(crate) struct Phases(Vec<Phase>);
 
 impl Phases {
     /// The service kernel from the start of its clock, PID 1 from `began_us` on (microseconds of `CLOCK_BOOTTIME`).
-    pub fn since(began_us: u64) -> Self {
+    pub(crate) fn since(began_us: u64) -> Self {
         let mut phases = Self::default();
         phases.push("service", 0);
         phases.push("start", i64::try_from(began_us).unwrap_or(i64::MAX));
@@ -136,7 +136,7 @@ impl Phases {
     }
 
     /// Phase `name` begins now, unless it has already.
-    pub fn enter(&mut self, name: &str) {
+    pub(crate) fn enter(&mut self, name: &str) {
         self.push(name, boottime_us());
     }
 
@@ -150,14 +150,14 @@ impl Phases {
     }
 
     /// All of them.
-    pub fn list(&self) -> &[Phase] {
+    pub(crate) fn list(&self) -> &[Phase] {
         &self.0
     }
 }
 
 /// When process `pid` (a number or `self`) was made, in microseconds of `CLOCK_BOOTTIME`, to a hundredth of a second; `root` is
 /// the folder with `proc` in it. The kernel makes PID 1 long before it has drivers to run a program with.
-pub fn process_started(root: &Path, pid: &str) -> Option<i64> {
+pub(crate) fn process_started(root: &Path, pid: &str) -> Option<i64> {
     let text = std::fs::read_to_string(root.join("proc").join(pid).join("stat")).ok()?;
     // proc_pid_stat(5): field 22 is the start; field 2 is a name in brackets with anything in it.
     let ticks: i64 = text

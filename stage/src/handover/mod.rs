@@ -11,16 +11,16 @@ mod record;
 mod stamps;
 mod timeline;
 
-pub use clock::{Clock, Phases, Reading, Sample, boottime_us, process_started};
-pub use record::{Anchor, Handover, Payload, Phase, RecordError, parse};
-pub use stamps::{STAMPS_SIZE, Stamps};
+pub(crate) use clock::{Clock, Phases, Sample, process_started};
+pub(crate) use record::{Anchor, Handover, Payload, Phase, RecordError, parse};
+pub(crate) use stamps::{STAMPS_SIZE, Stamps};
 pub(crate) use timeline::megabytes;
-pub use timeline::{Main, Owner, Pid1, Span, Timeline};
+pub(crate) use timeline::{Main, Owner, Pid1, Span, Timeline};
 
 /// arm64: the property of `/chosen`.
-pub const PROPERTY: &str = "cato,handover";
+pub(crate) const PROPERTY: &str = "cato,handover";
 /// x86_64: the type of the setup_data node, "CATO". Kernels pass over types they do not know, and keep the node's memory.
-pub const SETUP_DATA: u32 = u32::from_le_bytes(*b"CATO");
+pub(crate) const SETUP_DATA: u32 = u32::from_le_bytes(*b"CATO");
 
 /// More microseconds than any boot takes: sums of some of them do not overflow.
 const MOST_TICKS_US: i64 = 1_000_000_000_000_000;

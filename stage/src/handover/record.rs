@@ -17,7 +17,7 @@ const MOST: usize = 64 << 10;
 
 /// Why bytes are no record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
+pub(crate) enum RecordError {
     /// Too short, or of something else.
     #[error("not a hand-over record of Cato ({0} bytes, no magic at the start)")]
     Magic(usize),
@@ -28,7 +28,7 @@ pub enum RecordError {
 
 /// What the stage says of its boot. Times are microseconds of the service kernel's `CLOCK_BOOTTIME`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Handover {
+pub(crate) struct Handover {
     /// The version of Cato that wrote it.
     pub cato: String,
     /// The entry's name.
@@ -57,7 +57,7 @@ pub struct Handover {
 
 /// Sizes in bytes, as handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Payload {
+pub(crate) struct Payload {
     /// The kernel.
     pub kernel: u64,
     /// The initrd.
@@ -68,14 +68,14 @@ pub struct Payload {
 
 impl Payload {
     /// All of it.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.kernel.saturating_add(self.initrd).saturating_add(self.dtb)
     }
 }
 
 /// One instant on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Anchor {
+pub(crate) struct Anchor {
     /// The counter.
     pub at: u64,
     /// `CLOCK_BOOTTIME`.
@@ -84,7 +84,7 @@ pub struct Anchor {
 
 /// The start of a phase.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Phase {
+pub(crate) struct Phase {
     /// Its name; those of the worker's steps, and `service` and `start`.
     pub name: String,
     /// When.
@@ -93,7 +93,7 @@ pub struct Phase {
 
 impl Handover {
     /// A length that holds this record and what is still to be added to it; a multiple of 8.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         let text = self.to_toml().len();
         STAMPS_SIZE
             .saturating_add(text)
@@ -103,7 +103,7 @@ impl Handover {
 
     /// The record, `len` bytes long: stamps that are zero but for their magic, then the text and NULs. A text that does not
     /// fit is shortened, least wanted first; the stamps are always whole if `len` lets them.
-    pub fn to_bytes(&self, len: usize) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self, len: usize) -> Vec<u8> {
         let mut out = Stamps::default().to_bytes().to_vec();
         let room = len.saturating_sub(STAMPS_SIZE);
         let fits = |text: &String| text.len() <= room;
@@ -123,7 +123,7 @@ impl Handover {
     }
 
     /// The text.
-    pub fn to_toml(&self) -> String {
+    pub(crate) fn to_toml(&self) -> String {
         let mut out = String::new();
         for (key, value) in [
             ("cato", &self.cato),
@@ -167,7 +167,7 @@ impl Handover {
 ///
 /// # Errors
 /// [`RecordError`]
-pub fn parse(bytes: &[u8]) -> Result<(Stamps, Handover), RecordError> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<(Stamps, Handover), RecordError> {
     let stamps = Stamps::parse(bytes).ok_or(RecordError::Magic(bytes.len()))?;
     let text = bytes.get(STAMPS_SIZE..).unwrap_or_default();
     let text = text.get(..MOST).unwrap_or(text);

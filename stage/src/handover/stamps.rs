@@ -5,11 +5,11 @@ use purgatory::params::{RECORD_MAGIC, RECORD_STAMPED};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// Their length.
-pub const STAMPS_SIZE: usize = Record::SIZE;
+pub(crate) const STAMPS_SIZE: usize = Record::SIZE;
 
 /// Values of the counter (`CNTVCT_EL0`, TSC) and what was between them: [`Record`] without its magic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stamps {
+pub(crate) struct Stamps {
     /// When the stage called `reboot(KEXEC)`; 0 unknown.
     pub jump: u64,
     /// Ticks in a second; 0 unknown.
@@ -28,7 +28,7 @@ pub struct Stamps {
 
 impl Stamps {
     /// Reads them; none when the magic is not there.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let (record, _) = Record::read_from_prefix(bytes).ok()?;
         (record.magic == RECORD_MAGIC).then_some(Self {
             jump: record.jump,
@@ -42,7 +42,7 @@ impl Stamps {
     }
 
     /// The bytes.
-    pub fn to_bytes(&self) -> [u8; STAMPS_SIZE] {
+    pub(crate) fn to_bytes(self) -> [u8; STAMPS_SIZE] {
         let record = Record {
             magic: RECORD_MAGIC,
             jump: self.jump,
@@ -59,19 +59,19 @@ impl Stamps {
     }
 
     /// Whether the purgatory wrote its part.
-    pub fn written(&self) -> bool {
+    pub(crate) fn written(&self) -> bool {
         self.flags & RECORD_STAMPED != 0
     }
 
     /// How long the check took, microseconds; none where it is not known.
-    pub fn check_us(&self) -> Option<i64> {
+    pub(crate) fn check_us(&self) -> Option<i64> {
         let ticks = self.checked.checked_sub(self.entered)?;
         let known = self.written() && self.hz != 0 && self.entered != 0;
         Some(super::ticks_us(ticks, self.hz)).filter(|_| known)
     }
 
     /// Megabytes (10⁶) a second that it checked; none where it checked nothing.
-    pub fn check_rate(&self) -> Option<u64> {
+    pub(crate) fn check_rate(&self) -> Option<u64> {
         let us = u64::try_from(self.check_us()?).ok()?;
         let rounded = self.bytes.saturating_add(us / 2);
         rounded.checked_div(us).filter(|_| self.bytes != 0)

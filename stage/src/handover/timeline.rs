@@ -8,7 +8,7 @@ use super::{Anchor, Handover, Phase, Stamps, point, ticks_us};
 
 /// Whose time it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// Whatever was before the service kernel's clock.
     Firmware,
     /// The service Linux.
@@ -23,10 +23,10 @@ pub enum Owner {
 
 impl Owner {
     /// All, in the order of a boot.
-    pub const ALL: [Self; 5] = [Self::Firmware, Self::Service, Self::Cato, Self::Purgatory, Self::Main];
+    pub(crate) const ALL: [Self; 5] = [Self::Firmware, Self::Service, Self::Cato, Self::Purgatory, Self::Main];
 
     /// The word for people, and in `--json`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Firmware => "firmware",
             Self::Service => "service Linux",
@@ -39,7 +39,7 @@ impl Owner {
 
 /// A part of the boot. Times are microseconds from the timeline's zero; `end_us` is never before `start_us`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Span {
+pub(crate) struct Span {
     /// Its key: `firmware`, `service`, a phase's name, `leave` or `hand-off`, `check`, `exit`, `early`, `main`, or `between`.
     pub name: String,
     /// What happens, in words.
@@ -56,14 +56,14 @@ pub struct Span {
 
 impl Span {
     /// How long.
-    pub fn took_us(&self) -> i64 {
+    pub(crate) fn took_us(&self) -> i64 {
         self.end_us - self.start_us
     }
 }
 
 /// What the main Linux knows of itself when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Main {
+pub(crate) struct Main {
     /// The counter now.
     pub counter: u64,
     /// Its ticks in a second, measured here; none: as the record says.
@@ -78,7 +78,7 @@ pub struct Main {
 
 /// When PID 1 ran.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pid1 {
+pub(crate) struct Pid1 {
     /// Microseconds of this kernel's clock.
     pub us: i64,
     /// How that is known.
@@ -87,7 +87,7 @@ pub struct Pid1 {
 
 /// The chain.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Timeline {
+pub(crate) struct Timeline {
     /// In order, without overlap.
     pub spans: Vec<Span>,
     /// What is not in it, and why.
@@ -106,7 +106,7 @@ const MOST_EARLY: i64 = 60_000_000;
 
 impl Timeline {
     /// From the record and, on a running main Linux, its own facts.
-    pub fn new(stamps: &Stamps, handover: &Handover, main: Option<&Main>) -> Self {
+    pub(crate) fn new(stamps: &Stamps, handover: &Handover, main: Option<&Main>) -> Self {
         let firmware = handover.firmware_us.filter(|us| (0..MOST_US).contains(us));
         let mut chain = Chain {
             marks: Vec::new(),
@@ -132,13 +132,13 @@ impl Timeline {
     }
 
     /// From the first span's start to the last one's end.
-    pub fn total_us(&self) -> i64 {
+    pub(crate) fn total_us(&self) -> i64 {
         let start = self.spans.first().map_or(0, |s| s.start_us);
         self.spans.last().map_or(0, |s| s.end_us) - start
     }
 
     /// The span of that name.
-    pub fn span(&self, name: &str) -> Option<&Span> {
+    pub(crate) fn span(&self, name: &str) -> Option<&Span> {
         self.spans.iter().find(|s| s.name == name)
     }
 }

@@ -12,7 +12,7 @@ mod segments;
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests;
 mod x86_64;
-pub mod zeropage;
+mod zeropage;
 
 use std::ops::Range;
 
@@ -24,8 +24,8 @@ use crate::machine::Machine;
 use crate::memory::hole::Free;
 use crate::memory::{Slot, Span};
 use crate::place::{Ask, Places, arrange};
-pub use error::LayoutError;
-pub use result::{Layout, Segment};
+pub(crate) use error::LayoutError;
+pub(crate) use result::{Layout, Segment};
 
 /// Finds a place for everything, writes the tables and the purgatory, and so turns a payload into what `kexec_load` takes.
 /// The payload's own bytes are moved, not copied.

@@ -10,7 +10,7 @@ use crate::memory::Span;
 use crate::memory::map::E820_RESERVED;
 
 /// Bytes of `struct boot_params`; the command line follows.
-pub const SIZE: usize = 4096;
+pub(super) const SIZE: usize = 4096;
 
 const SCREEN_INFO_LEN: usize = 0x40;
 const ACPI_RSDP_ADDR: usize = 0x070;
@@ -45,7 +45,7 @@ const RNG_SEED_LEN: usize = 32;
 
 /// What goes in.
 #[derive(Debug, Clone, Copy)]
-pub struct BootData<'a> {
+pub(super) struct BootData<'a> {
     /// The kernel file's bytes from 0x1f1 to the end of its setup header.
     pub setup_header: &'a [u8],
     /// Without NUL.
@@ -69,7 +69,7 @@ pub struct BootData<'a> {
 
 /// What [`build`] made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Built {
+pub(super) struct Built {
     /// The block.
     pub bytes: Vec<u8>,
     /// Where in it the hand-over record begins, 8-byte aligned.
@@ -78,7 +78,7 @@ pub struct Built {
 
 /// The block for physical address `base`, which is page-aligned. Its length does not depend on `base` or on where the
 /// initrd is.
-pub fn build(data: &BootData<'_>, base: u64) -> Built {
+pub(super) fn build(data: &BootData<'_>, base: u64) -> Built {
     let mut block = Block {
         bytes: vec![0; SIZE],
         base,

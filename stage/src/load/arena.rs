@@ -12,7 +12,7 @@ use crate::place::{self, Ask, Places};
 
 /// Memory for a whole payload, reserved, and the open files it is for. [`load`](Self::load) fills it.
 #[derive(Debug)]
-pub struct Arena {
+pub(crate) struct Arena {
     pub(super) budget: Budget,
     pub(super) kernel: Slot,
     pub(super) initrd: Option<Slot>,
@@ -23,7 +23,7 @@ pub struct Arena {
 
 impl Arena {
     /// Which kind it is, and why.
-    pub fn kind(&self) -> &ArenaKind {
+    pub(crate) fn kind(&self) -> &ArenaKind {
         &self.kind
     }
 }
@@ -33,7 +33,7 @@ impl Budget {
     ///
     /// # Errors
     /// Where neither works.
-    pub fn reserve(self, machine: &Machine, sources: &mut [Box<dyn Pages>]) -> Result<Arena, LoadError> {
+    pub(crate) fn reserve(self, machine: &Machine, sources: &mut [Box<dyn Pages>]) -> Result<Arena, LoadError> {
         let mut arena = match self.take_pages(machine, sources) {
             Ok(taken) => self.in_place(taken)?,
             Err(why) => self.segments(why)?,

@@ -28,7 +28,7 @@ pub(super) const OVERHEAD: u64 = 8 << 20;
 const HUGE: u64 = 2 << 20;
 
 /// `MemAvailable` of the text of /proc/meminfo, bytes (Documentation/filesystems/proc.rst).
-pub fn mem_available(meminfo: &str) -> Option<u64> {
+pub(crate) fn mem_available(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib = line.trim().strip_suffix("kB")?.trim_end();
     kib.parse::<u64>().ok()?.checked_mul(1024)
@@ -38,7 +38,7 @@ pub fn mem_available(meminfo: &str) -> Option<u64> {
 ///
 /// Printed, it says what will be loaded and what that takes.
 #[derive(Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     pub(super) kernel: KernelFile,
     pub(super) initrds: Vec<InitrdFile>,
     /// Read already: it says where memory is.
@@ -109,7 +109,7 @@ impl InitrdFile {
 ///
 /// # Errors
 /// Names the file, what is wrong with it or what does not fit, and the numbers.
-pub fn budget(
+pub(crate) fn budget(
     entry: &Entry,
     tree: &dyn Tree,
     machine: &Machine,

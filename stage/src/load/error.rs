@@ -16,7 +16,7 @@ use config::Arch;
 
 /// Why an entry could not be loaded. Reads on after `entry "a": `.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// A file could not be opened.
     #[error("{role}: {path}: {source}")]
     Open {
@@ -138,7 +138,7 @@ pub enum LoadError {
 
 impl LoadError {
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Open { source, .. } => source.cause(),
             Self::Read { source, .. } => Cause::of(source),

@@ -8,7 +8,8 @@ use config::{Arch, Arena, Check, Entry, Source, WantedDigests};
 
 use crate::machine::Machine;
 use crate::memory::MemoryMap;
-use crate::probe::{OpenFile, Tree, TreeError};
+use crate::probe::tree::OpenFile;
+use crate::probe::{Tree, TreeError};
 
 /// Files in memory.
 #[derive(Default)]

@@ -20,13 +20,15 @@ mod read;
 mod tests;
 mod verify;
 
-pub use arena::Arena;
-pub use budget::{Budget, budget, mem_available};
-pub use error::LoadError;
-pub use in_place::{ArenaKind, WhyNot};
-pub use payload::{Artefact, Note, Payload, Role, What};
-pub use read::Progress;
-pub use verify::{Verified, VerifyError, verify};
+pub(crate) use arena::Arena;
+pub(crate) use budget::{budget, mem_available};
+pub(crate) use error::LoadError;
+pub(crate) use in_place::ArenaKind;
+pub(crate) use payload::{Artefact, Payload};
+pub(crate) use read::Progress;
+pub(crate) use verify::{Verified, VerifyError, verify};
+#[cfg(test)]
+pub(crate) use {in_place::WhyNot, payload::Role};
 
 use std::io;
 
@@ -43,7 +45,7 @@ impl Arena {
     /// # Errors
     /// Names the file and what is wrong with it. What only the whole file shows, its length and its digest, is left to
     /// [`verify`](crate::load::verify).
-    pub fn load(self, progress: &mut dyn FnMut(Progress)) -> Result<Payload, LoadError> {
+    pub(crate) fn load(self, progress: &mut dyn FnMut(Progress)) -> Result<Payload, LoadError> {
         let Self {
             budget,
             kernel,

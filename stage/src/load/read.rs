@@ -15,7 +15,7 @@ use crate::probe::Tree;
 
 /// How far loading has come; told after every read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// The file that is being read.
     pub role: Role,
     /// Bytes read of all files.

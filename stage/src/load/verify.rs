@@ -47,7 +47,7 @@ impl<T> Deref for Verified<T> {
 
 /// Why a payload is not booted. Reads on after `entry "a": `.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum VerifyError {
+pub(crate) enum VerifyError {
     /// The file ended early, or went on past its end.
     #[error("{role}: {path}: read {read} bytes, but the file had {size} when it was opened; copy it again")]
     Size {
@@ -100,7 +100,7 @@ pub enum VerifyError {
 
 impl VerifyError {
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Size { .. } | Self::Sha256 { .. } => Cause::Verification,
             // Nothing in a file leads here.
@@ -113,7 +113,7 @@ impl VerifyError {
 ///
 /// # Errors
 /// Names the first artefact that is not what it has to be.
-pub fn verify(payload: Payload) -> Result<Verified<Payload>, VerifyError> {
+pub(crate) fn verify(payload: Payload) -> Result<Verified<Payload>, VerifyError> {
     payload.artefacts.iter().try_for_each(check)?;
     account(&payload)?;
     Ok(Verified(payload))

@@ -3,7 +3,7 @@
 mod console;
 mod files;
 mod read;
-pub mod record;
+pub(crate) mod record;
 pub mod service;
 
 use std::fmt;
@@ -12,7 +12,7 @@ use config::{Arch, ReasonStore};
 pub use purgatory::{Conduit, UartKind};
 
 use crate::memory::MemoryMap;
-pub use read::{MachineError, page_size, running};
+pub(crate) use read::{MachineError, page_size, running};
 
 /// The running machine.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ use crate::text::cmdline;
 
 /// Why the machine is not known.
 #[derive(Debug, thiserror::Error)]
-pub enum MachineError {
+pub(crate) enum MachineError {
     /// Neither of the two.
     #[error("this machine is {}, but Cato boots only arm64 and x86_64", std::env::consts::ARCH)]
     Arch,
@@ -48,7 +48,7 @@ pub enum MachineError {
 
 impl MachineError {
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Arch => Cause::Refused,
             Self::Read { cause, .. } => Cause::of(cause),
@@ -62,7 +62,7 @@ impl MachineError {
 ///
 /// # Errors
 /// [`MachineError`]
-pub fn running(root: &Path) -> Result<Machine, MachineError> {
+pub(crate) fn running(root: &Path) -> Result<Machine, MachineError> {
     read(root, Arch::running().ok_or(MachineError::Arch)?)
 }
 
@@ -303,7 +303,7 @@ fn seed() -> Option<Box<[u8; 136]>> {
 ///
 /// # Errors
 /// [`MachineError`] where the system does not say.
-pub fn page_size() -> Result<u64, MachineError> {
+pub(crate) fn page_size() -> Result<u64, MachineError> {
     nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
         .ok()
         .flatten()

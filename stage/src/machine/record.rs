@@ -14,7 +14,7 @@ const NODES: &str = "/sys/kernel/boot_params/setup_data";
 
 /// Why it is not known whether there is one.
 #[derive(Debug, thiserror::Error)]
-pub enum FindError {
+pub(crate) enum FindError {
     /// A file that only root reads, as a rule.
     #[error("{path}: {cause}{}", if cause.kind() == io::ErrorKind::PermissionDenied { "; only root can read it" } else { "" })]
     Read {
@@ -30,7 +30,7 @@ pub enum FindError {
 
 /// A record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// The architecture that has it in this place.
     pub arch: Arch,
     /// All of it.
@@ -41,7 +41,7 @@ pub struct Found {
 ///
 /// # Errors
 /// [`FindError`]
-pub fn find(root: &Path) -> Result<Option<Found>, FindError> {
+pub(crate) fn find(root: &Path) -> Result<Option<Found>, FindError> {
     if let Some(tree) = read(root, FDT)? {
         let tree = Tree::parse(&tree)?;
         if let Some(bytes) = tree.handover() {

@@ -9,7 +9,7 @@ use purgatory::xxh3::xxh3;
 
 /// Digests of a region that fills from its start.
 #[derive(Debug, Clone)]
-pub struct Chunks {
+pub(crate) struct Chunks {
     check: Check,
     cpu: Cpu,
     /// Bytes whose digests are made: whole chunks.
@@ -24,7 +24,7 @@ fn full() -> usize {
 
 impl Chunks {
     /// For a region that is empty so far.
-    pub fn new(check: Check) -> Self {
+    pub(crate) fn new(check: Check) -> Self {
         Self {
             check,
             cpu: Cpu::detect(),
@@ -34,7 +34,7 @@ impl Chunks {
     }
 
     /// Makes the digests of the chunks that are whole by now; `region` is all of it so far.
-    pub fn catch_up(&mut self, region: &[u8]) {
+    pub(crate) fn catch_up(&mut self, region: &[u8]) {
         // SHA-256 takes two chunks at a time.
         let step = match self.check {
             Check::Off => return,
@@ -49,7 +49,7 @@ impl Chunks {
 
     /// The digests of all chunks of `region`, one behind the other.
     #[must_use]
-    pub fn finish(mut self, region: &[u8]) -> Vec<u8> {
+    pub(crate) fn finish(mut self, region: &[u8]) -> Vec<u8> {
         self.catch_up(region);
         let rest = region.get(self.done..).unwrap_or_default();
         for chunk in rest.chunks(full()) {
@@ -74,7 +74,7 @@ impl Chunks {
 
 /// The digests of a region that is all there.
 #[must_use]
-pub fn of(check: Check, region: &[u8]) -> Vec<u8> {
+pub(crate) fn of(check: Check, region: &[u8]) -> Vec<u8> {
     Chunks::new(check).finish(region)
 }
 

@@ -8,7 +8,7 @@ use super::span::Span;
 
 /// From which end of memory to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The highest place that fits.
     Top,
     /// The lowest place that fits.
@@ -17,7 +17,7 @@ pub enum End {
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy)]
-pub struct Want {
+pub(crate) struct Want {
     /// Bytes; zero finds nothing.
     pub size: u64,
     /// The place starts `offset` bytes after a multiple of this. At least 1.
@@ -34,7 +34,7 @@ pub struct Want {
 
 impl Want {
     /// `size` bytes anywhere, as high as they fit, at a multiple of `align`.
-    pub fn top(size: u64, align: u64) -> Self {
+    pub(crate) fn top(size: u64, align: u64) -> Self {
         Self {
             size,
             align,
@@ -50,21 +50,21 @@ impl Want {
 
     /// The same, with `bytes` of payload at its start.
     #[must_use]
-    pub fn holding(mut self, bytes: u64) -> Self {
+    pub(crate) fn holding(mut self, bytes: u64) -> Self {
         self.resident = bytes;
         self
     }
 
     /// The same, inside `window`.
     #[must_use]
-    pub fn within(mut self, window: Span) -> Self {
+    pub(crate) fn within(mut self, window: Span) -> Self {
         self.window = window;
         self
     }
 }
 
 /// The place in `free` that `want` describes.
-pub fn find(free: &[Span], want: &Want) -> Option<Span> {
+pub(crate) fn find(free: &[Span], want: &Want) -> Option<Span> {
     let places = free.iter().filter_map(|span| fit(&span.common(&want.window), want));
     match want.end {
         End::Top => places.max(),
@@ -116,19 +116,19 @@ fn find_resident(free: &[Span], pages: &[Span], want: &Want) -> Vec<Span> {
 
 /// Free memory that gets less with every place taken from it.
 #[derive(Debug, Clone)]
-pub struct Free {
+pub(crate) struct Free {
     spans: Vec<Span>,
     pages: Option<Vec<Span>>,
 }
 
 impl Free {
     /// Starts with `spans`, a normal set. The payload is moved to its place later: it may come from anywhere.
-    pub fn new(spans: Vec<Span>) -> Self {
+    pub(crate) fn new(spans: Vec<Span>) -> Self {
         Self { spans, pages: None }
     }
 
     /// The same for a payload that stays where it is read to: in `pages`, a normal set.
-    pub fn with_pages(spans: Vec<Span>, pages: Vec<Span>) -> Self {
+    pub(crate) fn with_pages(spans: Vec<Span>, pages: Vec<Span>) -> Self {
         Self {
             spans,
             pages: Some(pages),
@@ -137,13 +137,13 @@ impl Free {
 
     /// Without `taken`.
     #[must_use]
-    pub fn without(mut self, taken: &[Span]) -> Self {
+    pub(crate) fn without(mut self, taken: &[Span]) -> Self {
         self.spans = subtract(&self.spans, taken);
         self
     }
 
     /// Takes the place that `want` describes, the first of [`Self::places`].
-    pub fn take(&mut self, want: &Want) -> Option<Span> {
+    pub(crate) fn take(&mut self, want: &Want) -> Option<Span> {
         let place = self.places(want).into_iter().next()?;
         self.spans = subtract(&self.spans, &[place]);
         Some(place)
@@ -151,7 +151,7 @@ impl Free {
 
     /// The places that are worth a try where what comes later may not fit any more: one in each run of pages, or the only
     /// one where the payload may come from anywhere.
-    pub fn places(&self, want: &Want) -> Vec<Span> {
+    pub(crate) fn places(&self, want: &Want) -> Vec<Span> {
         match &self.pages {
             Some(pages) if want.resident > 0 => find_resident(&self.spans, pages, want),
             _ => find(&self.spans, want).into_iter().collect(),
@@ -159,7 +159,7 @@ impl Free {
     }
 
     /// The largest single piece inside `window`, in bytes: what a message says there is.
-    pub fn largest(&self, window: &Span) -> u64 {
+    pub(crate) fn largest(&self, window: &Span) -> u64 {
         self.spans.iter().map(|s| s.common(window).len()).max().unwrap_or(0)
     }
 }

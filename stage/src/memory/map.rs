@@ -8,7 +8,7 @@ use super::span::Span;
 
 /// Why memory is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MemoryMapError {
+pub(crate) enum MemoryMapError {
     /// The kernel shows zeros to whoever may not know.
     #[error("/proc/iomem shows no addresses; run Cato with CAP_SYS_ADMIN")]
     Hidden,
@@ -56,7 +56,7 @@ impl MemoryMap {
 
 /// What `/proc/iomem` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Iomem {
+pub(crate) struct Iomem {
     /// All of System RAM; normal.
     pub ram: Vec<Span>,
     /// System RAM less everything nested in it but the running kernel itself; normal.
@@ -68,7 +68,7 @@ const RUNNING_KERNEL: [&str; 4] = ["Kernel code", "Kernel rodata", "Kernel data"
 
 /// Reads `/proc/iomem`. Only a top-level `System RAM` counts; of what is nested in it only the running kernel's own
 /// image is free, so `reserved`, `ACPI Tables`, `Crash kernel` and whatever a newer kernel invents are all left alone.
-pub fn iomem(text: &str) -> Result<Iomem, MemoryMapError> {
+pub(crate) fn iomem(text: &str) -> Result<Iomem, MemoryMapError> {
     let mut ram = Vec::new();
     let mut taken = Vec::new();
     let mut hidden = true;
@@ -114,13 +114,13 @@ pub fn iomem(text: &str) -> Result<Iomem, MemoryMapError> {
 }
 
 /// E820 type of RAM: arch/x86/include/asm/e820/types.h.
-pub const E820_RAM: u32 = 1;
+pub(crate) const E820_RAM: u32 = 1;
 /// E820 type of what is not for the kernel.
-pub const E820_RESERVED: u32 = 2;
+pub(crate) const E820_RESERVED: u32 = 2;
 
 /// One `/sys/firmware/memmap/N`: the texts of its `start`, `end` (inclusive) and `type` as span and E820 type; none where
 /// they are no numbers. A type nobody knows is reserved.
-pub fn firmware_entry(start: &str, end: &str, kind: &str) -> Option<(Span, u32)> {
+pub(crate) fn firmware_entry(start: &str, end: &str, kind: &str) -> Option<(Span, u32)> {
     let number = |text: &str| u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok();
     let span = Span {
         start: number(start)?,

@@ -1,14 +1,14 @@
 //! Physical memory as plain data: pieces and sets of it, room in it, what the kernel says of it, and the payload's own. Pure.
 
-pub mod digest;
-pub mod hole;
-pub mod map;
+pub(crate) mod digest;
+pub(crate) mod hole;
+pub(crate) mod map;
 mod pages;
-pub mod range;
+pub(crate) mod range;
 mod slot;
 mod span;
 
-pub use map::MemoryMap;
-pub use pages::Pages;
-pub use slot::{NoMemory, Resident, Slot};
+pub(crate) use map::MemoryMap;
+pub(crate) use pages::Pages;
+pub(crate) use slot::{NoMemory, Resident, Slot};
 pub use span::Span;

@@ -5,7 +5,7 @@ use std::io;
 use super::{Resident, Span};
 
 /// Huge pages this process can have.
-pub trait Pages {
+pub(crate) trait Pages {
     /// Bytes of one.
     fn size(&self) -> u64;
 

@@ -5,17 +5,17 @@
 use super::span::Span;
 
 /// `value` rounded up to a multiple of `align` (at least 1), or none where that is past the last address.
-pub fn align_up(value: u64, align: u64) -> Option<u64> {
+pub(crate) fn align_up(value: u64, align: u64) -> Option<u64> {
     value.checked_next_multiple_of(align.max(1))
 }
 
 /// `value` rounded down to a multiple of `align` (at least 1).
-pub fn align_down(value: u64, align: u64) -> u64 {
+pub(crate) fn align_down(value: u64, align: u64) -> u64 {
     value.saturating_sub(value.checked_rem(align.max(1)).unwrap_or(0))
 }
 
 /// The same bytes: sorted, without empty spans, neighbours joined.
-pub fn normalise(spans: impl IntoIterator<Item = Span>) -> Vec<Span> {
+pub(crate) fn normalise(spans: impl IntoIterator<Item = Span>) -> Vec<Span> {
     let mut all: Vec<Span> = spans.into_iter().filter(|s| !s.is_empty()).collect();
     all.sort_unstable();
     let mut out: Vec<Span> = Vec::with_capacity(all.len());
@@ -28,13 +28,8 @@ pub fn normalise(spans: impl IntoIterator<Item = Span>) -> Vec<Span> {
     out
 }
 
-/// The bytes that are in `a` or in `b`.
-pub fn union(a: &[Span], b: &[Span]) -> Vec<Span> {
-    normalise(a.iter().chain(b).copied())
-}
-
 /// The bytes that are in `a` and not in `b`.
-pub fn subtract(a: &[Span], b: &[Span]) -> Vec<Span> {
+pub(crate) fn subtract(a: &[Span], b: &[Span]) -> Vec<Span> {
     let holes = normalise(b.iter().copied());
     let mut out = Vec::new();
     for span in normalise(a.iter().copied()) {
@@ -53,7 +48,7 @@ pub fn subtract(a: &[Span], b: &[Span]) -> Vec<Span> {
 }
 
 /// The bytes that are in `a` and in `b`.
-pub fn intersect(a: &[Span], b: &[Span]) -> Vec<Span> {
+pub(crate) fn intersect(a: &[Span], b: &[Span]) -> Vec<Span> {
     let b = normalise(b.iter().copied());
     normalise(
         normalise(a.iter().copied())
@@ -63,12 +58,12 @@ pub fn intersect(a: &[Span], b: &[Span]) -> Vec<Span> {
 }
 
 /// Whether every byte of `span` is in `set`, which is normal.
-pub fn covers(set: &[Span], span: &Span) -> bool {
+pub(crate) fn covers(set: &[Span], span: &Span) -> bool {
     span.is_empty() || set.iter().any(|s| s.contains(span))
 }
 
 /// Bytes in `set`, which is normal.
-pub fn total(set: &[Span]) -> u64 {
+pub(crate) fn total(set: &[Span]) -> u64 {
     set.iter().fold(0, |sum, s| sum.saturating_add(s.len()))
 }
 
@@ -107,7 +102,6 @@ mod tests {
             let each = |f: fn(bool, bool) -> bool| -> Vec<bool> { fa.iter().zip(&fb).map(|(x, y)| f(*x, *y)).collect() };
             for (set, wanted) in [
                 (normalise(a.iter().copied()), fa.clone()),
-                (union(&a, &b), each(|x, y| x || y)),
                 (subtract(&a, &b), each(|x, y| x && !y)),
                 (intersect(&a, &b), each(|x, y| x && y)),
             ] {
@@ -140,6 +134,6 @@ mod tests {
             end: u64::MAX,
         }];
         assert_eq!(subtract(&all, &all), []);
-        assert_eq!(total(&union(&all, &all)), u64::MAX);
+        assert_eq!(total(&normalise(all.into_iter().chain(all))), u64::MAX);
     }
 }

@@ -18,7 +18,7 @@ const MAX: u64 = 1 << 48;
 
 /// What is asked for, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub(crate) struct Ask {
     /// The Image's.
     pub header: Image,
     /// Of the Image file.

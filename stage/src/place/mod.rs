@@ -4,28 +4,28 @@
 //! `x86_64.rs`), and for keeping all of it inside true System RAM and off everything reserved ([`usable`]): `kexec_load` would
 //! take any address. Nothing here touches a byte of the payload.
 
-pub mod arm64;
+pub(crate) mod arm64;
 mod error;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 pub(crate) mod tests;
 mod usable;
-pub mod x86_64;
+pub(crate) mod x86_64;
 
 use crate::devicetree;
 use crate::formats::Header;
 use crate::memory::Span;
 use crate::memory::hole::{Free, Want};
 use crate::memory::range::align_up;
-pub use error::PlaceError;
-pub use usable::{LOW_MEMORY, corrections, main_tree, usable, usable_with, usable_x86_64, which_dtb};
+pub(crate) use error::PlaceError;
+pub(crate) use usable::{LOW_MEMORY, corrections, main_tree, usable, usable_with, usable_x86_64, which_dtb};
 
 /// What tells a kernel about the machine never needs more, bytes: a device tree has a 2 MiB block of its own.
-pub const INFO_ROOM: u64 = devicetree::MAX_SIZE;
+pub(crate) const INFO_ROOM: u64 = devicetree::MAX_SIZE;
 
 /// What a payload needs room for, known before it is read.
 #[derive(Debug, Clone, Copy)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// An Image and its companions.
     Arm64(arm64::Ask),
     /// A bzImage and its companions.
@@ -65,7 +65,7 @@ impl Ask {
     }
 
     /// Bytes of payload: kernel, initrd if there is one, and what tells the kernel about the machine.
-    pub fn resident(&self) -> Vec<u64> {
+    pub(crate) fn resident(&self) -> Vec<u64> {
         let (kernel, initrd, info) = match self {
             Self::Arm64(ask) => (ask.kernel, ask.initrd, devicetree::MAX_SIZE),
             Self::X86_64(ask) => (ask.kernel, ask.initrd, ask.boot_data),
@@ -96,7 +96,7 @@ impl Ask {
 ///
 /// # Errors
 /// What finds no room.
-pub fn arrange(ask: &Ask, free: Free) -> Result<(Places, Free), PlaceError> {
+pub(crate) fn arrange(ask: &Ask, free: Free) -> Result<(Places, Free), PlaceError> {
     match ask {
         Ask::Arm64(ask) => arm64::arrange(ask, free),
         Ask::X86_64(ask) => x86_64::arrange(ask, free),

@@ -10,12 +10,12 @@ use crate::memory::map;
 use crate::memory::range::{intersect, normalise, subtract};
 
 /// Firmware interrupt vectors, BIOS data and trampolines of x86.
-pub const LOW_MEMORY: Span = Span { start: 0, end: 1 << 20 };
+pub(crate) const LOW_MEMORY: Span = Span { start: 0, end: 1 << 20 };
 /// Memory that a payload with the device tree `dtb` (none is the running one) may go to.
 ///
 /// # Errors
 /// Where too little is known of the machine, or the tree is of no use.
-pub fn usable(machine: &Machine, dtb: Option<&[u8]>) -> Result<Vec<Span>, PlaceError> {
+pub(crate) fn usable(machine: &Machine, dtb: Option<&[u8]>) -> Result<Vec<Span>, PlaceError> {
     match machine.arch {
         Arch::Arm64 => Ok(usable_with(machine, &main_tree(dtb, machine)?)),
         Arch::X86_64 => usable_x86_64(machine),
@@ -23,7 +23,7 @@ pub fn usable(machine: &Machine, dtb: Option<&[u8]>) -> Result<Vec<Span>, PlaceE
 }
 
 /// The main kernel keeps off what its tree reserves, and does not see memory its tree does not name.
-pub fn usable_with(machine: &Machine, tree: &Tree) -> Vec<Span> {
+pub(crate) fn usable_with(machine: &Machine, tree: &Tree) -> Vec<Span> {
     let usable = subtract(&machine.memory.usable, &tree.reservations());
     match tree.memory() {
         Some(memory) => intersect(&usable, &memory),
@@ -32,7 +32,7 @@ pub fn usable_with(machine: &Machine, tree: &Tree) -> Vec<Span> {
 }
 
 /// The main kernel sees what the firmware's map calls RAM, which memmap= of the service kernel may differ from.
-pub fn usable_x86_64(machine: &Machine) -> Result<Vec<Span>, PlaceError> {
+pub(crate) fn usable_x86_64(machine: &Machine) -> Result<Vec<Span>, PlaceError> {
     if machine.memory.firmware.is_empty() {
         return Err(PlaceError::NoFirmwareMap);
     }
@@ -46,7 +46,7 @@ pub fn usable_x86_64(machine: &Machine) -> Result<Vec<Span>, PlaceError> {
 ///
 /// # Errors
 /// It can't be this machine's.
-pub fn corrections(machine: &Machine, named: &[u8]) -> Result<Vec<Correction>, DtbError> {
+pub(crate) fn corrections(machine: &Machine, named: &[u8]) -> Result<Vec<Correction>, DtbError> {
     let running = running_tree(machine)?;
     Tree::parse(named)?.correct(running.as_ref(), &machine.memory.ram)
 }
@@ -61,7 +61,7 @@ fn running_tree(machine: &Machine) -> Result<Option<Tree>, DtbError> {
 }
 
 /// The tree the main kernel gets, but for its `/chosen`.
-pub fn main_tree(named: Option<&[u8]>, machine: &Machine) -> Result<Tree, PlaceError> {
+pub(crate) fn main_tree(named: Option<&[u8]>, machine: &Machine) -> Result<Tree, PlaceError> {
     let wrong = |named| {
         move |error| PlaceError::Dtb {
             which: which_dtb(named),
@@ -81,6 +81,6 @@ pub fn main_tree(named: Option<&[u8]>, machine: &Machine) -> Result<Tree, PlaceE
 }
 
 /// What messages call the tree.
-pub fn which_dtb(named: bool) -> &'static str {
+pub(crate) fn which_dtb(named: bool) -> &'static str {
     if named { "dtb" } else { "/sys/firmware/fdt" }
 }

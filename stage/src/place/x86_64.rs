@@ -15,11 +15,11 @@ const FOUR_G: u64 = 1 << 32;
 const MAX: u64 = 1 << 46;
 
 /// Bytes that zero page, command line (64 KiB at most), setup_data and EFI memory map never fill.
-pub const INFO_ROOM: u64 = 256 << 10;
+pub(crate) const INFO_ROOM: u64 = 256 << 10;
 
 /// What is asked for, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub(crate) struct Ask {
     /// The bzImage's.
     pub header: BzImage,
     /// Of the protected-mode part.

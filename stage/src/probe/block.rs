@@ -9,7 +9,7 @@ use super::devices::names;
 
 /// A block device as sysfs shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
+pub(crate) struct Block {
     /// In `/dev` and in `/sys/class/block`.
     pub name: String,
     /// Its folder in sysfs, without links.
@@ -33,7 +33,7 @@ impl Block {
     }
 
     /// The disk it is or is on.
-    pub fn disk(&self) -> &str {
+    pub(crate) fn disk(&self) -> &str {
         self.partition.as_ref().map_or(&self.name, |(_, disk)| disk)
     }
 }

@@ -17,7 +17,7 @@ pub(crate) const HELD_BUSES: [&str; 4] = ["pci", "virtio", "scsi", "mmc"];
 
 /// A device without a driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
+pub(crate) struct Device {
     /// `pci`, `virtio`, `platform`, …
     pub bus: String,
     /// As the bus calls it: `0000:00:03.0`, `virtio0`, `0:0:0:0`, `mmc0:aaaa`.
@@ -36,7 +36,7 @@ impl fmt::Display for Device {
 
 impl Device {
     /// Whether its bus waits for Cato's word.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         HELD_BUSES.contains(&self.bus.as_str())
     }
 
@@ -44,7 +44,7 @@ impl Device {
     ///
     /// What was found behind a controller comes before the next controller. Among controllers, first those that have
     /// the disk ready at once; USB, which takes a second, last.
-    pub fn rank(&self) -> Option<u8> {
+    pub(crate) fn rank(&self) -> Option<u8> {
         match self.bus.as_str() {
             "virtio" | "scsi" | "mmc" => Some(0),
             "pci" => {
@@ -63,7 +63,7 @@ impl Device {
     }
 
     /// A disk, or a controller of disks, whether or not there is a driver for it.
-    pub fn is_storage(&self) -> bool {
+    pub(crate) fn is_storage(&self) -> bool {
         match self.bus.as_str() {
             "pci" => PciId::parse(&self.modalias).is_some_and(|id| {
                 matches!(id.class, 0x0100..=0x01FF | 0x0805) || id.vendor == 0x1AF4 && self.rank().is_some()
@@ -74,7 +74,7 @@ impl Device {
     }
 
     /// Whether its probe may return before the disk is there: NVMe looks for namespaces in the background.
-    pub fn is_slow_to_show(&self) -> bool {
+    pub(crate) fn is_slow_to_show(&self) -> bool {
         self.bus == "pci" && PciId::parse(&self.modalias).is_some_and(|id| id.class == 0x0108)
     }
 }

@@ -4,19 +4,19 @@
 //! loaded and no device bound that this boot does not need, and for reading it without ever writing to the disk.
 //! Runs in the worker: everything here may take as long as the disk does, and PID 1 ends it at its own deadline.
 
-pub mod block;
-pub mod devices;
+pub(crate) mod block;
+pub(crate) mod devices;
 mod gpt;
 mod kernel_log;
 mod mbr;
 mod modules;
 mod mounting;
-pub mod partition;
+pub(crate) mod partition;
 mod search;
-pub mod superblock;
+pub(crate) mod superblock;
 mod table;
-pub mod tree;
-pub mod volumes;
+pub(crate) mod tree;
+pub(crate) mod volumes;
 
 use std::fmt;
 use std::io;
@@ -27,17 +27,17 @@ use config::Source;
 use config::modules::Index;
 use nix::errno::Errno;
 
-pub use self::mounting::VolumeProblem;
+pub(crate) use self::mounting::VolumeProblem;
 use crate::cause::Cause;
-pub use crate::sys::mount::{MountError, mount_basics};
+pub(crate) use crate::sys::mount::mount_basics;
 use modules::Modules;
 use search::Search;
-pub use search::Unfinished;
-pub use tree::{DirTree, OpenFile, Tree, TreeError};
+pub(crate) use search::Unfinished;
+pub(crate) use tree::{DirTree, Tree, TreeError};
 use volumes::Volume;
 
 /// A source whose files can be read.
-pub struct Opened {
+pub(crate) struct Opened {
     /// Its files.
     pub tree: Box<dyn Tree>,
     /// For the console: `vda2 (ext4 LABEL=… PARTLABEL=boot-a)`, or the folder.
@@ -57,7 +57,7 @@ impl fmt::Debug for Opened {
 
 /// Why a source's files can't be read. The caller adds which entry and what happens next.
 #[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
+pub(crate) enum ProbeError {
     /// The folder of the initramfs can't be opened.
     #[error("source {folder}: {cause}; it is a folder of the initramfs (packed with --add)")]
     Folder {
@@ -105,7 +105,7 @@ pub enum ProbeError {
 
 impl ProbeError {
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Folder { cause, .. } => Cause::of(cause),
             Self::NotFound { .. } => Cause::Missing,
@@ -140,7 +140,7 @@ fn found_instead(seen: &[Volume], stuck: &[String], without_driver: &[String]) -
 ///
 /// # Errors
 /// See [`ProbeError`]. Nothing is mounted then.
-pub fn open_source(
+pub(crate) fn open_source(
     source: &Source,
     index: &Index,
     deadline: Instant,

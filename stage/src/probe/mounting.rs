@@ -28,7 +28,7 @@ const SNAPSHOT_DRIVERS: [&str; 2] = ["dm_snapshot", "loop"];
 
 /// Why the files of a volume that was found can't be read.
 #[derive(Debug, thiserror::Error)]
-pub enum VolumeProblem {
+pub(crate) enum VolumeProblem {
     /// Nothing that is known here.
     #[error("no file system that Cato reads (ext2, ext3, ext4, xfs, btrfs, vfat, exfat, squashfs, erofs)")]
     NoFileSystem,
@@ -73,7 +73,7 @@ pub enum VolumeProblem {
 
 impl VolumeProblem {
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::NoFileSystem => Cause::Format,
             Self::Unreadable => Cause::Io,

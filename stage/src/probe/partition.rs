@@ -8,7 +8,7 @@ use crate::text::word;
 
 /// A partition as a table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// Its number in the kernel, from 1.
     pub number: u32,
     /// First byte on the disk.
@@ -23,7 +23,7 @@ pub struct Slot {
 
 /// What a disk says about its partitions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Table {
+pub(crate) struct Table {
     /// In table order, unused ones left out.
     pub slots: Vec<Slot>,
     /// Why the kernel may not have taken it.

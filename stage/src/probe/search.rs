@@ -25,7 +25,7 @@ use super::volumes::{self, Contents, Fit, Known, State, Volume};
 use crate::deadlines::{BIND_SHARE, LATE_SHARE, READ_SHARE, SAFETY_LOOK, SHORT_SHARE};
 use crate::sys::child::{RemoteDevice, Write};
 use crate::sys::netlink::Uevents;
-pub use job::Unfinished;
+pub(crate) use job::Unfinished;
 use job::{Job, JobKind, is_ready};
 
 /// So many late devices are a sign that something is wrong with what they all hang on.

@@ -16,7 +16,7 @@ use crate::cause::Cause;
 use crate::text::quoted;
 
 /// A tree of files, read-only.
-pub trait Tree {
+pub(crate) trait Tree {
     /// Opens the regular file at `path` (relative to the tree's root, never leaving it).
     ///
     /// # Errors
@@ -25,7 +25,7 @@ pub trait Tree {
 }
 
 /// A regular file that is open for one sequential read.
-pub struct OpenFile {
+pub(crate) struct OpenFile {
     /// Length in bytes when it was opened.
     pub size: u64,
     /// The bytes, in order.
@@ -42,7 +42,7 @@ impl std::fmt::Debug for OpenFile {
 
 /// Why a file could not be opened or read. The caller adds which file and what happens next.
 #[derive(Debug, thiserror::Error)]
-pub enum TreeError {
+pub(crate) enum TreeError {
     /// Nothing is there.
     #[error("no such file")]
     Missing,
@@ -67,7 +67,7 @@ pub enum TreeError {
 
 impl TreeError {
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Missing | Self::Dangling { .. } | Self::NotAFile(_) => Cause::Missing,
             Self::Empty => Cause::Format,
@@ -87,13 +87,13 @@ impl From<Errno> for TreeError {
 
 /// A folder of the running system: a mount point, or a folder of the initramfs. Needs Linux 5.6 (`openat2`).
 #[derive(Debug)]
-pub struct DirTree {
+pub(crate) struct DirTree {
     root: OwnedFd,
 }
 
 impl DirTree {
     /// The tree below `root`.
-    pub fn new(root: &Path) -> io::Result<Self> {
+    pub(crate) fn new(root: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(root, flags, Mode::empty())?;
         Ok(Self { root })

@@ -40,7 +40,7 @@ pub(crate) fn read(device: &impl ReadAt, block: &Block) -> io::Result<Contents> 
 
 /// A block device with everything that was found out about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
+pub(crate) struct Volume {
     /// In `/dev`.
     pub name: String,
     /// In bytes.
@@ -57,7 +57,7 @@ pub struct Volume {
 
 /// What is on a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// What its bytes can be taken for, which may be nothing.
     Read(Signatures),
     /// Could not be read; why.
@@ -70,7 +70,7 @@ pub enum State {
 
 /// How sure it is that a source means a volume, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// It means what the volume most likely holds.
     First,
     /// It means what an older file system left there, unless that is the newer one.
@@ -87,19 +87,14 @@ impl Volume {
         }
     }
 
-    /// Whether it has a file system that is known here.
-    pub fn is_readable(&self) -> bool {
-        self.signatures().is_some_and(|s| !s.filesystems.is_empty())
-    }
-
     /// Whether it can be taken for more than one thing, of which one at most is still there.
-    pub fn is_ambiguous(&self) -> bool {
+    pub(crate) fn is_ambiguous(&self) -> bool {
         self.signatures()
             .is_some_and(|s| s.filesystems.len().saturating_add(s.others.len()) > 1)
     }
 
     /// How sure it is that `source` means what is on this volume.
-    pub fn fits(&self, source: &Source) -> Fit {
+    pub(crate) fn fits(&self, source: &Source) -> Fit {
         let likeliest = self.signatures().and_then(|s| s.filesystems.first());
         match self.filesystems(source).first() {
             None => Fit::Unreadable,
@@ -109,7 +104,7 @@ impl Volume {
     }
 
     /// The file systems that `source` may mean on this volume, likeliest first.
-    pub fn filesystems(&self, source: &Source) -> Vec<&FileSystem> {
+    pub(crate) fn filesystems(&self, source: &Source) -> Vec<&FileSystem> {
         let same_hex = |own: Option<&String>, wanted: &str| own.is_some_and(|own| own.eq_ignore_ascii_case(wanted));
         let all = self.signatures().into_iter().flat_map(|s| &s.filesystems);
         all.filter(|fs| match source {
@@ -121,7 +116,7 @@ impl Volume {
     }
 
     /// Whether `source` means this volume. Hexadecimal digits are compared without case.
-    pub fn is(&self, source: &Source) -> bool {
+    pub(crate) fn is(&self, source: &Source) -> bool {
         match source {
             Source::PartLabel(wanted) => self.partlabel.as_ref() == Some(wanted),
             Source::PartUuid(wanted) => self

@@ -5,7 +5,7 @@ use crate::handover::{Anchor, Payload, milliseconds};
 use crate::text::quoted;
 
 /// Everything in the record, the spans, and what is missing of them.
-pub fn json(report: &Report) -> String {
+pub(crate) fn json(report: &Report) -> String {
     let h = &report.handover;
     let s = &report.stamps;
     let mut out = Object::new();

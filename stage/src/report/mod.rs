@@ -12,17 +12,17 @@ use std::path::Path;
 
 use config::Arch;
 
-pub use json::json;
-pub use now::running;
-pub use svg::svg;
-pub use text::text;
+pub(crate) use json::json;
+pub(crate) use now::running;
+pub(crate) use svg::svg;
+pub(crate) use text::text;
 
 use crate::handover::{Handover, Main, Payload, RecordError, Stamps, Timeline, megabytes, parse, point};
 use crate::machine::record::{FindError, find};
 
 /// What is reported.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub(crate) struct Report {
     /// The machine.
     pub arch: Arch,
     /// The stage's part.
@@ -35,7 +35,7 @@ pub struct Report {
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
-pub enum ReportError {
+pub(crate) enum ReportError {
     /// It could not be looked for.
     #[error(transparent)]
     Find(#[from] FindError),
@@ -54,7 +54,7 @@ pub enum ReportError {
 ///
 /// # Errors
 /// [`ReportError`]
-pub fn report(root: &Path, main: impl FnOnce() -> Main) -> Result<Report, ReportError> {
+pub(crate) fn report(root: &Path, main: impl FnOnce() -> Main) -> Result<Report, ReportError> {
     let found = find(root)?.ok_or(ReportError::None)?;
     let (stamps, handover) = parse(&found.bytes)?;
     Ok(Report {

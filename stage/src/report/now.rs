@@ -23,7 +23,7 @@ const MOST_LOG: usize = 16 << 20;
 
 /// Reads it; `root` is the folder with `proc` and `dev` in it. Takes a tenth of a second on x86_64, and leaves a line in the
 /// kernel's log, whose clock is known only by what it says of a line.
-pub fn running(root: &Path) -> Main {
+pub(crate) fn running(root: &Path) -> Main {
     let first = Sample::take();
     let (now, hz, error) = if counter::frequency().is_some() {
         // Both kernels go by the same number.

@@ -39,7 +39,7 @@ fn colour(owner: Owner) -> &'static str {
 }
 
 /// The picture.
-pub fn svg(report: &Report) -> String {
+pub(crate) fn svg(report: &Report) -> String {
     let mut page = Page::default();
     let mut y = head(&mut page, report);
     let spans = &report.timeline.spans;

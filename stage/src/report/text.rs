@@ -6,7 +6,7 @@ use super::{Report, check, entry, payload, total};
 use crate::handover::{megabytes, milliseconds};
 
 /// A few lines of what was booted, then the table of spans, then what is not in it.
-pub fn text(report: &Report) -> String {
+pub(crate) fn text(report: &Report) -> String {
     let h = &report.handover;
     let payload = format!("{}; {} read from the source", payload(report), megabytes(h.read));
     let arena = format!("{}; {} copied by the service kernel", h.arena, megabytes(h.copied));

@@ -4,7 +4,7 @@ use crate::worker::message::{Job, Message};
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(super) enum Exit {
     /// By itself, with this code.
     Code(i32),
     /// By this signal.
@@ -22,7 +22,7 @@ impl std::fmt::Display for Exit {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum Event {
     /// Time passed.
     Tick,
     /// A byte came from the console.
@@ -37,7 +37,7 @@ pub enum Event {
 
 /// What to do, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Print a line of this step.
     Log(&'static str, String),
     /// Start a child; there is no other one.

@@ -6,7 +6,7 @@
 mod child;
 mod console;
 mod event;
-pub mod policy;
+mod policy;
 mod watchdog;
 
 use std::fs;

@@ -14,10 +14,10 @@ use crate::step::Step;
 use crate::text::cut;
 use crate::worker::message::{Answer, Boot, Job, Message, Question};
 
-pub use super::event::{Action, Event, Exit};
+pub(super) use super::event::{Action, Event};
 
 /// Milliseconds since boot.
-pub type Millis = u64;
+pub(super) type Millis = u64;
 
 /// Whose failure it is. Decides what is tried next; what it costs an entry is to be decided by it as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ enum Phase {
 
 /// PID 1's mind.
 #[derive(Debug)]
-pub struct Policy {
+pub(super) struct Policy {
     config: Option<Config>,
     /// When PID 1 started, microseconds since boot.
     began_us: u64,
@@ -122,7 +122,7 @@ fn limit(question: Question) -> Duration {
 impl Policy {
     /// With a config, or without one when it was bad: then the prompt's timer resets the machine. `began_us` is when
     /// PID 1 started, microseconds since boot.
-    pub fn new(config: Option<Config>, began_us: u64) -> Self {
+    pub(super) fn new(config: Option<Config>, began_us: u64) -> Self {
         Self {
             config,
             began_us,
@@ -134,7 +134,7 @@ impl Policy {
     }
 
     /// When [`Event::Tick`] is wanted at the latest.
-    pub fn wake(&self) -> Option<Millis> {
+    pub(super) fn wake(&self) -> Option<Millis> {
         self.due().map(|due| due.min(self.feed))
     }
 
@@ -152,7 +152,7 @@ impl Policy {
     }
 
     /// The next state, and what to do.
-    pub fn on(&mut self, now: Millis, event: Event) -> Vec<Action> {
+    pub(super) fn on(&mut self, now: Millis, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         if now >= self.feed && self.phase != Phase::Over {
             self.feed = after(now, deadlines::TICK);

@@ -3,6 +3,7 @@
 use crate::select::Why;
 use proptest::prelude::*;
 
+use super::super::event::Exit;
 use super::*;
 use crate::select::tests::config;
 use config::ReasonStore;

@@ -39,7 +39,7 @@ mod raw {
 ///
 /// # Errors
 /// EACCES without CAP_SYS_ADMIN, EBUSY when it overlaps one the kernel has, EINVAL when it does not fit.
-pub fn add_partition(disk: impl AsFd, number: u64, start: u64, length: u64) -> nix::Result<()> {
+pub(crate) fn add_partition(disk: impl AsFd, number: u64, start: u64, length: u64) -> nix::Result<()> {
     const ADD: c_int = 1; // BLKPG_ADD_PARTITION
     let partition = Partition {
         start: start.try_into().map_err(|_| Errno::EINVAL)?,
@@ -62,7 +62,7 @@ pub fn add_partition(disk: impl AsFd, number: u64, start: u64, length: u64) -> n
 ///
 /// # Errors
 /// EACCES without CAP_SYS_ADMIN, ENOTTY when it is no block device.
-pub fn set_read_only(device: &File) -> nix::Result<()> {
+pub(crate) fn set_read_only(device: &File) -> nix::Result<()> {
     let on: c_int = 1;
     // SAFETY: the descriptor is open, and BLKROSET reads one int behind the pointer.
     unsafe { raw::blkroset(device.as_raw_fd(), &raw const on) }.map(drop)

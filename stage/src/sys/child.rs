@@ -30,7 +30,7 @@ use super::read_at::ReadAt;
 
 /// A write under way. Dropped, it goes on by itself.
 #[derive(Debug)]
-pub struct Write {
+pub(crate) struct Write {
     pid: Pid,
     /// Readable when the write has returned.
     done: OwnedFd,
@@ -41,7 +41,7 @@ impl Write {
     ///
     /// # Errors
     /// What open(2), pipe(2) or fork(2) says; never what write(2) says.
-    pub fn start(path: &Path, text: &str) -> io::Result<Self> {
+    pub(crate) fn start(path: &Path, text: &str) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).open(path)?;
         let (done, result) = pipe2(OFlag::O_CLOEXEC)?;
         // SAFETY: the child makes only system calls (no allocation, no locks) and leaves through _exit.
@@ -64,7 +64,7 @@ impl Write {
     ///
     /// # Errors
     /// What write(2) said.
-    pub fn finish(self) -> nix::Result<()> {
+    pub(crate) fn finish(self) -> nix::Result<()> {
         let mut errno = [0; 4];
         let length = read(&self.done, &mut errno)?;
         // It has nothing left to do but to leave, so this does not block.
@@ -88,7 +88,7 @@ impl AsFd for Write {
 ///
 /// # Errors
 /// What pipe(2) or fork(2) says.
-pub fn detach(target: &Path, within: Duration) -> nix::Result<()> {
+pub(crate) fn detach(target: &Path, within: Duration) -> nix::Result<()> {
     let target = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     let (done, end) = pipe2(OFlag::O_CLOEXEC)?;
     // SAFETY: the child makes only system calls (no allocation, no locks) and leaves through _exit.
@@ -115,7 +115,7 @@ pub fn detach(target: &Path, within: Duration) -> nix::Result<()> {
 /// A block device that is opened and read by a child, so that a dead one costs no more than the time until `until`.
 /// Dropped, it leaves the child to itself.
 #[derive(Debug)]
-pub struct RemoteDevice {
+pub(crate) struct RemoteDevice {
     pid: Pid,
     requests: OwnedFd,
     replies: OwnedFd,
@@ -132,7 +132,7 @@ impl RemoteDevice {
     ///
     /// # Errors
     /// What pipe(2) or fork(2) says; the device's own errors come with the first read.
-    pub fn start(path: &Path, until: Instant) -> io::Result<Self> {
+    pub(crate) fn start(path: &Path, until: Instant) -> io::Result<Self> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let (orders, requests) = pipe2(OFlag::O_CLOEXEC)?;
         let (replies, answers) = pipe2(OFlag::O_CLOEXEC)?;
@@ -173,7 +173,7 @@ impl RemoteDevice {
     ///
     /// # Errors
     /// What write(2) says.
-    pub fn ask_later(&self) -> io::Result<()> {
+    pub(crate) fn ask_later(&self) -> io::Result<()> {
         Ok(self.send([0, 0, 1])?)
     }
 
@@ -181,7 +181,7 @@ impl RemoteDevice {
     ///
     /// # Errors
     /// See [`add_partition`], and TimedOut.
-    pub fn add_partition(&self, number: u32, start: u64, length: u64) -> io::Result<()> {
+    pub(crate) fn add_partition(&self, number: u32, start: u64, length: u64) -> io::Result<()> {
         Ok(self.ask([number.into(), start, length], &mut [])?)
     }
 
@@ -206,7 +206,7 @@ impl RemoteDevice {
 
     /// Ends the child, and never waits for it: it may be in the middle of an answer that is wanted no more, or in a
     /// driver, where a signal reaches it when the driver is done. PID 1 reaps it when this process is gone.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         let _ = kill(self.pid, Signal::SIGKILL);
         let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
     }

@@ -5,12 +5,12 @@
 #![expect(unsafe_code, reason = "the counter is read by an instruction that no library wraps")]
 
 /// The counter now; 0 on other architectures.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     read()
 }
 
 /// Its ticks in a second, where the CPU says them.
-pub fn frequency() -> Option<u64> {
+pub(crate) fn frequency() -> Option<u64> {
     said().filter(|hz| *hz != 0)
 }
 

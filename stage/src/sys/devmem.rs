@@ -14,13 +14,13 @@ use std::ptr::NonNull;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// 4 KiB at an address that is a multiple of it, whatever the kernel's page size.
-pub const SIZE: usize = 4096;
+pub(crate) const SIZE: usize = 4096;
 const WORDS: usize = SIZE.div_euclid(size_of::<u32>());
 
 /// [`SIZE`] bytes of physical memory, mapped. Reading or writing where nothing answers ends this process with a signal,
 /// or the machine with an abort.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     mapping: NonNull<libc::c_void>,
     length: usize,
     /// The first of [`WORDS`] in the mapping.
@@ -32,7 +32,7 @@ impl Page {
     ///
     /// # Errors
     /// What `open(2)` and `mmap(2)` say; `EINVAL` for an address inside of a page.
-    pub fn map(device: &Path, address: u64) -> io::Result<Self> {
+    pub(crate) fn map(device: &Path, address: u64) -> io::Result<Self> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         let length = sysconf(SysconfVar::PAGE_SIZE)?
             .and_then(|size| usize::try_from(size).ok())
@@ -75,7 +75,7 @@ impl Page {
     }
 
     /// Its bytes. Read in aligned words of 32 bits: memory that is mapped as a device takes no other access.
-    pub fn read(&self) -> [u8; SIZE] {
+    pub(crate) fn read(&self) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         let (words, _) = bytes.as_chunks_mut::<4>();
         for (n, word) in words.iter_mut().enumerate().take(WORDS) {
@@ -88,7 +88,7 @@ impl Page {
     }
 
     /// Writes zeros over the first `bytes`, in words as above.
-    pub fn clear(&self, bytes: usize) {
+    pub(crate) fn clear(&self, bytes: usize) {
         for n in 0..bytes.div_ceil(size_of::<u32>()).min(WORDS) {
             // SAFETY: `n` is below WORDS, which is what the mapping holds from `first` on.
             let place = unsafe { self.first.add(n) };

@@ -21,7 +21,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 /// include/uapi/linux/dm-ioctl.h: struct dm_ioctl.
 #[derive(Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Header {
+pub(crate) struct Header {
     version: [u32; 3],
     data_size: u32,
     data_start: u32,
@@ -52,7 +52,7 @@ struct Request {
 /// include/uapi/linux/loop.h: struct loop_config with its struct loop_info64.
 #[derive(Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct LoopConfig {
+pub(crate) struct LoopConfig {
     file: u32,
     block_size: u32,
     ids: [u64; 3],
@@ -91,7 +91,7 @@ mod raw {
 /// What could not be done, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {cause}")]
-pub struct SnapshotError {
+pub(crate) struct SnapshotError {
     what: &'static str,
     cause: io::Error,
 }
@@ -105,7 +105,7 @@ fn doing<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> SnapshotError 
 
 /// A snapshot of a block device. Dropped, it stays as long as it is mounted.
 #[derive(Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     control: File,
     device: PathBuf,
     /// Keeps it there until it is mounted.
@@ -118,7 +118,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// What the kernel says, and to which step. `ENOENT` for a file in `/dev`: the kernel has no such driver.
-    pub fn of(origin: &Path) -> Result<Self, SnapshotError> {
+    pub(crate) fn of(origin: &Path) -> Result<Self, SnapshotError> {
         let room = sysinfo().map_err(doing("free memory"))?.ram_unused() / 2;
         let length = File::open(origin).and_then(|mut f| f.seek(SeekFrom::End(0)));
         let length = length.map_err(doing("size of the disk"))? / SECTOR;
@@ -159,12 +159,12 @@ impl Snapshot {
     }
 
     /// Its file in `/dev`.
-    pub fn device(&self) -> &Path {
+    pub(crate) fn device(&self) -> &Path {
         &self.device
     }
 
     /// Whether its memory was not enough.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         let mut status = request();
         // Documentation/admin-guide/device-mapper/snapshot.rst: Invalid or Overflow, else sectors.
         call(&self.control, raw::table_status, &mut status).is_ok()

@@ -37,7 +37,7 @@ const HUGE: u64 = 1 << 17;
 
 /// Pages of one size.
 #[derive(Debug)]
-pub struct HugePages {
+pub(crate) struct HugePages {
     size: u64,
     /// Bytes of an ordinary page.
     page: u64,
@@ -50,7 +50,7 @@ pub struct HugePages {
 }
 
 /// Gives back what a worker before this one left: its pages are nobody's now, and are not counted as free memory.
-pub fn give_back_all(page: u64) {
+pub(crate) fn give_back_all(page: u64) {
     for source in &mut sources(page) {
         source.give_back();
     }
@@ -58,7 +58,7 @@ pub fn give_back_all(page: u64) {
 
 /// Free pages in `ram` that the service kernel was started with. On arm64 `/proc/iomem` calls them reserved, but nobody uses
 /// them. `page` is its ordinary page size, bytes.
-pub fn of_the_start(page: u64, ram: &[Span]) -> Vec<Span> {
+pub(crate) fn of_the_start(page: u64, ram: &[Span]) -> Vec<Span> {
     let mut found = Vec::new();
     for mut source in sources(page).into_iter().filter(|source| source.size() > MADE_UP_TO) {
         let size = source.size();
@@ -72,7 +72,7 @@ pub fn of_the_start(page: u64, ram: &[Span]) -> Vec<Span> {
 /// What the service kernel has, the most useful first: pages that can be made at run time, the smallest of at least 2 MiB; then
 /// those it was started with, from large to small: clearing a whole GiB takes longer than clearing what the payload needs.
 /// `page` is its ordinary page size, bytes.
-pub fn sources(page: u64) -> Vec<Box<dyn Pages>> {
+pub(crate) fn sources(page: u64) -> Vec<Box<dyn Pages>> {
     let mut sizes: Vec<u64> = fs::read_dir(FOLDER)
         .into_iter()
         .flatten()

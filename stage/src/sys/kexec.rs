@@ -11,7 +11,7 @@ use nix::unistd::{ForkResult, fork};
 use crate::memory::Span;
 
 /// `KEXEC_SEGMENT_MAX`, include/linux/kexec.h: segments in one `kexec_load`.
-pub const MAX_SEGMENTS: usize = 16;
+pub(crate) const MAX_SEGMENTS: usize = 16;
 
 /// `struct kexec_segment` (include/uapi/linux/kexec.h).
 #[repr(C)]
@@ -26,7 +26,7 @@ struct RawSegment {
 ///
 /// # Errors
 /// The kernel's errno; `EADDRNOTAVAIL` for an address this machine's `usize` can't hold, `EINVAL` for too many segments.
-pub fn load<'a, I: Iterator<Item = (&'a [u8], Span)>>(entry: u64, segments: I) -> Result<(), Errno> {
+pub(crate) fn load<'a, I: Iterator<Item = (&'a [u8], Span)>>(entry: u64, segments: I) -> Result<(), Errno> {
     let word = |value: u64| usize::try_from(value).map_err(|_| Errno::EADDRNOTAVAIL);
     let mut raw = heapless::Vec::<RawSegment, MAX_SEGMENTS>::new();
     for (bytes, span) in segments {
@@ -45,13 +45,13 @@ pub fn load<'a, I: Iterator<Item = (&'a [u8], Span)>>(entry: u64, segments: I) -
 ///
 /// # Errors
 /// The kernel's errno; `EBUSY` when another caller holds the kexec lock.
-pub fn unload() -> Result<(), Errno> {
+pub(crate) fn unload() -> Result<(), Errno> {
     call(0, &[])
 }
 
 /// Whether the kernel has the call. Nothing is loaded or counted: the one who asks has given its rights away, and is refused
 /// at the first look (`kexec_load_permitted()` of kernel/kexec_core.c). A process that can't be made has no answer.
-pub fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     const NOBODY: libc::c_ulong = 65_534;
     // SAFETY: the child makes only system calls (no allocation, no locks) and leaves through _exit.
     match unsafe { fork() } {

@@ -1,16 +1,16 @@
 //! System calls, one family a file; what is unsafe is here and nowhere else.
 
-pub mod block;
-pub mod child;
-pub mod counter;
-pub mod devmem;
-pub mod dm;
-pub mod hugepages;
-pub mod kexec;
-pub mod module;
-pub mod mount;
-pub mod netlink;
-pub mod random;
-pub mod read_at;
-pub mod tty;
-pub mod uevent;
+pub(crate) mod block;
+pub(crate) mod child;
+pub(crate) mod counter;
+pub(crate) mod devmem;
+pub(crate) mod dm;
+pub(crate) mod hugepages;
+pub(crate) mod kexec;
+pub(crate) mod module;
+pub(crate) mod mount;
+pub(crate) mod netlink;
+pub(crate) mod random;
+pub(crate) mod read_at;
+pub(crate) mod tty;
+pub(crate) mod uevent;

@@ -17,7 +17,7 @@ const PARAMETERS: &CStr = c"async_probe=1";
 
 /// Why a module is not in the kernel.
 #[derive(Debug, thiserror::Error)]
-pub enum ModuleError {
+pub(crate) enum ModuleError {
     /// Its file could not be opened.
     #[error("module {name}: {path}: {cause}")]
     Open {
@@ -40,13 +40,13 @@ pub enum ModuleError {
 
 impl ModuleError {
     /// The module.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         let (Self::Open { name, .. } | Self::Refused { name, .. }) = self;
         name
     }
 
     /// What finit_module(2) said.
-    pub fn errno(&self) -> Option<Errno> {
+    pub(crate) fn errno(&self) -> Option<Errno> {
         match self {
             Self::Open { .. } => None,
             Self::Refused { cause, .. } => Some(*cause),
@@ -54,7 +54,7 @@ impl ModuleError {
     }
 
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Open { cause, .. } => Cause::of(cause),
             Self::Refused { cause, .. } => match cause {
@@ -86,7 +86,7 @@ fn refusal(cause: Errno) -> String {
 ///
 /// # Errors
 /// See [`ModuleError`].
-pub fn load(module: &Module) -> Result<(), ModuleError> {
+pub(crate) fn load(module: &Module) -> Result<(), ModuleError> {
     let Some(path) = module.path() else { return Ok(()) };
     let file = File::open(&path).map_err(|cause| ModuleError::Open {
         name: module.name.clone(),

@@ -12,7 +12,7 @@ use crate::deadlines;
 /// What mount(2) said.
 #[derive(Debug, thiserror::Error)]
 #[error("mount {kind} on {}: {}", target.display(), cause.desc())]
-pub struct MountError {
+pub(crate) struct MountError {
     /// The file system's driver.
     pub kind: &'static str,
     /// Where.
@@ -42,7 +42,7 @@ const NOSUID_NODEV_NOEXEC: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV)
 
 /// Mounts proc, sysfs, devtmpfs, a tmpfs on `/run` and, where the kernel has it, securityfs; leaves alone what is a mount point already.
 /// None of them touches a device, so PID 1 may call it. Gives what could not be mounted; each of the others is.
-pub fn mount_basics() -> Vec<MountError> {
+pub(crate) fn mount_basics() -> Vec<MountError> {
     let mut problems = Vec::new();
     for (kind, target, flags, data) in BASICS {
         // The folder is in the initramfs; on another system it may be missing, and mount(2) says so.
@@ -70,7 +70,7 @@ fn is_mount_point(target: &Path) -> bool {
 
 /// A mounted source. It stays mounted, read-only, which harms nobody: with its disk dead, unmounting would hang.
 #[derive(Debug)]
-pub struct Mounted {
+pub(crate) struct Mounted {
     target: PathBuf,
 }
 
@@ -79,7 +79,7 @@ impl Mounted {
     ///
     /// # Errors
     /// What mount(2) says.
-    pub fn read_only(
+    pub(crate) fn read_only(
         device: &Path,
         target: &Path,
         kind: &'static str,
@@ -104,7 +104,7 @@ impl Mounted {
     }
 
     /// Where it is.
-    pub fn target(&self) -> &Path {
+    pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 }

@@ -16,7 +16,7 @@ const LONGEST: usize = 8192;
 
 /// A listener of kernel uevents.
 #[derive(Debug)]
-pub struct Uevents {
+pub(crate) struct Uevents {
     socket: OwnedFd,
 }
 
@@ -25,7 +25,7 @@ impl Uevents {
     ///
     /// # Errors
     /// What socket(2) or bind(2) says: EPROTONOSUPPORT when the kernel has no CONFIG_NET.
-    pub fn listen() -> nix::Result<Self> {
+    pub(crate) fn listen() -> nix::Result<Self> {
         let socket = socket(
             AddressFamily::Netlink,
             SockType::Raw,
@@ -42,7 +42,7 @@ impl Uevents {
     ///
     /// # Errors
     /// What recvfrom(2) says.
-    pub fn drain(&self) -> nix::Result<Vec<Event>> {
+    pub(crate) fn drain(&self) -> nix::Result<Vec<Event>> {
         let mut announced = Vec::new();
         let mut datagram = [0; LONGEST];
         loop {

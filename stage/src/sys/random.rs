@@ -5,7 +5,7 @@
 )]
 
 /// Fills `bytes` from the kernel's generator; false when it is not seeded yet. Never blocks.
-pub fn fill(bytes: &mut [u8]) -> bool {
+pub(crate) fn fill(bytes: &mut [u8]) -> bool {
     // SAFETY: the pointer and the length are of one live slice that nobody else can see, and the kernel writes no further.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
     // Up to 256 bytes come at once or not at all: random(7).

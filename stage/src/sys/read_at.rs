@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 
 /// Something with bytes at offsets. Reads past its end are errors, never short.
-pub trait ReadAt {
+pub(crate) trait ReadAt {
     /// Fills `buf` from `offset` bytes in.
     ///
     /// # Errors

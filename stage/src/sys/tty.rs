@@ -8,7 +8,7 @@ mod ioctl {
 }
 
 /// Bytes the terminal has taken but not sent yet (`TIOCOUTQ`, tty_ioctl(4)); 0 for what is no terminal.
-pub fn unsent(tty: impl AsFd) -> usize {
+pub(crate) fn unsent(tty: impl AsFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is open for the time of the call, and the kernel writes one int to a live one.
     let result = unsafe { ioctl::output_queue(tty.as_fd().as_raw_fd(), &raw mut bytes) };

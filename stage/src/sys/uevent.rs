@@ -5,7 +5,7 @@
 
 /// One uevent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Event {
+pub(crate) struct Event {
     /// `add`, `remove`, `change`, `bind`, …
     pub action: String,
     /// Below `/sys`, with its leading slash.
@@ -16,7 +16,7 @@ pub struct Event {
 
 impl Event {
     /// None when the bytes are no kernel uevent (udevd's own begin with `libudev`).
-    pub fn parse(datagram: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(datagram: &[u8]) -> Option<Self> {
         let mut fields = datagram.split(|b| *b == 0);
         let header = std::str::from_utf8(fields.next()?).ok()?;
         let (action, devpath) = header.split_once('@')?;
@@ -35,12 +35,12 @@ impl Event {
 
     /// Whether a disk or partition is ready to be read. The kernel says so after it has read the partition table, while
     /// the disk is in sysfs from before (block/genhd.c, device_add_disk).
-    pub fn announces_block(&self) -> bool {
+    pub(crate) fn announces_block(&self) -> bool {
         self.subsystem == "block" && self.action == "add"
     }
 
     /// The device's own name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.devpath.rsplit('/').next().unwrap_or_default()
     }
 }

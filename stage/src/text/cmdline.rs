@@ -9,7 +9,7 @@ const PANIC: &str = "panic=30";
 
 /// Longest command line of an arm64 kernel, bytes without NUL: `COMMAND_LINE_SIZE` of
 /// arch/arm64/include/uapi/asm/setup.h is 2048 with it.
-pub const ARM64_MOST: u64 = 2047;
+pub(crate) const ARM64_MOST: u64 = 2047;
 
 /// Why a kernel would not read all of a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum CmdlineError {
 ///
 /// # Errors
 /// [`CmdlineError`]
-pub fn check(text: &str, max: u64) -> Result<(), CmdlineError> {
+pub(crate) fn check(text: &str, max: u64) -> Result<(), CmdlineError> {
     if let Some(at) = text.find('\0') {
         return Err(CmdlineError::Nul { at });
     }
@@ -49,7 +49,7 @@ pub fn check(text: &str, max: u64) -> Result<(), CmdlineError> {
 
 /// A finished command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Completed {
+pub(crate) struct Completed {
     /// The whole command line, without NUL.
     pub text: String,
     /// The words that were added, in order.
@@ -63,7 +63,7 @@ pub struct Completed {
 ///
 /// Words are separated and quoted as in the kernel's `next_arg`; what follows a lone `--` is for init, so additions go
 /// before it.
-pub fn complete(entry: &str, running: &str, extra: bool) -> Completed {
+pub(crate) fn complete(entry: &str, running: &str, extra: bool) -> Completed {
     let entry = entry.trim();
     if !extra {
         return Completed {
@@ -113,13 +113,13 @@ pub fn complete(entry: &str, running: &str, extra: bool) -> Completed {
 }
 
 /// The value of the last `key=value` word for the kernel in `cmdline`, unquoted.
-pub fn value<'a>(cmdline: &'a str, key: &str) -> Option<&'a str> {
+pub(crate) fn value<'a>(cmdline: &'a str, key: &str) -> Option<&'a str> {
     let all: Vec<Word<'a>> = words(cmdline).collect();
     kernel_words(&all).rfind(|w| w.key() == key).and_then(Word::value)
 }
 
 /// Every value of `key=value` for the kernel in `cmdline`, in order, unquoted.
-pub fn values<'a>(cmdline: &'a str, key: &str) -> Vec<&'a str> {
+pub(crate) fn values<'a>(cmdline: &'a str, key: &str) -> Vec<&'a str> {
     let all: Vec<Word<'a>> = words(cmdline).collect();
     kernel_words(&all)
         .filter(|w| w.key() == key)
@@ -128,13 +128,13 @@ pub fn values<'a>(cmdline: &'a str, key: &str) -> Vec<&'a str> {
 }
 
 /// Whether the bare word `key`, without a value, is there for the kernel.
-pub fn flag(cmdline: &str, key: &str) -> bool {
+pub(crate) fn flag(cmdline: &str, key: &str) -> bool {
     let all: Vec<Word<'_>> = words(cmdline).collect();
     kernel_words(&all).any(|w| w.key() == key && w.value().is_none())
 }
 
 /// Whether a boolean parameter is set, as the kernel's `kstrtobool` reads its last value; a bare word does not set it.
-pub fn is_on(cmdline: &str, key: &str) -> bool {
+pub(crate) fn is_on(cmdline: &str, key: &str) -> bool {
     value(cmdline, key).is_some_and(|v| {
         v.starts_with(['1', 'y', 'Y', 't', 'T']) || v.get(..2).is_some_and(|v| v.eq_ignore_ascii_case("on"))
     })

@@ -1,6 +1,6 @@
 //! Words: kernel command lines, and texts and sizes as people read them. Pure.
 
-pub mod cmdline;
+pub(crate) mod cmdline;
 mod quoted;
 mod size;
 

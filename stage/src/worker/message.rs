@@ -15,7 +15,7 @@ use crate::text::cut;
 
 /// What a child is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Job {
+pub(crate) enum Job {
     /// Answer this, and end.
     Ask(Question),
     /// Boot an entry.
@@ -24,7 +24,7 @@ pub enum Job {
 
 /// What may hang or die with the one who looks, and so is not for PID 1 itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Question {
+pub(crate) enum Question {
     /// Why the purgatory reset the machine, as left there. Reading may fault, and may never come back.
     LastJump(ReasonStore),
     /// `kexec_load` with nothing: drop what a dead worker may have loaded, before its pages are used again.
@@ -35,7 +35,7 @@ pub enum Question {
 
 /// All that a worker has to know to boot an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Boot {
+pub(crate) struct Boot {
     /// The entry, and why it was taken.
     pub choice: Choice,
     /// What the purgatory may use.
@@ -48,7 +48,7 @@ pub struct Boot {
 
 /// One message of a child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Message {
+pub(crate) enum Message {
     /// A step begins.
     Step(Step),
     /// A line for the log.
@@ -65,7 +65,7 @@ pub enum Message {
 
 /// The answer to a [`Question`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// To [`Question::LastJump`]: what is to be said of it, if something was left.
     LastJump(Option<String>),
     /// To [`Question::Unload`]: nothing is loaded.
@@ -76,7 +76,7 @@ pub enum Answer {
 ///
 /// # Errors
 /// None that these types can have.
-pub fn frame<T: Serialize>(value: &T) -> postcard::Result<Vec<u8>> {
+pub(crate) fn frame<T: Serialize>(value: &T) -> postcard::Result<Vec<u8>> {
     postcard::to_stdvec_cobs(value)
 }
 
@@ -84,28 +84,28 @@ pub fn frame<T: Serialize>(value: &T) -> postcard::Result<Vec<u8>> {
 ///
 /// # Errors
 /// It holds something else.
-pub fn parse<T: DeserializeOwned>(frame: &mut [u8]) -> postcard::Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(frame: &mut [u8]) -> postcard::Result<T> {
     postcard::from_bytes_cobs(frame)
 }
 
 impl Message {
     /// Longest text, bytes: with it a frame is shorter than [`Frames::MOST`].
-    pub const MOST: usize = 3072;
+    pub(crate) const MOST: usize = 3072;
 
     /// A line for the log, cut where it is too long.
-    pub fn say(text: &str) -> Self {
+    pub(crate) fn say(text: &str) -> Self {
         Self::Say(cut(text, Self::MOST))
     }
 
     /// The same for what failed.
-    pub fn fail(mut failure: Failure) -> Self {
+    pub(crate) fn fail(mut failure: Failure) -> Self {
         failure.text = cut(&failure.text, Self::MOST);
         Self::Fail(failure)
     }
 }
 
 /// Puts a byte stream back into messages, with a bound on what it keeps.
-pub struct Frames(CobsAccumulator<{ Frames::MOST }>);
+pub(crate) struct Frames(CobsAccumulator<{ Frames::MOST }>);
 
 impl std::fmt::Debug for Frames {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -121,10 +121,10 @@ impl Default for Frames {
 
 impl Frames {
     /// Longest frame kept, bytes.
-    pub const MOST: usize = 4096;
+    pub(crate) const MOST: usize = 4096;
 
     /// Takes more bytes and gives the messages they complete; `None` for what is not one.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<Option<Message>> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<Option<Message>> {
         let mut messages = Vec::new();
         let mut rest = bytes;
         while !rest.is_empty() {

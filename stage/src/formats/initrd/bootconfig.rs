@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::error::InitrdError;
 
 /// How much of an initrd's end is looked at, bytes: the longest bootconfig, and as much padding.
-pub const TAIL: u64 = 64 << 10;
+pub(crate) const TAIL: u64 = 64 << 10;
 const MAGIC: &[u8] = b"#BOOTCONFIG\n";
 /// `XBC_DATA_MAX`, which is too long already.
 const TOO_LONG: usize = (32 << 10) - 1;
@@ -18,7 +18,7 @@ const TOO_LONG: usize = (32 << 10) - 1;
 ///
 /// # Errors
 /// Where the kernel would leave it out, or there are two.
-pub fn find(tail: &[u8]) -> Result<Option<Range<usize>>, InitrdError> {
+pub(crate) fn find(tail: &[u8]) -> Result<Option<Range<usize>>, InitrdError> {
     let wrong = |what| Err(InitrdError::Bootconfig { what });
     let zeros = tail.iter().rev().take_while(|b| **b == 0).count();
     let end = tail.len().saturating_sub(zeros);

@@ -9,16 +9,16 @@
 //! offset that is a multiple of 4, counted from the start of all initrds, and finds microcode and ACPI tables only in
 //! uncompressed archives at its very start: so nothing is put before the first one.
 
-pub mod bootconfig;
+pub(crate) mod bootconfig;
 mod builtin;
 mod error;
 mod packing;
-pub mod uboot;
+pub(crate) mod uboot;
 
-pub use builtin::BuiltIn;
+pub(crate) use builtin::BuiltIn;
 pub(super) use builtin::version;
-pub use error::InitrdError;
-pub use packing::Packing;
+pub(crate) use error::InitrdError;
+pub(crate) use packing::Packing;
 
 use super::{FORMATS, First, HEAD, Kind, refused};
 use packing::End;
@@ -60,7 +60,7 @@ static SIGHTS: &[(usize, &[u8], &str, &str)] = &[
 
 /// What an initrd holds, as far as it could be looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Files the kernel looks for before it can unpack anything.
     pub early: bool,
     /// The compressions in it, each once.
@@ -75,7 +75,7 @@ pub struct Found {
 ///
 /// # Errors
 /// Where the kernel would read nothing of it, or it is damaged.
-pub fn examine(bytes: &[u8], whole: bool) -> Result<Found, InitrdError> {
+pub(crate) fn examine(bytes: &[u8], whole: bool) -> Result<Found, InitrdError> {
     let mut found = Found::default();
     let mut any = false;
     let mut at = 0_usize;
@@ -202,7 +202,7 @@ fn known(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
 }
 
 /// Zeros before an initrd that begins at offset `at` (without them); `open` as the one before was [found](Found::open).
-pub fn padding(at: usize, open: bool) -> usize {
+pub(crate) fn padding(at: usize, open: bool) -> usize {
     let aligned = at.next_multiple_of(4).saturating_sub(at);
     // Four zeros are a block of length zero, which is the end.
     aligned.saturating_add(if open { 4 } else { 0 })

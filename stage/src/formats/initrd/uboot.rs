@@ -3,7 +3,7 @@
 use super::error::InitrdError;
 
 /// Length of the header, bytes.
-pub const HEADER: u64 = 64;
+pub(crate) const HEADER: u64 = 64;
 pub(super) const MAGIC: &[u8] = &0x2705_1956_u32.to_be_bytes();
 /// `IH_TYPE_*`, from 0.
 const TYPES: [&str; 9] = [
@@ -21,7 +21,7 @@ const RAMDISK: usize = 3;
 
 /// What the header says of the ramdisk behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UBoot {
+pub(crate) struct UBoot {
     /// Length, bytes.
     pub size: u64,
     /// CRC-32 of those bytes.
@@ -32,7 +32,7 @@ pub struct UBoot {
 ///
 /// # Errors
 /// Where it is damaged, or around something else.
-pub fn header(head: &[u8], len: u64) -> Result<Option<UBoot>, InitrdError> {
+pub(crate) fn header(head: &[u8], len: u64) -> Result<Option<UBoot>, InitrdError> {
     if !head.starts_with(MAGIC) {
         return Ok(None);
     }
@@ -74,7 +74,7 @@ impl UBoot {
     ///
     /// # Errors
     /// Where they differ.
-    pub fn check(self, pieces: [&[u8]; 2]) -> Result<(), InitrdError> {
+    pub(crate) fn check(self, pieces: [&[u8]; 2]) -> Result<(), InitrdError> {
         let mut crc = crc32fast::Hasher::new();
         for piece in pieces {
             crc.update(piece);

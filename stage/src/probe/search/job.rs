@@ -53,7 +53,7 @@ impl Job {
 
 /// A device whose driver was asked to take it and has not come back.
 #[derive(Debug)]
-pub struct Unfinished {
+pub(crate) struct Unfinished {
     pub(super) device: String,
     pub(super) write: Write,
     pub(super) late: bool,
@@ -61,12 +61,12 @@ pub struct Unfinished {
 
 impl Unfinished {
     /// Whether it has not come back until now.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         !is_ready(&self.write)
     }
 
     /// Whether it had all the time a device gets.
-    pub fn is_late(&self) -> bool {
+    pub(crate) fn is_late(&self) -> bool {
         self.late
     }
 }

@@ -18,7 +18,7 @@ use crate::text::word;
 
 /// A kind of file system, and with that the kernel's driver for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// ext2: the ext4 driver reads it.
     Ext2,
     /// ext3: the ext4 driver reads it.
@@ -41,7 +41,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kernel's name of the driver, for mount(2).
-    pub fn driver(self) -> &'static str {
+    pub(crate) fn driver(self) -> &'static str {
         match self {
             Self::Ext2 | Self::Ext3 | Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
@@ -66,7 +66,7 @@ impl fmt::Display for Kind {
 
 /// What a superblock says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileSystem {
+pub(crate) struct FileSystem {
     /// What it is.
     pub kind: Kind,
     /// As the tools write it, lower case.
@@ -95,7 +95,7 @@ impl FileSystem {
 
     /// Why it can't be whole on a volume of `size` bytes in sectors of `sector` bytes; the kernel only says "I/O error"
     /// or "Invalid argument".
-    pub fn misfit(&self, size: u64, sector: u32) -> Option<String> {
+    pub(crate) fn misfit(&self, size: u64, sector: u32) -> Option<String> {
         if let Some(own) = self.sector.filter(|own| *own < sector) {
             return Some(format!(
                 "made for sectors of {own} bytes, but the disk has sectors of {sector} bytes; reformat it on this disk"
@@ -126,7 +126,7 @@ impl fmt::Display for FileSystem {
 
 /// All that a volume's bytes can be taken for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Signatures {
+pub(crate) struct Signatures {
     /// What Cato reads, likeliest first.
     pub filesystems: Vec<FileSystem>,
     /// What it does not, by libblkid's names.
@@ -135,7 +135,7 @@ pub struct Signatures {
 
 impl Signatures {
     /// Nothing that is known.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.filesystems.is_empty() && self.others.is_empty()
     }
 }
@@ -147,7 +147,7 @@ const HEAD: u64 = 68 << 10;
 ///
 /// # Errors
 /// The device's own. What ends before a superblock does has none.
-pub fn identify(volume: &(impl ReadAt + ?Sized), size: u64) -> io::Result<Signatures> {
+pub(crate) fn identify(volume: &(impl ReadAt + ?Sized), size: u64) -> io::Result<Signatures> {
     let mut head = vec![0; usize::try_from(size.min(HEAD)).unwrap_or(0)];
     if let Some(()) = unless_cut_off(volume.read_exact_at(&mut head, 0))? {
         let fat = fat::vfat(volume, &head)?;
