@@ -52,7 +52,7 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     /// The message and the help on one line, without the place: see [`line_column`](crate::line_column) and
-    /// [`render`](crate::render).
+    /// [`render`](crate::render()).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         match &self.help {

@@ -43,7 +43,7 @@ pub struct Reading<'t> {
 }
 
 impl Reading<'_> {
-    /// Its problems as [`render`] draws them.
+    /// Its problems as [`render`](render()) draws them.
     pub fn render(&self, file_name: &str) -> String {
         render(file_name, &self.text, &self.diagnostics)
     }

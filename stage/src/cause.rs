@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The kind of a failure. Each error type says its own, in one method called `cause`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// What was named is not there: a source, a file, a driver.
     Missing,
     /// A device or the kernel could not read or write.
@@ -32,7 +32,7 @@ pub enum Cause {
 
 impl Cause {
     /// Of an error of the system.
-    pub fn of(error: &io::Error) -> Self {
+    pub(crate) fn of(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::Missing,
             io::ErrorKind::TimedOut => Self::Timeout,

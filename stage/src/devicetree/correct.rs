@@ -23,7 +23,7 @@ const MOST_PORTS: usize = 64;
 
 /// Something in a tree from a disk that differs from the machine. Reads after `dtb: board.dtb: `.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Correction {
+pub(crate) enum Correction {
     /// The main kernel gets the machine's memory.
     Memory {
         /// What the tree names, bytes.

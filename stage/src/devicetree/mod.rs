@@ -24,7 +24,7 @@ use crate::text::Size;
 
 /// Why bytes are no device tree, or cannot become the main kernel's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DtbError {
+pub(crate) enum DtbError {
     /// It does not start like one.
     #[error("not a device tree blob (begins with {0:08x}, not d00dfeed); compile it with dtc")]
     Magic(u32),

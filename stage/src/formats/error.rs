@@ -122,14 +122,14 @@ impl FormatError {
 
 /// The first bytes of a file, printed as hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct First {
+pub(crate) struct First {
     bytes: [u8; 8],
     len: usize,
 }
 
 impl First {
     /// Of a file that begins with `head`.
-    pub fn of(head: &[u8]) -> Self {
+    pub(crate) fn of(head: &[u8]) -> Self {
         let mut bytes = [0; 8];
         let mut len = 0_usize;
         for (to, from) in bytes.iter_mut().zip(head) {

@@ -6,7 +6,7 @@ use crate::memory::Slot;
 
 /// A kernel.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// What it says about itself.
     pub header: Header,
     /// What goes to memory: the whole Image, the protected-mode part of a bzImage.
@@ -15,7 +15,7 @@ pub struct Kernel {
 
 impl Kernel {
     /// What it says about the compressions of an initrd that it unpacks.
-    pub fn built_in(&self) -> BuiltIn {
+    pub(crate) fn built_in(&self) -> BuiltIn {
         match &self.header {
             Header::Image(_) => BuiltIn::of_image(&self.bytes),
             Header::BzImage(header) => BuiltIn::of_version(header.version),
@@ -25,7 +25,7 @@ impl Kernel {
 
 /// What a kernel says about itself, by boot protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Header {
+pub(crate) enum Header {
     /// arm64 `Image`: Documentation/arch/arm64/booting.rst.
     Image(Image),
     /// x86_64 `bzImage`: Documentation/arch/x86/boot.rst.
@@ -35,7 +35,7 @@ pub enum Header {
 /// The header of an arm64 `Image`.
 #[expect(clippy::struct_field_names, reason = "the names of the kernel's documentation")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Image {
+pub(crate) struct Image {
     /// Offset from a 2 MiB boundary at which it is placed, bytes.
     pub text_offset: u64,
     /// Memory the kernel uses from its start, bytes (never less than the file has).
@@ -49,7 +49,7 @@ pub(crate) const SETUP_HEADER: usize = 0x290 - 0x1f1;
 
 /// The header of an x86_64 `bzImage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BzImage {
+pub(crate) struct BzImage {
     /// The setup header, file offsets 0x1f1 up to its own end, then zeros; goes into the zero page at the same offset.
     pub setup_header: [u8; SETUP_HEADER],
     /// Memory the kernel uses from its load address before it knows the memory map, bytes.

@@ -69,5 +69,5 @@ pub(super) fn lay_out(
         &mut free,
         blob,
     )?;
-    parts.finish(Arch::Arm64, entry, places.kernel, companions.cmdline, machine, &usable)
+    parts.finish(Arch::Arm64, entry, places.kernel, machine, &usable)
 }

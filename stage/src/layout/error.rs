@@ -11,7 +11,7 @@ use crate::text::cmdline::CmdlineError;
 
 /// Why there is no layout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LayoutError {
+pub(crate) enum LayoutError {
     /// No addresses.
     #[error(transparent)]
     Place(#[from] PlaceError),
@@ -61,7 +61,7 @@ pub enum LayoutError {
 
 impl LayoutError {
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Place(error) => error.cause(),
             Self::TooMuch { .. } => Cause::Memory,

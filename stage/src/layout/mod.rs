@@ -34,7 +34,7 @@ pub(crate) use result::{Layout, Segment};
 ///
 /// # Errors
 /// [`LayoutError`]: what was asked for, what there is, what to do.
-pub fn lay_out(
+pub(crate) fn lay_out(
     payload: Verified<Payload>,
     machine: &Machine,
     blob: &[u8],

@@ -11,12 +11,11 @@ use crate::sys::kexec::MAX_SEGMENTS;
 
 /// Everything `kexec_load` is called with. Only [`lay_out`](super::lay_out) makes one.
 #[derive(Debug)]
-pub struct Layout {
+pub(crate) struct Layout {
     pub(super) arch: Arch,
     pub(super) entry: u64,
     pub(super) segments: Fixed<Segment, MAX_SEGMENTS>,
     pub(super) kernel: Span,
-    pub(super) cmdline: String,
     /// In the purgatory's segment.
     pub(super) digests: Span,
     pub(super) reason: Option<ReasonStore>,
@@ -24,7 +23,7 @@ pub struct Layout {
 
 /// Bytes and where they go.
 #[derive(Debug)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// `kernel`, `initrd`, `dtb`, `boot-data`, `purgatory`.
     pub name: &'static str,
     /// Where to: page-aligned at both ends, at least as long as `bytes`; the kernel clears the rest.
@@ -40,55 +39,40 @@ pub struct Segment {
 impl Segment {
     /// Puts other bytes in the place of the record; says `false` and changes nothing where they do not fill it.
     #[must_use]
-    pub fn rewrite_record(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn rewrite_record(&mut self, bytes: &[u8]) -> bool {
         bytes.len() == self.record.len() && self.bytes.patch(self.record.start, bytes)
     }
 }
 
 impl Layout {
-    /// The instruction set it is for.
-    pub fn arch(&self) -> Arch {
-        self.arch
-    }
-
     /// Physical address of the purgatory's first instruction.
-    pub fn entry(&self) -> u64 {
+    pub(crate) fn entry(&self) -> u64 {
         self.entry
     }
 
     /// The segments, by address.
-    pub fn segments(&self) -> &[Segment] {
+    pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
     /// Those the kernel copies: `kexec_load` gets them.
-    pub fn copied(&self) -> impl Iterator<Item = &Segment> {
+    pub(crate) fn copied(&self) -> impl Iterator<Item = &Segment> {
         self.segments.iter().filter(|s| s.bytes.address().is_none())
     }
 
     /// Those that are in place already, with their memory.
-    pub fn into_resident(self) -> Vec<Segment> {
+    pub(crate) fn into_resident(self) -> Vec<Segment> {
         let all = self.segments.into_iter();
         all.filter(|s| s.bytes.address().is_some()).collect()
     }
 
-    /// The memory the main kernel uses before it knows the memory map; longer than its segment.
-    pub fn kernel(&self) -> Span {
-        self.kernel
-    }
-
-    /// The main kernel's command line.
-    pub fn cmdline(&self) -> &str {
-        &self.cmdline
-    }
-
     /// Where the purgatory leaves why it resets the machine; none also where it uses that page for something else.
-    pub fn reason(&self) -> Option<ReasonStore> {
+    pub(crate) fn reason(&self) -> Option<ReasonStore> {
         self.reason
     }
 
     /// Bytes that `kexec_load` copies and the kernel moves.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.copied().fold(0, |sum, s| sum.saturating_add(s.mem.len()))
     }
 }

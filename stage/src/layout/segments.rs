@@ -127,7 +127,6 @@ impl Segments {
         arch: Arch,
         last: PurgatorySegment,
         kernel: Span,
-        cmdline: String,
         machine: &Machine,
         usable: &[Span],
     ) -> Result<Layout, LayoutError> {
@@ -158,7 +157,6 @@ impl Segments {
             entry: last.entry,
             segments: self.segments,
             kernel,
-            cmdline,
             digests: last.digests,
             reason: last.reason,
         };

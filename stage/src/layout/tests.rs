@@ -165,7 +165,7 @@ fn the_tree_says_where_the_initrd_is() {
     assert_eq!(number("linux,initrd-end"), initrd.mem.start + 1_234_567);
     assert_eq!(fdt.chosen().bootargs(), Some("root=/dev/vda2 ro"));
     assert_eq!(initrd.bytes.len(), 1_234_567);
-    assert!(layout.kernel().start == part(&layout, "kernel").mem.start && layout.kernel().len() == 0x40_0000);
+    assert!(layout.kernel.start == part(&layout, "kernel").mem.start && layout.kernel.len() == 0x40_0000);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn the_purgatory_knows_all_of_it() {
     for arch in Arch::ALL {
         let layout = laid(arch);
         let params = params(&layout);
-        let kernel = layout.kernel().start;
+        let kernel = layout.kernel.start;
         let (entry, argument) = match arch {
             Arch::Arm64 => (kernel, part(&layout, "dtb").mem.start),
             Arch::X86_64 => (kernel + 0x200, part(&layout, "boot-data").mem.start),
@@ -226,7 +226,7 @@ fn an_old_image_is_at_the_start_of_memory() {
     };
     (image.anywhere, image.text_offset) = (false, 0x8_0000);
     let layout = lay_out_unverified(payload, &machine(Arch::Arm64), &blob(Arch::Arm64), &[]).unwrap();
-    assert_eq!(layout.kernel().start, 0x4008_0000);
+    assert_eq!(layout.kernel.start, 0x4008_0000);
 }
 
 #[test]
@@ -256,14 +256,14 @@ fn above_4_gib_only_where_the_kernel_allows_it() {
     m.memory.firmware.push((span(4 * G, 9 * G), 1));
     m.memory.firmware.push((span(8 * G, 9 * G), 2));
     let high = lay_out_unverified(payload(Arch::X86_64), &m, &blob(Arch::X86_64), &[]).unwrap();
-    assert!(high.kernel().start >= 4 * G && part(&high, "initrd").mem.start >= 4 * G);
+    assert!(high.kernel.start >= 4 * G && part(&high, "initrd").mem.start >= 4 * G);
     let mut low = payload(Arch::X86_64);
     let Header::BzImage(bz) = &mut low.kernel.header else {
         panic!()
     };
     (bz.above_4g, bz.initrd_addr_max) = (false, 0x37ff_ffff);
     let low = lay_out_unverified(low, &m, &blob(Arch::X86_64), &[]).unwrap();
-    assert!(low.kernel().end <= 4 * G && part(&low, "boot-data").mem.end <= 4 * G);
+    assert!(low.kernel.end <= 4 * G && part(&low, "boot-data").mem.end <= 4 * G);
     assert!(part(&low, "initrd").mem.end <= 0x3800_0000);
 }
 
@@ -451,14 +451,14 @@ fn all_the_memory_the_kernel_uses_with_its_mmu_off_is_cleaned() {
     let tree = part(&layout, "dtb");
     let bytes = u64::try_from(tree.bytes.len()).unwrap();
     assert!(bytes > 1000 && !tree.record.is_empty());
-    for wanted in [layout.kernel(), span(tree.mem.start, tree.mem.start + bytes)] {
+    for wanted in [layout.kernel, span(tree.mem.start, tree.mem.start + bytes)] {
         let cleaned = params
             .clean
             .iter()
             .any(|r| r.start <= wanted.start && wanted.end <= r.end);
         assert!(cleaned, "{wanted:x?} is not in {:x?}", params.clean);
     }
-    assert!(layout.kernel().len() > 3_000_000, "more than the file");
+    assert!(layout.kernel.len() > 3_000_000, "more than the file");
 }
 
 /// A page that the hand-over itself uses is no place for a reason, and no reason not to boot.

@@ -96,5 +96,5 @@ pub(super) fn lay_out(
         &mut free,
         blob,
     )?;
-    parts.finish(Arch::X86_64, entry, places.kernel, cmdline, machine, &usable)
+    parts.finish(Arch::X86_64, entry, places.kernel, machine, &usable)
 }

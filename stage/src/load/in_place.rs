@@ -24,7 +24,7 @@ const MORE: u64 = 4;
 
 /// Why the payload is not read in place. Reads on after `segments: `.
 #[derive(Debug, thiserror::Error)]
-pub enum WhyNot {
+pub(crate) enum WhyNot {
     /// The entry says so.
     #[error("set in boot.toml")]
     Asked,
@@ -63,7 +63,7 @@ pub enum WhyNot {
 
 /// The two kinds of arena.
 #[derive(Debug)]
-pub enum ArenaKind {
+pub(crate) enum ArenaKind {
     /// The payload is where the main kernel finds it.
     InPlace {
         /// Huge pages it is in.

@@ -44,7 +44,7 @@ impl Arena {
     ///
     /// # Errors
     /// Names the file and what is wrong with it. What only the whole file shows, its length and its digest, is left to
-    /// [`verify`](crate::load::verify).
+    /// [`verify`](verify()).
     pub(crate) fn load(self, progress: &mut dyn FnMut(Progress)) -> Result<Payload, LoadError> {
         let Self {
             budget,

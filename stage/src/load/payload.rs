@@ -12,7 +12,7 @@ use crate::place::Places;
 
 /// A kernel, its initrd, its device tree and its command line.
 #[derive(Debug)]
-pub struct Payload {
+pub(crate) struct Payload {
     /// The kernel, unpacked, with its header read.
     pub kernel: Kernel,
     /// All initrds, padded and joined; none when the entry names none.
@@ -35,7 +35,7 @@ pub struct Payload {
 
 /// What a stored file is for; printed as the config names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
+pub(crate) enum Role {
     /// `kernel`
     Kernel,
     /// `initrd`, the only one.
@@ -59,7 +59,7 @@ impl fmt::Display for Role {
 
 /// One stored file that went into a [`Payload`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Artefact {
+pub(crate) struct Artefact {
     /// What it is for.
     pub role: Role,
     /// Its path in the source.
@@ -76,7 +76,7 @@ pub struct Artefact {
 
 /// Something about an initrd that is not an error and may explain what the main kernel does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub(crate) struct Note {
     /// Which one.
     pub role: Role,
     /// Its path in the source.
@@ -87,7 +87,7 @@ pub struct Note {
 
 /// What there is to know about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// Microcode or ACPI tables behind something compressed: the kernel looks for them before it can unpack.
     LateEarlyFiles,
     /// The kernel stops before the end.

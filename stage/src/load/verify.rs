@@ -28,7 +28,7 @@ use crate::cause::Cause;
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Verified<T>(T);
+pub(crate) struct Verified<T>(T);
 
 impl<T> Verified<T> {
     /// The value, for [`place`](crate::place), which moves its bytes into segments.

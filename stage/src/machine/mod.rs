@@ -16,7 +16,7 @@ pub(crate) use read::{MachineError, page_size, running};
 
 /// The running machine.
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Its instruction set.
     pub arch: Arch,
     /// Its memory.
@@ -58,7 +58,7 @@ pub struct Machine {
 
 impl Machine {
     /// What it lacks that can be gone without.
-    pub fn notes(&self) -> impl Iterator<Item = Note> {
+    pub(crate) fn notes(&self) -> impl Iterator<Item = Note> {
         let no_reset = self.arch == Arch::Arm64 && self.psci.is_none();
         no_reset.then_some(Note::NoPsci).into_iter()
     }
@@ -66,7 +66,7 @@ impl Machine {
 
 /// Something about a machine that is not an error, and is worth to be known when it does not come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Note {
+pub(crate) enum Note {
     /// Neither device tree nor ACPI says how PSCI is called.
     NoPsci,
 }
@@ -83,7 +83,7 @@ impl fmt::Display for Note {
 
 /// `/sys/firmware/efi` for the main kernel's `efi_info` and `SETUP_EFI` node (x86_64).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EfiInfo {
+pub(crate) struct EfiInfo {
     /// `fw_vendor`.
     pub fw_vendor: u64,
     /// `config_table`.

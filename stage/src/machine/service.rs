@@ -7,7 +7,7 @@ use config::Arch;
 use crate::text::cmdline::{flag, is_on, value};
 
 /// Whether the service kernel is told to be quiet: then nobody watches, and nothing waits for the console.
-pub fn is_quiet(cmdline: &str) -> bool {
+pub(crate) fn is_quiet(cmdline: &str) -> bool {
     flag(cmdline, "quiet")
 }
 
@@ -25,7 +25,7 @@ pub struct Item {
 }
 
 /// All of it.
-pub const EXPECTED: &[Item] = &[
+const EXPECTED: &[Item] = &[
     Item {
         arch: None,
         remedy: "nr_cpus=1",
@@ -64,7 +64,7 @@ pub fn expected(arch: Arch) -> impl Iterator<Item = &'static Item> {
 }
 
 /// One line for each item that `cmdline` lacks on `arch`.
-pub fn missing(arch: Arch, cmdline: &str) -> Vec<String> {
+pub(crate) fn missing(arch: Arch, cmdline: &str) -> Vec<String> {
     expected(arch)
         .filter(|item| !(item.said)(cmdline))
         .map(|item| {

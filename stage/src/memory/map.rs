@@ -30,7 +30,7 @@ pub(crate) enum MemoryMapError {
 
 /// The memory of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MemoryMap {
+pub(crate) struct MemoryMap {
     /// Memory the payload may go to: System RAM of the running kernel less everything reserved; sorted, disjoint.
     pub usable: Vec<Span>,
     /// The firmware's map for the main kernel: span and E820 type (x86_64), sorted.
@@ -43,13 +43,13 @@ pub struct MemoryMap {
 
 impl MemoryMap {
     /// Adds memory that is known to be free, whatever `/proc/iomem` says of it.
-    pub fn add_usable(&mut self, spans: &[Span]) {
+    pub(crate) fn add_usable(&mut self, spans: &[Span]) {
         self.usable = normalise(self.usable.iter().chain(spans).copied());
     }
 
     /// Bytes that the segments of a kexec image may fill: half of the memory and no page more
     /// (kernel/kexec_core.c, `sanity_check_segment_list`).
-    pub fn kexec_most(&self) -> u64 {
+    pub(crate) fn kexec_most(&self) -> u64 {
         self.total.div_euclid(2)
     }
 }

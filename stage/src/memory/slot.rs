@@ -15,7 +15,7 @@ use super::digest::{self, Chunks};
 const CHUNK: usize = 256 << 10;
 
 /// Memory at its final physical address.
-pub trait Resident: fmt::Debug {
+pub(crate) trait Resident: fmt::Debug {
     /// Its bytes.
     fn bytes(&self) -> &[u8];
     /// The same, to be written.
@@ -30,7 +30,7 @@ pub trait Resident: fmt::Debug {
 }
 
 /// Memory for one part of the payload, filled from front to back. Reads as the bytes filled so far.
-pub struct Slot {
+pub(crate) struct Slot {
     backing: Backing,
     len: usize,
     hash: Hash,
@@ -54,14 +54,14 @@ enum Hash {
 /// The memory for a slot was not to be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("out of memory: can't allocate {bytes} bytes; use a smaller initrd or more memory")]
-pub struct NoMemory {
+pub(crate) struct NoMemory {
     /// What was asked for.
     pub bytes: u64,
 }
 
 impl Slot {
     /// Reserves `bytes` bytes of ordinary memory.
-    pub fn reserve(bytes: u64) -> Result<Self, NoMemory> {
+    pub(crate) fn reserve(bytes: u64) -> Result<Self, NoMemory> {
         let mut memory = Vec::new();
         usize::try_from(bytes)
             .ok()
@@ -75,7 +75,7 @@ impl Slot {
     }
 
     /// Fills memory that stays where it is.
-    pub fn resident(memory: Box<dyn Resident>) -> Self {
+    pub(crate) fn resident(memory: Box<dyn Resident>) -> Self {
         Self {
             backing: Backing::Resident(memory),
             len: 0,
@@ -84,14 +84,14 @@ impl Slot {
     }
 
     /// From now on makes the digests of `check`, chunk by chunk.
-    pub fn hash(&mut self, check: Check) {
+    pub(crate) fn hash(&mut self, check: Check) {
         let mut chunks = Chunks::new(check);
         chunks.catch_up(self);
         self.hash = Hash::Running(check, chunks);
     }
 
     /// The digests of `check` over the chunks of what was filled; made now where they were not made on the way.
-    pub fn digests(&mut self, check: Check) -> Vec<u8> {
+    pub(crate) fn digests(&mut self, check: Check) -> Vec<u8> {
         match std::mem::replace(&mut self.hash, Hash::Off) {
             Hash::Running(made, chunks) if made == check => self.hash = Hash::Done(check, chunks.finish(self)),
             other => self.hash = other,
@@ -103,7 +103,7 @@ impl Slot {
     }
 
     /// Where its first byte stays, if it does.
-    pub fn address(&self) -> Option<u64> {
+    pub(crate) fn address(&self) -> Option<u64> {
         match &self.backing {
             Backing::Heap(_) => None,
             Backing::Resident(memory) => Some(memory.address()),
@@ -114,7 +114,7 @@ impl Slot {
     ///
     /// # Errors
     /// Where the kernel does not say.
-    pub fn is_still_there(&self) -> io::Result<bool> {
+    pub(crate) fn is_still_there(&self) -> io::Result<bool> {
         match &self.backing {
             Backing::Heap(_) => Ok(true),
             Backing::Resident(memory) => memory.is_still_there(),
@@ -122,7 +122,7 @@ impl Slot {
     }
 
     /// The next free bytes, at most `max`; none when the slot is full.
-    pub fn spare(&mut self, max: usize) -> &mut [u8] {
+    pub(crate) fn spare(&mut self, max: usize) -> &mut [u8] {
         let len = self.len;
         match &mut self.backing {
             Backing::Heap(memory) => {
@@ -142,7 +142,7 @@ impl Slot {
     }
 
     /// Takes the first `n` bytes of [`spare`](Self::spare) as filled.
-    pub fn filled(&mut self, n: usize) {
+    pub(crate) fn filled(&mut self, n: usize) {
         self.len = self.len.saturating_add(n).min(self.touched().len());
         let mut hash = std::mem::replace(&mut self.hash, Hash::Off);
         if let Hash::Running(_, chunks) = &mut hash {
@@ -153,7 +153,7 @@ impl Slot {
 
     /// Adds `bytes`; says `false` and changes nothing when they do not fit.
     #[must_use]
-    pub fn push(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         let spare = self.spare(bytes.len());
         if spare.len() < bytes.len() {
             return false;
@@ -165,7 +165,7 @@ impl Slot {
 
     /// Overwrites bytes that were filled, behind the digests' back; says `false` and changes nothing where there are none.
     #[must_use]
-    pub fn patch(&mut self, at: usize, bytes: &[u8]) -> bool {
+    pub(crate) fn patch(&mut self, at: usize, bytes: &[u8]) -> bool {
         let len = self.len;
         let memory = match &mut self.backing {
             Backing::Heap(memory) => memory.as_mut_slice(),
@@ -189,7 +189,7 @@ impl Slot {
     ///
     /// # Errors
     /// Those of `from`.
-    pub fn fill(&mut self, from: &mut dyn Read, skip: u64) -> io::Result<bool> {
+    pub(crate) fn fill(&mut self, from: &mut dyn Read, skip: u64) -> io::Result<bool> {
         let skipped = io::copy(&mut Read::take(&mut *from, skip), &mut io::sink())?;
         if skipped < skip {
             return Ok(false);

@@ -6,7 +6,7 @@ use crate::memory::Span;
 
 /// Why there are no addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlaceError {
+pub(crate) enum PlaceError {
     /// No hole is large enough.
     #[error(
         "no room for the {what}: needs {asked} bytes, contiguous, aligned to {align:#x}, in {:#x}..{:#x}; \
@@ -53,7 +53,7 @@ pub enum PlaceError {
 
 impl PlaceError {
     /// Its kind.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::NoRoom { .. } => Cause::Memory,
             // Whatever the entry is.

@@ -1,7 +1,7 @@
 //! What a payload asks for × free memory → addresses. Pure, for both arches on any host.
 //!
 //! Given sizes, headers and free memory; responsible for every rule of the two boot protocols about addresses (`arm64.rs`,
-//! `x86_64.rs`), and for keeping all of it inside true System RAM and off everything reserved ([`usable`]): `kexec_load` would
+//! `x86_64.rs`), and for keeping all of it inside true System RAM and off everything reserved ([`usable`](mod@usable)): `kexec_load` would
 //! take any address. Nothing here touches a byte of the payload.
 
 pub(crate) mod arm64;
@@ -34,7 +34,7 @@ pub(crate) enum Ask {
 
 /// Where it all goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Places {
+pub(crate) struct Places {
     /// What the kernel uses before it knows the memory map; its bytes are at the start.
     pub kernel: Span,
     /// To the byte.

@@ -13,7 +13,7 @@ pub(crate) const ARM64_MOST: u64 = 2047;
 
 /// Why a kernel would not read all of a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CmdlineError {
+pub(crate) enum CmdlineError {
     /// It does not fit.
     #[error(
         "{len} bytes, but the kernel takes at most {max}; shorten it, or set cmdline_extra = false to leave out what Cato adds"

@@ -4,5 +4,6 @@ pub(crate) mod cmdline;
 mod quoted;
 mod size;
 
-pub use quoted::{cut, printable, quoted, word};
+pub use quoted::quoted;
+pub(crate) use quoted::{cut, printable, word};
 pub(crate) use size::{Listed, Size};

@@ -19,7 +19,7 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// `text` as one word: as it is where nothing in it could be taken for what stands around it, else in quotes and ASCII.
-pub fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.+:@/".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
@@ -28,7 +28,7 @@ pub fn word(text: &str) -> String {
 }
 
 /// `text` for a terminal, whoever wrote it: all but printable ASCII as `\u{…}`.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -40,7 +40,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// `text`, or its first `most` bytes and a word that there was more.
-pub fn cut(text: &str, most: usize) -> String {
+pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.get(..text.floor_char_boundary(most)) {
         Some(begin) if begin.len() < text.len() => format!("{begin} [cut]"),
         _ => text.to_owned(),

@@ -12,7 +12,7 @@ use super::packing::Packing;
 
 /// What a kernel says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuiltIn {
+pub(crate) struct BuiltIn {
     config: Option<String>,
     version: Option<(u16, u16)>,
 }
@@ -26,7 +26,7 @@ const CONFIG_MAX: u64 = 4 << 20;
 
 impl BuiltIn {
     /// Of an uncompressed kernel.
-    pub fn of_image(image: &[u8]) -> Self {
+    pub(crate) fn of_image(image: &[u8]) -> Self {
         let mut config = String::new();
         let packed = find(image, CONFIG).unwrap_or_default();
         // Half a config would lack what the kernel has.
@@ -43,7 +43,7 @@ impl BuiltIn {
     }
 
     /// Of a kernel of which only the version is known.
-    pub fn of_version(version: Option<(u16, u16)>) -> Self {
+    pub(crate) fn of_version(version: Option<(u16, u16)>) -> Self {
         Self { config: None, version }
     }
 
@@ -51,7 +51,7 @@ impl BuiltIn {
     ///
     /// # Errors
     /// Where it certainly does not.
-    pub fn unpacks(&self, packing: Packing) -> Result<(), InitrdError> {
+    pub(crate) fn unpacks(&self, packing: Packing) -> Result<(), InitrdError> {
         let option = format!("CONFIG_RD_{}", packing.name().to_uppercase());
         let why = match (&self.config, self.version) {
             (Some(config), _) if config.lines().any(|line| line.strip_prefix(&option) == Some("=y")) => return Ok(()),

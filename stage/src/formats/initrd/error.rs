@@ -4,7 +4,7 @@ use super::super::First;
 
 /// Why an initrd is refused. Reads on after `initrd: PATH: `.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InitrdError {
+pub(crate) enum InitrdError {
     /// No byte, or none but zeros.
     #[error("{0}; copy it again")]
     Nothing(&'static str),

@@ -5,7 +5,7 @@ use super::error::InitrdError;
 
 /// A compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
+pub(crate) enum Packing {
     /// RFC 1952.
     Gzip,
     /// bzip2.

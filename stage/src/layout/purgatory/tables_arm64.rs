@@ -6,7 +6,7 @@ use super::descriptors::{Attributes, Format};
 const BLOCK: u64 = 0b01;
 const TABLE_OR_PAGE: u64 = 0b11;
 const NORMAL: u64 = 1 << 2;
-/// AP[2]: read-only. AP[1] stays 0: with EL0 able to write, EL1 could not execute; EL2 without VHE ignores it.
+/// `AP[2]`: read-only. `AP[1]` stays 0: with EL0 able to write, EL1 could not execute; EL2 without VHE ignores it.
 const READ_ONLY: u64 = 1 << 7;
 const INNER_SHAREABLE: u64 = 3 << 8;
 const ACCESSED: u64 = 1 << 10;
