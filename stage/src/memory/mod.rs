@@ -1,5 +1,6 @@
 //! Physical memory as plain data: pieces and sets of it, room in it, what the kernel says of it, and the payload's own. Pure.
 
+pub(crate) mod crc;
 pub(crate) mod digest;
 pub(crate) mod hole;
 pub(crate) mod map;

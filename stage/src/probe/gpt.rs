@@ -10,6 +10,7 @@ use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::partition::{Slot, Table};
+use crate::memory::crc::crc32;
 use crate::sys::read_at::ReadAt;
 
 /// What is wrong with one copy of a table.
@@ -236,7 +237,7 @@ fn copy(disk: &(impl ReadAt + ?Sized), sector_size: u32, lba: u64, alternate: &m
         .and_then(|total| usize::try_from(total).ok())
         .ok_or(Bad::Entries { count, size })?;
     let entries = bytes_of(header.entries_lba.get(), total)?;
-    let (stored, got) = (header.entries_crc32.get(), crc32fast::hash(&entries));
+    let (stored, got) = (header.entries_crc32.get(), crc32([entries.as_slice()]));
     if got != stored {
         return Err(Bad::EntriesCrc { got, stored });
     }
@@ -268,12 +269,10 @@ fn slots(entries: &[u8], size: usize, sector_size: u64) -> Vec<Slot> {
 
 /// "This field is set to 0 during the computation" (UEFI 5.3.2, HeaderCRC32).
 fn crc_without_itself(header: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    for (i, byte) in header.iter().enumerate() {
-        let inside = (HEADER_CRC_AT..HEADER_CRC_AT.saturating_add(4)).contains(&i);
-        crc.update(&[if inside { 0 } else { *byte }]);
-    }
-    crc.finalize()
+    let mut header = header.to_vec();
+    let field = header.iter_mut().skip(HEADER_CRC_AT).take(4);
+    field.for_each(|byte| *byte = 0);
+    crc32([header.as_slice()])
 }
 
 #[cfg(test)]

@@ -203,7 +203,7 @@ mod tests {
         let length = u32::try_from(words.len()).unwrap();
         let mut page = b"CatoWhy1".to_vec();
         page.extend(length.to_le_bytes());
-        page.extend(crc32fast::hash(words).to_le_bytes());
+        page.extend(crate::memory::crc::crc32([words]).to_le_bytes());
         page.extend(words);
         page.resize(4096, 0xa5);
         page

@@ -1,6 +1,7 @@
 //! The header U-Boot wants around a ramdisk (`uInitrd`): doc/usage/cmd/bootm.rst, include/image.h, "legacy image format".
 
 use super::error::InitrdError;
+use crate::memory::crc::crc32;
 
 /// Length of the header, bytes.
 pub(crate) const HEADER: u64 = 64;
@@ -49,11 +50,7 @@ pub(crate) fn header(head: &[u8], len: u64) -> Result<Option<UBoot>, InitrdError
             .map_or(0, |b| u32::from_be_bytes(*b))
     };
     // ih_hcrc: of the header, with this field as zeros.
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(MAGIC);
-    crc.update(&[0; 4]);
-    crc.update(header.get(8..).unwrap_or_default());
-    if crc.finalize() != be32(4) {
+    if crc32([MAGIC, &[0; 4], header.get(8..).unwrap_or_default()]) != be32(4) {
         return Err(InitrdError::UBoot { what: "header" });
     }
     let kind = usize::from(header.get(30).copied().unwrap_or(0));
@@ -75,11 +72,7 @@ impl UBoot {
     /// # Errors
     /// Where they differ.
     pub(crate) fn check(self, pieces: [&[u8]; 2]) -> Result<(), InitrdError> {
-        let mut crc = crc32fast::Hasher::new();
-        for piece in pieces {
-            crc.update(piece);
-        }
-        if crc.finalize() == self.crc {
+        if crc32(pieces) == self.crc {
             Ok(())
         } else {
             Err(InitrdError::UBoot { what: "data" })
@@ -97,10 +90,10 @@ pub(crate) mod tests {
         let mut header = [0; 64];
         header[..4].copy_from_slice(MAGIC);
         header[12..16].copy_from_slice(&u32::try_from(data.len()).unwrap().to_be_bytes());
-        header[24..28].copy_from_slice(&crc32fast::hash(data).to_be_bytes());
+        header[24..28].copy_from_slice(&crc32([data]).to_be_bytes());
         header[28..32].copy_from_slice(&[5, 22, kind, 1]);
         header[32..38].copy_from_slice(b"initrd");
-        let crc = crc32fast::hash(&header);
+        let crc = crc32([header.as_slice()]);
         header[4..8].copy_from_slice(&crc.to_be_bytes());
         [&header, data].concat()
     }
