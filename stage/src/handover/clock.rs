@@ -157,8 +157,12 @@ impl Phases {
 
 /// When process `pid` (a number or `self`) was made, in microseconds of `CLOCK_BOOTTIME`, to a hundredth of a second; `root` is
 /// the folder with `proc` in it. The kernel makes PID 1 long before it has drivers to run a program with.
-pub(crate) fn process_started(root: &Path, pid: &str) -> Option<i64> {
-    let text = std::fs::read_to_string(root.join("proc").join(pid).join("stat")).ok()?;
+pub fn process_started(root: &Path, pid: &str) -> Option<i64> {
+    started(&std::fs::read_to_string(root.join("proc").join(pid).join("stat")).ok()?)
+}
+
+/// The same of a process whose `stat` is `text`.
+pub(crate) fn started(text: &str) -> Option<i64> {
     // proc_pid_stat(5): field 22 is the start; field 2 is a name in brackets with anything in it.
     let ticks: i64 = text
         .rsplit_once(')')?

@@ -8,7 +8,7 @@ use crate::text::cmdline;
 
 /// The first console that is a UART the purgatory can drive: the one behind `/dev/console` (flag C), then the other
 /// active ones, then those the command line names, last first.
-pub(super) fn uart(files: &Files<'_>, cmdline: &str) -> Option<Uart> {
+pub(super) fn uart(files: &dyn Files, cmdline: &str) -> Option<Uart> {
     let consoles = files.text("/proc/consoles").unwrap_or_default();
     let active = consoles.lines().filter_map(|line| {
         let name = line.split_ascii_whitespace().next()?;
@@ -30,7 +30,7 @@ const PORT: u64 = 0;
 /// `UPIO_MEM`, `UPIO_MEM32`, `UPIO_MEM16`: byte, word and half-word registers in memory.
 const MEMORY: [u64; 3] = [2, 3, 7];
 
-fn tty(files: &Files<'_>, name: &str) -> Option<Uart> {
+fn tty(files: &dyn Files, name: &str) -> Option<Uart> {
     // A name, not a path.
     if !name.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return None;

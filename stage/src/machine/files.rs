@@ -1,6 +1,7 @@
-//! The kernel's text files under a root folder.
+//! The kernel's text files, under a root folder or wherever a test has them.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use super::MachineError;
 
@@ -10,41 +11,49 @@ pub(super) fn hex(text: &str) -> Option<u64> {
     u64::from_str_radix(text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?, 16).ok()
 }
 
-/// The kernel's files under some root.
-pub(super) struct Files<'a> {
-    pub(super) root: &'a Path,
+/// The kernel's files: a folder with `proc` and `sys` in it, or what a test has instead.
+pub(crate) trait Files {
+    /// All of a file.
+    ///
+    /// # Errors
+    /// The system's.
+    fn read(&self, path: &str) -> io::Result<Vec<u8>>;
+
+    /// The names in a folder, in no order.
+    fn names(&self, path: &str) -> Vec<String>;
 }
 
-impl Files<'_> {
-    pub(super) fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+impl Files for &Path {
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        std::fs::read(self.join(path.trim_start_matches('/')))
     }
 
+    fn names(&self, path: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.join(path.trim_start_matches('/')));
+        let entries = entries.into_iter().flatten();
+        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect()
+    }
+}
+
+impl dyn Files + '_ {
     pub(super) fn must(&self, path: &'static str) -> Result<String, MachineError> {
-        std::fs::read_to_string(self.path(path)).map_err(|cause| MachineError::Read { path, cause })
+        let text = self.read(path).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        });
+        text.map_err(|cause| MachineError::Read { path, cause })
     }
 
     pub(super) fn bytes(&self, path: &str) -> Option<Vec<u8>> {
-        std::fs::read(self.path(path)).ok().filter(|b| !b.is_empty())
+        self.read(path).ok().filter(|b| !b.is_empty())
     }
 
     pub(super) fn text(&self, path: &str) -> Option<String> {
         String::from_utf8(self.bytes(path)?).ok()
     }
 
-    /// The names in a folder, in no order.
-    pub(super) fn names(&self, path: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path(path)).into_iter().flatten();
-        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect()
-    }
-
     /// The numbered folders in a folder, in the order of their numbers.
     pub(super) fn numbered(&self, path: &str) -> Vec<String> {
-        let mut numbers: Vec<u32> = std::fs::read_dir(self.path(path))
-            .into_iter()
-            .flatten()
-            .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
-            .collect();
+        let mut numbers: Vec<u32> = self.names(path).iter().filter_map(|name| name.parse().ok()).collect();
         numbers.sort_unstable();
         numbers.iter().map(|n| format!("{path}/{n}")).collect()
     }

@@ -12,7 +12,11 @@ use config::{Arch, ReasonStore};
 pub use purgatory::{Conduit, UartKind};
 
 use crate::memory::MemoryMap;
-pub(crate) use read::{MachineError, page_size, running};
+#[cfg(feature = "fuzz")]
+pub(crate) use files::Files;
+#[cfg(feature = "fuzz")]
+pub(crate) use read::read;
+pub use read::{MachineError, page_size, running};
 
 /// The running machine.
 #[derive(Debug, Clone)]

@@ -62,13 +62,12 @@ impl MachineError {
 ///
 /// # Errors
 /// [`MachineError`]
-pub(crate) fn running(root: &Path) -> Result<Machine, MachineError> {
-    read(root, Arch::running().ok_or(MachineError::Arch)?)
+pub fn running(root: &Path) -> Result<Machine, MachineError> {
+    read(&root, Arch::running().ok_or(MachineError::Arch)?)
 }
 
-/// Reads a machine of that architecture under `root`.
-fn read(root: &Path, arch: Arch) -> Result<Machine, MachineError> {
-    let files = Files { root };
+/// Reads a machine of that architecture from its `files`.
+pub(crate) fn read(files: &dyn Files, arch: Arch) -> Result<Machine, MachineError> {
     let page_size = page_size()?;
     let iomem = memmap::iomem(&files.must("/proc/iomem")?)?;
     let meminfo = files.must("/proc/meminfo")?;
@@ -91,25 +90,25 @@ fn read(root: &Path, arch: Arch) -> Result<Machine, MachineError> {
         efi: None,
         fdt: None,
         psci: None,
-        uart: console::uart(&files, &cmdline),
+        uart: console::uart(files, &cmdline),
         reason: None,
         seed: seed(),
         ticks_per_ms: None,
         cmdline,
-        huge_pages: huge_pages(&files),
+        huge_pages: huge_pages(files),
         encrypts: encrypts(&cpuinfo),
         live_lpis: false,
     };
     match arch {
-        Arch::Arm64 => arm64(&files, &mut machine)?,
-        Arch::X86_64 => x86_64(&files, &mut machine, &cpuinfo),
+        Arch::Arm64 => arm64(files, &mut machine)?,
+        Arch::X86_64 => x86_64(files, &mut machine, &cpuinfo),
     }
     // Whole pages only: kexec_load takes no other.
     machine.memory.usable = whole_pages(&machine.memory.usable, page_size);
     Ok(machine)
 }
 
-fn arm64(files: &Files<'_>, machine: &mut Machine) -> Result<(), MachineError> {
+fn arm64(files: &dyn Files, machine: &mut Machine) -> Result<(), MachineError> {
     machine.fdt = files.bytes("/sys/firmware/fdt");
     machine.granules = granules(files, machine.page_size);
     let facts = machine.fdt.as_deref().map(dtb::facts).transpose()?.unwrap_or_default();
@@ -129,7 +128,7 @@ fn arm64(files: &Files<'_>, machine: &mut Machine) -> Result<(), MachineError> {
 /// What is known of the page sizes the CPU can use. User space does not get to see TGran4, TGran16 and TGran64 of ID_AA64MMFR0_EL1. The
 /// running kernel's size works, and 4 KiB is missing from no core that Linux runs on; every Armv8-A core that Arm designed has
 /// 64 KiB, too.
-fn granules(files: &Files<'_>, page_size: u64) -> Vec<u64> {
+fn granules(files: &dyn Files, page_size: u64) -> Vec<u64> {
     const ARM_LTD: u64 = 0x41;
     let midr = files
         .text("/sys/devices/system/cpu/cpu0/regs/identification/midr_el1")
@@ -150,7 +149,7 @@ fn fadt_conduit(fadt: &[u8]) -> Option<Conduit> {
     (flags & 1 != 0).then_some(if flags & 2 != 0 { Conduit::Hvc } else { Conduit::Smc })
 }
 
-fn x86_64(files: &Files<'_>, machine: &mut Machine, cpuinfo: &str) {
+fn x86_64(files: &dyn Files, machine: &mut Machine, cpuinfo: &str) {
     machine.boot_params = files.bytes("/sys/kernel/boot_params/data");
     let params = machine.boot_params.as_deref().unwrap_or_default();
     machine.memory.firmware = firmware_map(files);
@@ -174,7 +173,7 @@ fn x86_64(files: &Files<'_>, machine: &mut Machine, cpuinfo: &str) {
 }
 
 /// `/sys/firmware/memmap`: what the firmware said, before `mem=` and `memmap=` of the service kernel.
-fn firmware_map(files: &Files<'_>) -> Vec<(Span, u32)> {
+fn firmware_map(files: &dyn Files) -> Vec<(Span, u32)> {
     let mut map: Vec<(Span, u32)> = files
         .numbered("/sys/firmware/memmap")
         .iter()
@@ -188,7 +187,7 @@ fn firmware_map(files: &Files<'_>) -> Vec<(Span, u32)> {
 }
 
 /// The same from the running zero page and its extension.
-fn boot_params_map(files: &Files<'_>, params: &[u8]) -> Vec<(Span, u32)> {
+fn boot_params_map(files: &dyn Files, params: &[u8]) -> Vec<(Span, u32)> {
     const E820_EXT: &str = "0x1";
     let count = params.get(0x1e8).copied().map_or(0, usize::from);
     let table = params.get(0x2d0..).unwrap_or_default();
@@ -212,7 +211,7 @@ fn e820(table: &[u8]) -> impl Iterator<Item = (Span, u32)> {
 }
 
 /// What a main kernel needs to go on with EFI: all of it, or nothing.
-fn efi(files: &Files<'_>, params: &[u8], systab: &str) -> Option<EfiInfo> {
+fn efi(files: &dyn Files, params: &[u8], systab: &str) -> Option<EfiInfo> {
     let number = |path: &str| files.text(path).and_then(|t| hex(&t));
     let address = |name: &str| number(&format!("/sys/firmware/efi/{name}"));
     let half = |at: usize| Some(u32::from_le_bytes(*params.get(at..)?.first_chunk()?));
@@ -252,7 +251,7 @@ fn table(systab: &str, name: &str) -> Option<u64> {
 }
 
 /// Free huge pages of all sizes, bytes (Documentation/admin-guide/mm/hugetlbpage.rst).
-fn huge_pages(files: &Files<'_>) -> u64 {
+fn huge_pages(files: &dyn Files) -> u64 {
     const FOLDER: &str = "/sys/kernel/mm/hugepages";
     let of = |kib: u64| {
         let free = files.text(&format!("{FOLDER}/hugepages-{kib}kB/free_hugepages"))?;

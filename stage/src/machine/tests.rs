@@ -64,7 +64,7 @@ fn span(start: u64, end: u64) -> Span {
 
 #[test]
 fn a_pc_is_read() {
-    let m = read(pc().path(), Arch::X86_64).unwrap();
+    let m = read(&pc().path(), Arch::X86_64).unwrap();
     assert_eq!(m.memory.total, 1_003_420 * 1024);
     assert_eq!(
         m.memory.usable,
@@ -111,7 +111,7 @@ fn the_firmware_map_is_taken_before_the_zero_page() {
             );
         }
     }
-    let m = read(dir.path(), Arch::X86_64).unwrap();
+    let m = read(&dir.path(), Arch::X86_64).unwrap();
     assert_eq!(
         m.memory.firmware,
         [(span(0, 0x1000), 1), (span(0x10_0000, 0x20_0000), 3)]
@@ -131,7 +131,7 @@ fn the_129th_entry_is_in_setup_data() {
     put(&dir, "/sys/kernel/boot_params/setup_data/0/data", &[1; 40]);
     put(&dir, "/sys/kernel/boot_params/setup_data/1/type", b"0x1\n");
     put(&dir, "/sys/kernel/boot_params/setup_data/1/data", &entry);
-    let m = read(dir.path(), Arch::X86_64).unwrap();
+    let m = read(&dir.path(), Arch::X86_64).unwrap();
     assert_eq!(m.memory.firmware.last(), Some(&(span(4 << 30, 5 << 30), 7)));
     assert_eq!(m.memory.firmware.len(), 3);
 }
@@ -167,7 +167,7 @@ fn efi_is_taken_whole_or_not_at_all() {
             );
         }
     }
-    let m = read(dir.path(), Arch::X86_64).unwrap();
+    let m = read(&dir.path(), Arch::X86_64).unwrap();
     assert_eq!(m.rsdp, Some(0x3fb7_e014));
     assert_eq!(
         m.efi,
@@ -183,7 +183,7 @@ fn efi_is_taken_whole_or_not_at_all() {
         })
     );
     fs::remove_file(dir.path().join("sys/firmware/efi/runtime-map/1/attribute")).unwrap();
-    assert_eq!(read(dir.path(), Arch::X86_64).unwrap().efi, None);
+    assert_eq!(read(&dir.path(), Arch::X86_64).unwrap().efi, None);
 }
 
 fn board() -> tempfile::TempDir {
@@ -209,7 +209,7 @@ fn board() -> tempfile::TempDir {
 
 #[test]
 fn a_board_is_read() {
-    let m = read(board().path(), Arch::Arm64).unwrap();
+    let m = read(&board().path(), Arch::Arm64).unwrap();
     assert_eq!(
         m.uart,
         Some(Uart {
@@ -239,7 +239,7 @@ fn a_board_is_read() {
 #[test]
 fn lpis_are_alive_unless_the_command_line_or_efi_says_otherwise() {
     let dir = board();
-    assert!(read(dir.path(), Arch::Arm64).unwrap().live_lpis);
+    assert!(read(&dir.path(), Arch::Arm64).unwrap().live_lpis);
     for (words, alive) in [
         ("irqchip.gicv3_nolpi=1", false),
         ("irqchip.gicv3_nolpi=Y", false),
@@ -248,7 +248,7 @@ fn lpis_are_alive_unless_the_command_line_or_efi_says_otherwise() {
         ("-- irqchip.gicv3_nolpi=1", true),
     ] {
         put(&dir, "/proc/cmdline", words.as_bytes());
-        assert_eq!(read(dir.path(), Arch::Arm64).unwrap().live_lpis, alive, "{words}");
+        assert_eq!(read(&dir.path(), Arch::Arm64).unwrap().live_lpis, alive, "{words}");
     }
     put(&dir, "/proc/cmdline", b"");
     put(
@@ -259,11 +259,11 @@ fn lpis_are_alive_unless_the_command_line_or_efi_says_otherwise() {
     let mut fadt = vec![0; 276];
     fadt[129] = 3;
     put(&dir, "/sys/firmware/acpi/tables/FACP", &fadt);
-    let m = read(dir.path(), Arch::Arm64).unwrap();
+    let m = read(&dir.path(), Arch::Arm64).unwrap();
     assert_eq!((m.live_lpis, m.psci), (false, Some(Conduit::Hvc)));
     fadt[129] = 1;
     put(&dir, "/sys/firmware/acpi/tables/FACP", &fadt);
-    assert_eq!(read(dir.path(), Arch::Arm64).unwrap().psci, Some(Conduit::Smc));
+    assert_eq!(read(&dir.path(), Arch::Arm64).unwrap().psci, Some(Conduit::Smc));
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn consoles_the_purgatory_cannot_drive_are_passed_over() {
             put(&dir, &format!("/sys/class/tty/{name}/{file}"), text.as_bytes());
         }
     }
-    let m = read(dir.path(), Arch::Arm64).unwrap();
+    let m = read(&dir.path(), Arch::Arm64).unwrap();
     assert_eq!(
         m.uart,
         Some(Uart {
@@ -296,14 +296,14 @@ fn consoles_the_purgatory_cannot_drive_are_passed_over() {
     );
     fs::remove_dir_all(dir.path().join("sys/class/tty/ttyS2")).unwrap();
     fs::remove_dir_all(dir.path().join("sys/class/tty/ttyS0")).unwrap();
-    assert_eq!(read(dir.path(), Arch::Arm64).unwrap().uart, None, "ttyS1 has type 0");
+    assert_eq!(read(&dir.path(), Arch::Arm64).unwrap().uart, None, "ttyS1 has type 0");
 }
 
 #[test]
 fn what_is_missing_is_named() {
     let dir = board();
     fs::remove_file(dir.path().join("proc/meminfo")).unwrap();
-    let text = read(dir.path(), Arch::Arm64).unwrap_err().to_string();
+    let text = read(&dir.path(), Arch::Arm64).unwrap_err().to_string();
     assert!(text.contains("/proc/meminfo"), "{text}");
     let dir = board();
     put(
@@ -311,16 +311,16 @@ fn what_is_missing_is_named() {
         "/sys/firmware/fdt",
         b"\xd0\x0d\xfe\xedxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
     );
-    let text = read(dir.path(), Arch::Arm64).unwrap_err().to_string();
+    let text = read(&dir.path(), Arch::Arm64).unwrap_err().to_string();
     assert!(text.contains("/sys/firmware/fdt"), "{text}");
     fs::remove_file(dir.path().join("sys/firmware/fdt")).unwrap();
-    assert!(read(dir.path(), Arch::Arm64).unwrap().fdt.is_none());
+    assert!(read(&dir.path(), Arch::Arm64).unwrap().fdt.is_none());
 }
 
 #[test]
 fn memory_that_may_be_encrypted_is_known_by_its_flag() {
     let dir = pc();
-    assert_eq!(read(dir.path(), Arch::X86_64).unwrap().encrypts, None);
+    assert_eq!(read(&dir.path(), Arch::X86_64).unwrap().encrypts, None);
     for (flags, found) in [
         ("fpu sme", Some("sme")),
         ("tdx_guest la57", Some("tdx_guest")),
@@ -331,14 +331,14 @@ fn memory_that_may_be_encrypted_is_known_by_its_flag() {
             "/proc/cpuinfo",
             format!("processor\t: 0\nflags\t\t: {flags}\n").as_bytes(),
         );
-        assert_eq!(read(dir.path(), Arch::X86_64).unwrap().encrypts, found, "{flags}");
+        assert_eq!(read(&dir.path(), Arch::X86_64).unwrap().encrypts, found, "{flags}");
     }
 }
 
 #[test]
 fn huge_pages_the_kernel_was_started_with_are_counted() {
     let dir = pc();
-    assert_eq!(read(dir.path(), Arch::X86_64).unwrap().huge_pages, 0);
+    assert_eq!(read(&dir.path(), Arch::X86_64).unwrap().huge_pages, 0);
     put(&dir, "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", b"3\n");
     put(
         &dir,
@@ -346,7 +346,7 @@ fn huge_pages_the_kernel_was_started_with_are_counted() {
         b"1\n",
     );
     assert_eq!(
-        read(dir.path(), Arch::X86_64).unwrap().huge_pages,
+        read(&dir.path(), Arch::X86_64).unwrap().huge_pages,
         (1 << 30) + (6 << 20)
     );
 }

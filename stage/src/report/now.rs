@@ -86,12 +86,17 @@ fn log_clock(path: &Path) -> Option<(u64, i64)> {
     for _ in 0..100 {
         let Ok(n) = log.read(&mut record) else { return None };
         let record = String::from_utf8_lossy(record.get(..n)?);
-        let (head, text) = record.split_once(';')?;
-        if text.lines().next() == Some(MARK) {
-            return Some((before.checked_add(took.div_euclid(2))?, time(head)?));
+        if let Some(us) = mark(&record) {
+            return Some((before.checked_add(took.div_euclid(2))?, us));
         }
     }
     None
+}
+
+/// The time of a record (`head;text`) that is [`MARK`].
+pub(crate) fn mark(record: &str) -> Option<i64> {
+    let (head, text) = record.split_once(';')?;
+    time(head).filter(|_| text.lines().next() == Some(MARK))
 }
 
 /// Microseconds of a record's head, `prio,seq,µs,flags`.
@@ -100,7 +105,7 @@ fn time(head: &str) -> Option<i64> {
 }
 
 /// The time of a record (`head;text`) that says that PID 1's program runs.
-fn run_init(record: &str) -> Option<i64> {
+pub(crate) fn run_init(record: &str) -> Option<i64> {
     let (head, text) = record.split_once(';')?;
     if !(text.starts_with("Run ") && text.ends_with(" as init process")) {
         return None;
