@@ -66,7 +66,7 @@ impl Device {
     pub(crate) fn is_storage(&self) -> bool {
         match self.bus.as_str() {
             "pci" => PciId::parse(&self.modalias).is_some_and(|id| {
-                matches!(id.class, 0x0100..=0x01FF | 0x0805) || id.vendor == 0x1AF4 && self.rank().is_some()
+                self.rank().is_some() && (matches!(id.class, 0x0100..=0x01FF | 0x0805) || id.vendor == 0x1AF4)
             }),
             "virtio" | "scsi" | "mmc" => DISK_ALIASES.iter().any(|a| self.modalias.starts_with(a)),
             _ => false,
@@ -204,6 +204,8 @@ mod tests {
     const AHCI: &str = "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01";
     const SDHCI: &str = "pci:v00001B36d00000007sv00001AF4sd00001100bc08sc05i01";
     const XHCI: &str = "pci:v00001B36d0000000Dsv00001AF4sd00001100bc0Csc03i30";
+    /// Shared folders, of the class of storage.
+    const VIRTIO_FS: &str = "pci:v00001AF4d0000105Asv00001AF4sd00001100bc01sc80i00";
     const VGA: &str = "pci:v00001234d00001111sv00001AF4sd00001100bc03sc00i00";
 
     #[test]
@@ -266,6 +268,7 @@ mod tests {
             [true, true, true, true, true, false, false]
         );
         assert!(of("scsi", "scsi:t-0x00").is_storage());
+        assert!(!of("pci", VIRTIO_FS).is_storage(), "nothing on it leads to a disk");
         assert!(!of("scsi", "scsi:t-0x05").is_storage(), "a CD-ROM");
         assert!(of("pci", NVME).is_slow_to_show() && !of("pci", AHCI).is_slow_to_show());
     }
