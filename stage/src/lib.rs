@@ -9,11 +9,13 @@
 
 mod cause;
 pub mod cli;
-mod deadlines;
-mod devicetree;
-mod formats;
-mod handover;
-mod kexec;
+pub mod deadlines;
+pub mod devicetree;
+pub mod formats;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+pub mod handover;
+pub mod kexec;
 pub mod layout;
 mod load;
 pub mod machine;

@@ -26,7 +26,10 @@ fn sources(dir: &Path, files: &mut Vec<PathBuf>) {
         let name = path.file_name().unwrap().to_str().unwrap();
         if path.is_dir() && name != "tests" {
             sources(&path, files);
-        } else if path.extension().is_some_and(|e| e == "rs") && !name.contains("tests") && name != "fakes.rs" {
+        } else if path.extension().is_some_and(|e| e == "rs")
+            && !name.contains("tests")
+            && !["fakes.rs", "fuzz.rs"].contains(&name)
+        {
             files.push(path);
         }
     }

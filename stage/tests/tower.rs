@@ -34,6 +34,7 @@ const LAYERS: &[&str] = &[
     "supervisor",
     "report",
     "cli",
+    "fuzz",
 ];
 
 /// A source file: its module path, as `["load", "budget"]`, and the module paths it names.

@@ -176,7 +176,7 @@ pub(crate) struct Sniffed {
 }
 
 /// Looks at the first bytes of a kernel file of `len` bytes that is to be booted on `machine`.
-pub(super) fn sniff(head: &[u8], len: u64, machine: &Machine) -> Result<Sniffed, FormatError> {
+pub(crate) fn sniff(head: &[u8], len: u64, machine: &Machine) -> Result<Sniffed, FormatError> {
     let mut wrappers = Vec::new();
     let mut memory = 0_u64;
     let mut peeked;
@@ -259,6 +259,17 @@ pub(crate) fn unpack<'a>(wrappers: &[Wrapper], stored: Box<dyn BufRead + 'a>) ->
         Opened::Buffered(from) => Box::new(from),
         Opened::Plain(from) => from,
     }
+}
+
+/// The unpacked content of any compressed file that takes at most `memory` bytes to unpack.
+#[cfg(feature = "fuzz")]
+pub(crate) fn stream(stored: &[u8], memory: u64) -> Option<Box<dyn Read + '_>> {
+    FORMATS.iter().find_map(|format| match &format.kind {
+        Kind::Stream(stream) if (format.is)(stored) && (stream.memory)(stored) <= memory => {
+            Some((stream.open)(Box::new(stored)))
+        }
+        _ => None,
+    })
 }
 
 /// A file on its way through its wrappers. What has a buffer of its own gets no second one.

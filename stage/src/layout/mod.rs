@@ -5,11 +5,12 @@
 
 mod arm64;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fakes;
 pub mod purgatory;
 mod result;
 mod segments;
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests;
 mod x86_64;
 mod zeropage;

@@ -67,7 +67,7 @@ fn block(class: &Path, name: String) -> Option<Block> {
 }
 
 /// What the files of a folder in sysfs, `read` by their names, say about a block device.
-fn parse(name: String, path: PathBuf, read: impl Fn(&str) -> Option<String>) -> Option<Block> {
+pub(crate) fn parse(name: String, path: PathBuf, read: impl Fn(&str) -> Option<String>) -> Option<Block> {
     let number = |file: &str| -> Option<u64> { read(file)?.trim().parse().ok() };
     // One path of several to an NVMe namespace; the namespace itself is a disk of its own.
     if number("hidden") == Some(1) {

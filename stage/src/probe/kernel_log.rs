@@ -58,7 +58,7 @@ impl KernelLog {
 }
 
 /// The text of a record, `PRIORITY,SEQUENCE,TIME,FLAGS;TEXT`, when the kernel itself wrote it (facility 0).
-fn line(record: &[u8]) -> Option<String> {
+pub(crate) fn line(record: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(record);
     let (prefix, text) = text.split_once(';')?;
     let priority: u32 = prefix.split(',').next()?.parse().ok()?;

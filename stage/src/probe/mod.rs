@@ -7,7 +7,7 @@
 pub(crate) mod block;
 pub(crate) mod devices;
 mod gpt;
-mod kernel_log;
+pub(crate) mod kernel_log;
 mod mbr;
 mod modules;
 mod mounting;
