@@ -69,6 +69,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         arches: arches.clone(),
         firmware: vec![Firmware::Direct],
         images: false,
+        compiler: false,
     })?;
     for arch in arches {
         eprintln!("{arch}: building Cato, the guests and the payload ...");

@@ -289,6 +289,7 @@ fn chain(args: &BootArgs) -> Result<Chain> {
         arches: vec![arch],
         firmware: vec![firmware],
         images: false,
+        compiler: false,
     })?;
     let service = Chosen::of(&args.service_kernel, arch)?;
     let main = Chosen::of(&args.main_kernel, arch)?;

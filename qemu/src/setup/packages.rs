@@ -21,15 +21,18 @@ pub struct Need {
     pub firmware: Vec<Firmware>,
     /// Other file systems are made too, not just ext4 and FAT.
     pub images: bool,
+    /// libFuzzer is built.
+    pub compiler: bool,
 }
 
 impl Need {
-    /// For every test there is.
+    /// For every test of every day.
     pub fn everything() -> Self {
         Self {
             arches: Arch::ALL.into(),
             firmware: Firmware::ALL.into(),
             images: true,
+            compiler: false,
         }
     }
 }
@@ -53,6 +56,9 @@ fn wanted(need: &Need) -> Vec<(&'static str, Brings)> {
         list.push(("exfatprogs", Brings::Program("mkfs.exfat")));
         list.push(("xfsprogs", Brings::Program("mkfs.xfs")));
         list.push(("btrfs-progs", Brings::Program("mkfs.btrfs")));
+    }
+    if need.compiler {
+        list.push(("g++", Brings::Program("c++")));
     }
     for arch in &need.arches {
         let board = board(*arch);
@@ -177,6 +183,7 @@ mod tests {
             arches: vec![Arch::X86_64],
             firmware: vec![Firmware::Direct],
             images: false,
+            compiler: false,
         };
         let names = missing(wanted(&need), &[]);
         assert_eq!(names, ["dosfstools", "e2fsprogs", "mtools", "qemu-system-x86"]);

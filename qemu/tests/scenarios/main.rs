@@ -22,6 +22,7 @@ mod disks;
 mod faults;
 mod firmware_by_suite;
 mod format;
+mod fuzz;
 mod initrd;
 mod machines;
 mod modules;
@@ -60,6 +61,7 @@ fn all() -> Vec<Scenario> {
     ];
     let others = [
         packing::scenarios(),
+        fuzz::scenarios(),
         corruption::scenarios(),
         reason::scenarios(),
         modules::scenarios(),
