@@ -216,7 +216,7 @@ impl Chain {
         }
         let jump = (stamps.jump != 0)
             .then(|| axis.at(stamps.jump))
-            .filter(|us| *us >= self.last());
+            .filter(|us| (self.last()..MOST_US).contains(us));
         let Stamps {
             entered, checked, left, ..
         } = *stamps;
@@ -226,7 +226,7 @@ impl Chain {
             Some(us) if stamps.written() && fits => self.mark(us, "leave", Owner::Service, copied.unwrap_or_default()),
             Some(us) => self.mark(us, "between", Owner::Purgatory, "no stamps of the purgatory"),
             None if stamps.jump == 0 => {}
-            None => self.lacks("leave: the jump was before the last phase"),
+            None => self.lacks("leave: the time of the jump does not fit the last phase"),
         }
         if !stamps.written() {
             return self.lacks("purgatory: it wrote no stamps");
@@ -271,7 +271,7 @@ impl Chain {
         // A kernel that is quicker at its clock than the error does not start before it was entered.
         let last = self.last();
         let zero = zero.map(|us| {
-            if us < last && last - us <= main.error_us.max(1000) {
+            if us < last && last.saturating_sub(us) <= main.error_us.max(1000) {
                 last
             } else {
                 us

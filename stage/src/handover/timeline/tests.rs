@@ -51,6 +51,32 @@ fn near(a: i64, b: i64) -> bool {
 }
 
 #[test]
+fn a_jump_later_than_any_boot_is_left_out() {
+    let late = Stamps {
+        jump: u64::MAX / 2,
+        ..stamps()
+    };
+    let t = Timeline::new(&late, &handover(), Some(&main()));
+    assert!(t.total_us() < MOST_US && t.span("between").is_none(), "{t:?}");
+    assert!(t.missing.iter().any(|what| what.starts_with("leave: ")), "{t:?}");
+}
+
+#[test]
+fn a_clock_that_runs_for_ever_is_no_panic() {
+    let endless = Main {
+        counter: 1_000_000,
+        uptime_us: i64::MAX,
+        ..main()
+    };
+    let none = Stamps {
+        hz: HZ,
+        ..Stamps::default()
+    };
+    let t = Timeline::new(&none, &handover(), Some(&endless));
+    assert!(t.span("main").is_none(), "{t:?}");
+}
+
+#[test]
 fn the_whole_chain_is_on_one_axis() {
     let t = Timeline::new(&stamps(), &handover(), Some(&main()));
     assert_eq!(t.missing, [""; 0]);
