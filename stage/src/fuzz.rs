@@ -18,11 +18,13 @@ use crate::handover::{self, Main, Pid1, Timeline};
 use crate::layout::{self, fakes, lay_out, zeropage};
 use crate::load::{budget, mem_available, verify};
 use crate::machine::{self, EfiInfo, Files, Machine, service};
+use crate::memory::crc::crc32;
 use crate::memory::range::covers;
 use crate::memory::{Span, map};
 use crate::probe::block::{self, Block};
 use crate::probe::devices::{Device, HELD_BUSES};
-use crate::probe::{OpenFile, TreeError, kernel_log, volumes};
+use crate::probe::tree::OpenFile;
+use crate::probe::{TreeError, kernel_log, volumes};
 use crate::report::{self, Report};
 use crate::sys::uevent::Event;
 use crate::text::cmdline;
@@ -279,11 +281,11 @@ fn make_whole(disk: &mut [u8], at: usize, sector: u16) {
         let start = le(disk, at + 72, 8)?.checked_mul(sector)?;
         let len = le(disk, at + 80, 4)? * le(disk, at + 84, 4)?;
         if let Some(entries) = disk.get(start..start.checked_add(len)?) {
-            let crc = crc32fast::hash(entries).to_le_bytes();
+            let crc = crc32([entries]).to_le_bytes();
             disk[at + 88..at + 92].copy_from_slice(&crc);
         }
         disk[at + 16..at + 20].fill(0);
-        let crc = crc32fast::hash(&disk[header]).to_le_bytes();
+        let crc = crc32([&disk[header]]).to_le_bytes();
         disk[at + 16..at + 20].copy_from_slice(&crc);
         Some(())
     };

@@ -9,13 +9,13 @@
 
 mod cause;
 pub mod cli;
-pub mod deadlines;
-pub mod devicetree;
-pub mod formats;
+mod deadlines;
+mod devicetree;
+mod formats;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
-pub mod handover;
-pub mod kexec;
+mod handover;
+mod kexec;
 pub mod layout;
 mod load;
 pub mod machine;

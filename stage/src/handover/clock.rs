@@ -157,7 +157,7 @@ impl Phases {
 
 /// When process `pid` (a number or `self`) was made, in microseconds of `CLOCK_BOOTTIME`, to a hundredth of a second; `root` is
 /// the folder with `proc` in it. The kernel makes PID 1 long before it has drivers to run a program with.
-pub fn process_started(root: &Path, pid: &str) -> Option<i64> {
+pub(crate) fn process_started(root: &Path, pid: &str) -> Option<i64> {
     started(&std::fs::read_to_string(root.join("proc").join(pid).join("stat")).ok()?)
 }
 

@@ -13,9 +13,9 @@ mod timeline;
 
 #[cfg(feature = "fuzz")]
 pub(crate) use clock::started;
-pub use clock::{Clock, Phases, Reading, Sample, boottime_us, process_started};
-pub use record::{Anchor, Handover, Payload, Phase, RecordError, parse};
-pub use stamps::{STAMPS_SIZE, Stamps};
+pub(crate) use clock::{Clock, Phases, Sample, process_started};
+pub(crate) use record::{Anchor, Handover, Payload, Phase, RecordError, parse};
+pub(crate) use stamps::{STAMPS_SIZE, Stamps};
 pub(crate) use timeline::megabytes;
 pub(crate) use timeline::{Main, Owner, Pid1, Span, Timeline};
 

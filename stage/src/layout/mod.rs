@@ -13,7 +13,7 @@ mod segments;
 #[cfg(test)]
 mod tests;
 mod x86_64;
-mod zeropage;
+pub(crate) mod zeropage;
 
 use std::ops::Range;
 

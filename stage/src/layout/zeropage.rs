@@ -45,7 +45,7 @@ const RNG_SEED_LEN: usize = 32;
 
 /// What goes in.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BootData<'a> {
+pub(crate) struct BootData<'a> {
     /// The kernel file's bytes from 0x1f1 to the end of its setup header.
     pub setup_header: &'a [u8],
     /// Without NUL.
@@ -69,7 +69,7 @@ pub(super) struct BootData<'a> {
 
 /// What [`build`] made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Built {
+pub(crate) struct Built {
     /// The block.
     pub bytes: Vec<u8>,
     /// Where in it the hand-over record begins, 8-byte aligned.
@@ -78,7 +78,7 @@ pub(super) struct Built {
 
 /// The block for physical address `base`, which is page-aligned. Its length does not depend on `base` or on where the
 /// initrd is.
-pub(super) fn build(data: &BootData<'_>, base: u64) -> Built {
+pub(crate) fn build(data: &BootData<'_>, base: u64) -> Built {
     let mut block = Block {
         bytes: vec![0; SIZE],
         base,

@@ -16,7 +16,7 @@ use crate::memory::MemoryMap;
 pub(crate) use files::Files;
 #[cfg(feature = "fuzz")]
 pub(crate) use read::read;
-pub use read::{MachineError, page_size, running};
+pub(crate) use read::{MachineError, page_size, running};
 
 /// The running machine.
 #[derive(Debug, Clone)]

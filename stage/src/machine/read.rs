@@ -62,7 +62,7 @@ impl MachineError {
 ///
 /// # Errors
 /// [`MachineError`]
-pub fn running(root: &Path) -> Result<Machine, MachineError> {
+pub(crate) fn running(root: &Path) -> Result<Machine, MachineError> {
     read(&root, Arch::running().ok_or(MachineError::Arch)?)
 }
 

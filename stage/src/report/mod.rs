@@ -12,12 +12,12 @@ use std::path::Path;
 
 use config::Arch;
 
-pub use json::json;
-pub use now::running;
+pub(crate) use json::json;
+pub(crate) use now::running;
 #[cfg(feature = "fuzz")]
 pub(crate) use now::{mark, run_init};
-pub use svg::svg;
-pub use text::text;
+pub(crate) use svg::svg;
+pub(crate) use text::text;
 
 use crate::handover::{Handover, Main, Payload, RecordError, Stamps, Timeline, megabytes, parse, point};
 use crate::machine::record::{FindError, find};
