@@ -113,6 +113,21 @@ fn every_input_is_an_answer_in_time_and_memory() {
 }
 
 #[test]
+fn memory_has_an_end() {
+    let target = Target {
+        memory: 1 << 20,
+        ..Target::new("memory", |_| {
+            let mut bytes: Vec<u8> = Vec::new();
+            assert!(bytes.try_reserve_exact(2 << 20).is_err());
+            assert!(bytes.try_reserve_exact(1 << 19).is_ok());
+        })
+    };
+    for number in 0..10 {
+        let _ = fuzz::run(&target, b"", ("the 2 MiB of a test", number));
+    }
+}
+
+#[test]
 fn every_folder_of_inputs_is_a_target_s() {
     let target = fuzz::targets().next().unwrap();
     let all = fuzz::corpus(target).parent().unwrap().to_owned();
