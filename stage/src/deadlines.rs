@@ -74,6 +74,10 @@ pub(crate) const SAFETY_LOOK: Duration = seconds(1);
 /// For detaching what an earlier worker left mounted. It is out of the way at once; what may take for ever is the kernel
 /// waiting for the last reads of a disk that died.
 pub(crate) const DETACH: Duration = seconds(1);
+/// For a device that another file system or mapping has: after an unmount, the kernel gives it back a little later.
+pub(crate) const BUSY: Duration = seconds(2);
+/// Between two looks at whether it is free: there is no event for it.
+pub(crate) const BUSY_LOOK: Duration = millis(50);
 /// For the kernel to make huge pages: after this it is quicker to let it copy the payload.
 pub(crate) const HUGE_PAGES: Duration = seconds(3);
 /// Between two signs of life while the payload is read.
@@ -89,6 +93,7 @@ const _: () = {
     assert!(SHORT_SHARE.as_millis() < BIND_SHARE.as_millis());
     assert!(SHORT_SHARE.as_millis() < READ_SHARE.as_millis());
     assert!(SAFETY_LOOK.as_millis() <= SHORT_SHARE.as_millis());
+    assert!(BUSY.as_millis() * 3 < step(Step::Probe).as_millis() && BUSY_LOOK.as_millis() < BUSY.as_millis());
     assert!(HUGE_PAGES.as_millis() * 2 < step(Step::Reserve).as_millis());
     assert!(PROGRESS.as_millis() * 10 < step(Step::Load).as_millis());
     // A device that is late does not cost the entry.

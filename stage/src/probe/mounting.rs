@@ -7,6 +7,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::thread;
+use std::time::Instant;
 
 use config::Source;
 use config::paths;
@@ -18,6 +20,7 @@ use super::superblock::FileSystem;
 use super::tree::{DirTree, OpenFile, Tree, TreeError};
 use super::volumes::{State, Volume};
 use crate::cause::Cause;
+use crate::deadlines::{BUSY, BUSY_LOOK};
 use crate::sys::block::set_read_only;
 use crate::sys::dm::{Snapshot, SnapshotError};
 use crate::sys::module::ModuleError;
@@ -203,10 +206,20 @@ impl From<MountError> for VolumeProblem {
 /// Whether a mount failed because the journal can't be replayed on a device that takes no writes.
 fn wants_replay(error: &MountError) -> bool {
     match error.cause {
-        // Busy: a snapshot of an earlier worker may still hang on a disk that does not answer.
-        Errno::EROFS | Errno::EBUSY => true,
+        Errno::EROFS => true,
         // What btrfs says to it (fs/btrfs/disk-io.c, btrfs_replay_log).
         Errno::EIO => error.kind == "btrfs",
+        _ => is_busy(error),
+    }
+}
+
+/// Whether somebody else has the device.
+fn is_busy(error: &MountError) -> bool {
+    match error.cause {
+        // A snapshot of an earlier worker may still hang on a disk that does not answer.
+        Errno::EBUSY => true,
+        // btrfs tries once more, for writing (fs/btrfs/super.c, btrfs_mount).
+        Errno::EACCES => error.kind == "btrfs",
         _ => false,
     }
 }
@@ -219,7 +232,13 @@ fn mount(device: &Path, driver: &'static str) -> Result<Mounted, MountError> {
         "xfs" => Some("nouuid"),
         _ => None,
     };
-    Mounted::read_only(device, Path::new(paths::VOLUME), driver, options)
+    let since = Instant::now();
+    loop {
+        match Mounted::read_only(device, Path::new(paths::VOLUME), driver, options) {
+            Err(error) if is_busy(&error) && since.elapsed() < BUSY => thread::sleep(BUSY_LOOK),
+            result => return result,
+        }
+    }
 }
 
 /// Makes sure that the kernel has the file system, with everything its module needs at mount time. What the kernel lists
@@ -299,6 +318,7 @@ mod tests {
             })
         };
         assert!(wants("ext4", Errno::EROFS) && wants("xfs", Errno::EBUSY) && wants("btrfs", Errno::EIO));
+        assert!(wants("btrfs", Errno::EACCES) && !wants("ext4", Errno::EACCES));
         assert!(!wants("ext4", Errno::EIO) && !wants("btrfs", Errno::EINVAL));
     }
 }
