@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use purgatory::Check;
 use serde::{Deserialize, Serialize};
 
 /// A whole, valid `boot.toml`.
@@ -114,29 +115,6 @@ impl fmt::Display for Source {
             Self::Uuid(v) => write!(f, "UUID={v}"),
             Self::Initramfs(v) => f.write_str(v),
         }
-    }
-}
-
-/// What the purgatory does with the payload before it jumps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Check {
-    /// XXH3-64 of each chunk: memory speed, not cryptographic.
-    #[default]
-    Fast,
-    /// SHA-256 of each chunk.
-    Sha256,
-    /// Nothing.
-    Off,
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Fast => "fast",
-            Self::Sha256 => "sha256",
-            Self::Off => "off",
-        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! All numbers are little-endian (both machines are). `entry.S` uses the offsets below by name; they are constants
 //! made from the structs, so that a change here cannot go unnoticed there.
 
+use core::fmt;
 use core::mem::{offset_of, size_of};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -57,15 +58,31 @@ impl Region {
     }
 }
 
-/// What is checked before the jump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the purgatory does with the payload before it jumps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
 pub enum Check {
-    /// Nothing of the payload.
-    Off,
-    /// XXH3-64 (seed 0) of each chunk.
+    /// XXH3-64 (seed 0) of each chunk: memory speed, not cryptographic.
+    #[default]
     Fast,
     /// SHA-256 of each chunk.
     Sha256,
+    /// Nothing.
+    Off,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fast => "fast",
+            Self::Sha256 => "sha256",
+            Self::Off => "off",
+        })
+    }
 }
 
 impl Check {
@@ -294,6 +311,33 @@ pub struct Record {
 impl Record {
     /// Bytes.
     pub const SIZE: usize = size_of::<Self>();
+
+    /// Reads it from the start of `bytes`; none where the magic is not there.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (record, _) = Self::read_from_prefix(bytes).ok()?;
+        (record.magic == RECORD_MAGIC).then_some(record)
+    }
+
+    /// Whether the blob wrote its part.
+    pub const fn written(&self) -> bool {
+        self.flags & RECORD_STAMPED != 0
+    }
+}
+
+/// One in which nothing is known yet.
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            magic: RECORD_MAGIC,
+            jump: 0,
+            hz: 0,
+            entered: 0,
+            checked: 0,
+            left: 0,
+            bytes: 0,
+            flags: 0,
+        }
+    }
 }
 
 /// `Record::flags`: the blob wrote its part.

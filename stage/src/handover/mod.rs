@@ -3,7 +3,7 @@
 //! Given what the stage did and the purgatory stamped; responsible for the bytes ([`Handover::to_bytes`]), for reading any
 //! bytes back safely ([`parse`]), and for one [`Timeline`] from power-on to the main Linux' PID 1.
 //!
-//! The record is 64 bytes that the purgatory fills in ([`Stamps`]), then TOML text. arm64 has it as the property
+//! The record is 64 bytes that the purgatory fills in ([`purgatory::Record`]), then TOML text. arm64 has it as the property
 //! [`PROPERTY`] of `/chosen`, x86_64 as a setup_data node of type [`SETUP_DATA`].
 
 mod clock;
@@ -15,7 +15,7 @@ mod timeline;
 pub(crate) use clock::started;
 pub(crate) use clock::{Clock, Phases, Sample, process_started};
 pub(crate) use record::{Anchor, Handover, Payload, Phase, RecordError, parse};
-pub(crate) use stamps::{STAMPS_SIZE, Stamps};
+pub(crate) use stamps::{check_rate, check_us};
 pub(crate) use timeline::megabytes;
 pub(crate) use timeline::{Main, Owner, Pid1, Span, Timeline};
 

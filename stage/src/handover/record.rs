@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 
 use toml::de::{DeTable, DeValue};
 
-use super::stamps::{STAMPS_SIZE, Stamps};
+use purgatory::Record;
+use zerocopy::IntoBytes as _;
+
 use crate::text::quoted;
 
 /// Text that is not known yet when the length is: the clocks, and the phases still to come.
@@ -95,7 +97,7 @@ impl Handover {
     /// A length that holds this record and what is still to be added to it; a multiple of 8.
     pub(crate) fn room(&self) -> usize {
         let text = self.to_toml().len();
-        STAMPS_SIZE
+        Record::SIZE
             .saturating_add(text)
             .saturating_add(TO_COME)
             .next_multiple_of(8)
@@ -104,8 +106,8 @@ impl Handover {
     /// The record, `len` bytes long: stamps that are zero but for their magic, then the text and NULs. A text that does not
     /// fit is shortened, least wanted first; the stamps are always whole if `len` lets them.
     pub(crate) fn to_bytes(&self, len: usize) -> Vec<u8> {
-        let mut out = Stamps::default().to_bytes().to_vec();
-        let room = len.saturating_sub(STAMPS_SIZE);
+        let mut out = Record::default().as_bytes().to_vec();
+        let room = len.saturating_sub(Record::SIZE);
         let fits = |text: &String| text.len() <= room;
         let text = Some(self.to_toml()).filter(fits).or_else(|| {
             let mut less = Self {
@@ -167,9 +169,9 @@ impl Handover {
 ///
 /// # Errors
 /// [`RecordError`]
-pub(crate) fn parse(bytes: &[u8]) -> Result<(Stamps, Handover), RecordError> {
-    let stamps = Stamps::parse(bytes).ok_or(RecordError::Magic(bytes.len()))?;
-    let text = bytes.get(STAMPS_SIZE..).unwrap_or_default();
+pub(crate) fn parse(bytes: &[u8]) -> Result<(Record, Handover), RecordError> {
+    let stamps = Record::parse(bytes).ok_or(RecordError::Magic(bytes.len()))?;
+    let text = bytes.get(Record::SIZE..).unwrap_or_default();
     let text = text.get(..MOST).unwrap_or(text);
     let text = text.split(|b| *b == 0).next().unwrap_or_default();
     let text = std::str::from_utf8(text).map_err(|error| RecordError::Text(error.to_string()))?;
@@ -300,9 +302,9 @@ pub(super) mod tests {
         assert!(len.is_multiple_of(8) && len < 2048, "{len}");
         let bytes = handover.to_bytes(len);
         assert_eq!(bytes.len(), len);
-        assert_eq!(parse(&bytes), Ok((Stamps::default(), handover.clone())));
+        assert_eq!(parse(&bytes), Ok((Record::default(), handover.clone())));
         // The text is plain TOML for any other reader.
-        let text = std::str::from_utf8(&bytes[STAMPS_SIZE..])
+        let text = std::str::from_utf8(&bytes[Record::SIZE..])
             .unwrap()
             .trim_end_matches('\0');
         let table: toml::Table = text.parse().unwrap();
@@ -326,13 +328,13 @@ pub(super) mod tests {
         });
         late.firmware_us = Some(1_000_000_000_000);
         late.phases.iter_mut().for_each(|p| p.us += 1_000_000_000_000);
-        assert!(STAMPS_SIZE + late.to_toml().len() <= early.room());
+        assert!(Record::SIZE + late.to_toml().len() <= early.room());
     }
 
     #[test]
     fn a_text_that_does_not_fit_is_shortened() {
         let whole = sample();
-        let need = STAMPS_SIZE + whole.to_toml().len();
+        let need = Record::SIZE + whole.to_toml().len();
         let read = |len: usize| {
             let bytes = whole.to_bytes(len);
             assert_eq!(bytes.len(), len);
@@ -342,14 +344,14 @@ pub(super) mod tests {
         let less = read(need - 1);
         assert_eq!((less.title.as_str(), less.phases.len()), ("", 10));
         assert_eq!((read(400).phases.len(), read(400).check.as_str()), (0, "fast"));
-        assert_eq!(read(STAMPS_SIZE), Handover::default());
+        assert_eq!(read(Record::SIZE), Handover::default());
         assert_eq!(whole.to_bytes(10).len(), 10);
     }
 
     #[test]
     fn whole_numbers_unknown_keys_and_missing_ones_are_fine() {
         let text = "new = 1\nphases = [{ name = \"x\", us = 3, why = \"y\" }]\ncounter = { at = 1, us = 2 }";
-        let bytes = [&Stamps::default().to_bytes()[..], text.as_bytes()].concat();
+        let bytes = [Record::default().as_bytes(), text.as_bytes()].concat();
         let (_, handover) = parse(&bytes).unwrap();
         assert_eq!(handover.counter, Some(Anchor { at: 1, us: 2 }));
         assert!(handover.phases[0].us == 3);
@@ -359,7 +361,7 @@ pub(super) mod tests {
     fn what_is_wrong_is_said() {
         assert!(parse(b"").unwrap_err().to_string().contains("0 bytes"));
         let with = |text: &[u8]| {
-            parse(&[&Stamps::default().to_bytes()[..], text].concat())
+            parse(&[Record::default().as_bytes(), text].concat())
                 .unwrap_err()
                 .to_string()
         };
@@ -395,7 +397,7 @@ pub(super) mod tests {
                 phases: phases.into_iter().map(|(name, us)| Phase { name, us: us.into() }).collect(),
                 ..Handover::default()
             };
-            prop_assert_eq!(parse(&handover.to_bytes(handover.room())), Ok((Stamps::default(), handover)));
+            prop_assert_eq!(parse(&handover.to_bytes(handover.room())), Ok((Record::default(), handover)));
         }
 
         #[test]
@@ -405,7 +407,7 @@ pub(super) mod tests {
             cut: prop::sample::Index,
         ) {
             let _ = parse(&noise);
-            let _ = parse(&[&Stamps::default().to_bytes()[..], &noise].concat());
+            let _ = parse(&[Record::default().as_bytes(), &noise].concat());
             let mut bytes = sample().to_bytes(sample().room());
             for (at, value) in flips {
                 let at = at.index(bytes.len());

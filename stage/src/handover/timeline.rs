@@ -4,7 +4,9 @@
 //! axis by the counter that goes through all of it, and for leaving out, with a word, what is not known or can't be.
 #![expect(clippy::arithmetic_side_effects, reason = "no time here is more than MOST_US")]
 
-use super::{Anchor, Handover, Phase, Stamps, point, ticks_us};
+use purgatory::Record;
+
+use super::{Anchor, Handover, Phase, check_rate, point, ticks_us};
 
 /// Whose time it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,7 +108,7 @@ const MOST_EARLY: i64 = 60_000_000;
 
 impl Timeline {
     /// From the record and, on a running main Linux, its own facts.
-    pub(crate) fn new(stamps: &Stamps, handover: &Handover, main: Option<&Main>) -> Self {
+    pub(crate) fn new(stamps: &Record, handover: &Handover, main: Option<&Main>) -> Self {
         let firmware = handover.firmware_us.filter(|us| (0..MOST_US).contains(us));
         let mut chain = Chain {
             marks: Vec::new(),
@@ -199,7 +201,7 @@ impl Chain {
     }
 
     /// From the jump to the purgatory's own.
-    fn purgatory(&mut self, stamps: &Stamps, handover: &Handover) {
+    fn purgatory(&mut self, stamps: &Record, handover: &Handover) {
         let Some(axis) = Axis::of(stamps, handover) else {
             return self
                 .lacks("purgatory and main Linux: the counter's frequency or its offset from the clock is unknown");
@@ -217,7 +219,7 @@ impl Chain {
         let jump = (stamps.jump != 0)
             .then(|| axis.at(stamps.jump))
             .filter(|us| (self.last()..MOST_US).contains(us));
-        let Stamps {
+        let Record {
             entered, checked, left, ..
         } = *stamps;
         let order = entered != 0 && stamps.jump <= entered && entered <= checked && checked <= left;
@@ -234,16 +236,14 @@ impl Chain {
         if !fits {
             return self.lacks("purgatory: its stamps contradict each other or the clock; the counter was reset");
         }
-        let rate = stamps
-            .check_rate()
-            .map(|rate| format!("{}, {rate} MB/s", megabytes(stamps.bytes)));
+        let rate = check_rate(stamps).map(|rate| format!("{}, {rate} MB/s", megabytes(stamps.bytes)));
         self.mark(axis.at(entered), "check", Owner::Purgatory, rate.unwrap_or_default());
         self.mark(axis.at(checked), "exit", Owner::Purgatory, "");
         self.mark(axis.at(left), "early", Owner::Main, "");
     }
 
     /// The main kernel's own; answers with the end of it all.
-    fn main(&mut self, stamps: &Stamps, handover: &Handover, main: Option<&Main>) -> Option<i64> {
+    fn main(&mut self, stamps: &Record, handover: &Handover, main: Option<&Main>) -> Option<i64> {
         let Some(main) = main else {
             self.lacks("main Linux: this report was not made on it");
             return None;
@@ -342,7 +342,7 @@ struct Axis {
 }
 
 impl Axis {
-    fn of(stamps: &Stamps, handover: &Handover) -> Option<Self> {
+    fn of(stamps: &Record, handover: &Handover) -> Option<Self> {
         let anchor = handover.counter.filter(|a| (0..MOST_US).contains(&a.us) && a.at != 0)?;
         (stamps.hz != 0).then_some(Self { anchor, hz: stamps.hz })
     }

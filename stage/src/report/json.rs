@@ -1,7 +1,7 @@
 //! The report for programs: one object on one line.
 
 use super::Report;
-use crate::handover::{Anchor, Payload, milliseconds};
+use crate::handover::{Anchor, Payload, check_rate, check_us, milliseconds};
 use crate::text::quoted;
 
 /// Everything in the record, the spans, and what is missing of them.
@@ -57,8 +57,8 @@ pub(crate) fn json(report: &Report) -> String {
         stamps.raw(key, &value.to_string());
     }
     out.raw("stamps", &stamps.end());
-    out.time("check_ms", s.check_us());
-    out.raw("check_mb_s", &s.check_rate().map_or_else(null, |rate| rate.to_string()));
+    out.time("check_ms", check_us(s));
+    out.raw("check_mb_s", &check_rate(s).map_or_else(null, |rate| rate.to_string()));
     out.raw(
         "from_power_on",
         if report.timeline.from_power_on { "true" } else { "false" },

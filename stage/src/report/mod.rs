@@ -19,7 +19,7 @@ pub(crate) use now::{mark, run_init};
 pub(crate) use svg::svg;
 pub(crate) use text::text;
 
-use crate::handover::{Handover, Main, Payload, RecordError, Stamps, Timeline, megabytes, parse, point};
+use crate::handover::{Handover, Main, Payload, RecordError, Timeline, check_rate, check_us, megabytes, parse, point};
 use crate::machine::record::{FindError, find};
 
 /// What is reported.
@@ -30,7 +30,7 @@ pub(crate) struct Report {
     /// The stage's part.
     pub handover: Handover,
     /// The purgatory's part.
-    pub stamps: Stamps,
+    pub stamps: purgatory::Record,
     /// All of it on one axis.
     pub timeline: Timeline,
 }
@@ -83,7 +83,7 @@ fn duration(us: i64) -> String {
 /// The check in words: what, over how much, how quickly.
 fn check(report: &Report) -> String {
     let kind = &report.handover.check;
-    match (report.stamps.check_us(), report.stamps.check_rate()) {
+    match (check_us(&report.stamps), check_rate(&report.stamps)) {
         (Some(us), Some(rate)) => format!(
             "{kind}: {} in {} ({rate} MB/s)",
             megabytes(report.stamps.bytes),

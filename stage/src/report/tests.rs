@@ -3,10 +3,12 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::handover::{Anchor, Payload, Phase, Pid1, STAMPS_SIZE};
+use crate::handover::{Anchor, Payload, Phase, Pid1};
+use purgatory::Record;
+use zerocopy::IntoBytes as _;
 
 /// A record as it comes out of a boot; its counter has 62.5 MHz.
-fn record() -> (Stamps, Handover) {
+fn record() -> (Record, Handover) {
     let phases = [
         ("service", 0),
         ("start", 1_487_200),
@@ -44,7 +46,7 @@ fn record() -> (Stamps, Handover) {
             .map(|(name, us)| Phase { name: name.into(), us })
             .collect(),
     };
-    let stamps = Stamps {
+    let stamps = Record {
         jump: at(2_152_900),
         hz: 62_500_000,
         entered: at(2_160_600),
@@ -52,6 +54,7 @@ fn record() -> (Stamps, Handover) {
         left: at(2_197_900),
         bytes: 101_908_480,
         flags: 1,
+        ..Record::default()
     };
     (stamps, handover)
 }
@@ -69,9 +72,9 @@ fn main_linux() -> Main {
     }
 }
 
-fn bytes(stamps: &Stamps, handover: &Handover) -> Vec<u8> {
+fn bytes(stamps: &Record, handover: &Handover) -> Vec<u8> {
     let mut bytes = handover.to_bytes(handover.room());
-    bytes[..STAMPS_SIZE].copy_from_slice(&stamps.to_bytes());
+    bytes[..Record::SIZE].copy_from_slice(stamps.as_bytes());
     bytes
 }
 
@@ -146,7 +149,7 @@ fn the_object_is_json_with_everything() {
 #[test]
 fn a_bare_record_is_a_report_too() {
     let report = report(
-        root(&bytes(&Stamps::default(), &Handover::default())).path(),
+        root(&bytes(&Record::default(), &Handover::default())).path(),
         main_linux,
     )
     .unwrap();
@@ -201,7 +204,7 @@ proptest! {
             ..whole
         };
         let [jump, hz, entered, checked, left, bytes, flags] = words;
-        let stamps = Stamps { jump, hz, entered, checked, left, bytes, flags };
+        let stamps = Record { jump, hz, entered, checked, left, bytes, flags, ..Record::default() };
         let main = Main { counter, ..main_linux() };
         let timeline = Timeline::new(&stamps, &handover, Some(&main));
         let report = Report { arch: Arch::Arm64, handover, stamps, timeline };

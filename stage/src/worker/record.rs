@@ -1,6 +1,8 @@
 //! The hand-over record of this boot, as it grows.
 
-use crate::handover::{Clock, Handover, Payload, Phases, STAMPS_SIZE, Stamps};
+use zerocopy::IntoBytes as _;
+
+use crate::handover::{Clock, Handover, Payload, Phases};
 use crate::layout::Layout;
 use crate::load::{self, ArenaKind};
 use crate::machine::{Machine, record};
@@ -71,13 +73,13 @@ impl Record {
         self.handover.firmware_us = reading.firmware_us;
         self.handover.phases = phases.list().to_vec();
         let mut bytes = self.handover.to_bytes(self.len);
-        let stamps = Stamps {
+        let stamps = purgatory::Record {
             jump,
             hz: reading.hz,
-            ..Stamps::default()
+            ..purgatory::Record::default()
         };
-        if let Some(first) = bytes.first_chunk_mut::<STAMPS_SIZE>() {
-            *first = stamps.to_bytes();
+        if let Some(first) = bytes.get_mut(..purgatory::Record::SIZE) {
+            first.copy_from_slice(stamps.as_bytes());
         }
         bytes
     }

@@ -16,8 +16,8 @@ fn handover() -> Handover {
     }
 }
 
-fn stamps() -> Stamps {
-    Stamps {
+fn stamps() -> Record {
+    Record {
         jump: 2_620_000,
         hz: HZ,
         entered: 2_628_000,
@@ -25,6 +25,7 @@ fn stamps() -> Stamps {
         left: 2_665_000,
         bytes: 101_800_000,
         flags: 1,
+        ..Record::default()
     }
 }
 
@@ -52,7 +53,7 @@ fn near(a: i64, b: i64) -> bool {
 
 #[test]
 fn a_jump_later_than_any_boot_is_left_out() {
-    let late = Stamps {
+    let late = Record {
         jump: u64::MAX / 2,
         ..stamps()
     };
@@ -68,9 +69,9 @@ fn a_clock_that_runs_for_ever_is_no_panic() {
         uptime_us: i64::MAX,
         ..main()
     };
-    let none = Stamps {
+    let none = Record {
         hz: HZ,
-        ..Stamps::default()
+        ..Record::default()
     };
     let t = Timeline::new(&none, &handover(), Some(&endless));
     assert!(t.span("main").is_none(), "{t:?}");
@@ -124,10 +125,10 @@ fn without_power_on_zero_is_the_service_kernel_s() {
 
 #[test]
 fn a_purgatory_that_stamped_nothing_is_one_span() {
-    let bare = Stamps {
+    let bare = Record {
         jump: stamps().jump,
         hz: HZ,
-        ..Stamps::default()
+        ..Record::default()
     };
     let t = Timeline::new(&bare, &handover(), Some(&main()));
     assert_eq!(names(&t)[10..], ["kexec", "between", "main"]);
@@ -151,7 +152,7 @@ fn what_a_copied_record_could_not_say_is_no_phase_of_cato_s() {
         ..handover()
     };
     copied.phases.retain(|phase| phase.name != "kexec");
-    let t = Timeline::new(&Stamps { jump: 0, ..stamps() }, &copied, Some(&main()));
+    let t = Timeline::new(&Record { jump: 0, ..stamps() }, &copied, Some(&main()));
     assert_eq!(names(&t)[9..], ["layout", "hand-off", "check", "exit", "early", "main"]);
     assert!(near(t.span("layout").unwrap().took_us(), 3_250));
     let handed = t.span("hand-off").unwrap();
@@ -162,7 +163,7 @@ fn what_a_copied_record_could_not_say_is_no_phase_of_cato_s() {
     assert_eq!(handed.note, "101.7 MB to copy and the purgatory");
     assert!(t.missing[0].starts_with("leave: "), "{:?}", t.missing);
     // Entered before the record's last word: that can't be, and no span begins before the one in front of it.
-    let early = Stamps {
+    let early = Record {
         jump: 0,
         entered: 2_603_000,
         ..stamps()
@@ -175,14 +176,14 @@ fn what_a_copied_record_could_not_say_is_no_phase_of_cato_s() {
 #[test]
 fn what_contradicts_itself_is_left_out_and_said() {
     let all = Timeline::new(&stamps(), &handover(), Some(&main()));
-    let said = |stamps: Stamps, handover: Handover, main: Main, word: &str| {
+    let said = |stamps: Record, handover: Handover, main: Main, word: &str| {
         let t = Timeline::new(&stamps, &handover, Some(&main));
         assert!(t.missing.iter().any(|m| m.contains(word)), "{word}: {:?}", t.missing);
         assert!(t.spans.len() < all.spans.len());
         t
     };
     let s = stamps();
-    said(Stamps { hz: 0, ..s }, handover(), main(), "frequency");
+    said(Record { hz: 0, ..s }, handover(), main(), "frequency");
     // Another kernel an hour later.
     let hour = Main {
         counter: main().counter + 3_600 * HZ,
@@ -200,22 +201,22 @@ fn what_contradicts_itself_is_left_out_and_said() {
         "frequency",
     );
     for bad in [
-        Stamps {
+        Record {
             entered: s.jump - 1,
             ..s
         },
-        Stamps {
+        Record {
             checked: s.left + 1,
             ..s
         },
-        Stamps { left: u64::MAX, ..s },
-        Stamps { entered: 0, ..s },
+        Record { left: u64::MAX, ..s },
+        Record { entered: 0, ..s },
     ] {
         let t = said(bad, handover(), main(), "contradict");
         assert_eq!(t.span("check"), None);
     }
     said(
-        Stamps { jump: 1, ..s },
+        Record { jump: 1, ..s },
         Handover {
             phases: vec![],
             ..handover()
@@ -305,7 +306,7 @@ proptest! {
         main in prop::option::of((number(), prop::option::of(number()), time(), time(), prop::option::of(time()))),
     ) {
         let [jump, hz, entered, checked, left, bytes, flags] = words;
-        let stamps = Stamps { jump, hz, entered, checked, left, bytes, flags };
+        let stamps = Record { jump, hz, entered, checked, left, bytes, flags, ..Record::default() };
         let handover = Handover {
             counter: anchor.map(|(at, us)| Anchor { at, us }),
             firmware_us,

@@ -229,19 +229,9 @@ impl Placed {
 
 /// Bytes of the digest table.
 fn digests_len(job: &Job<'_>) -> u64 {
-    let check = kind(job.check);
     job.regions
         .iter()
-        .fold(0, |sum: u64, r| sum.saturating_add(check.digests_len(r.len)))
-}
-
-/// The same word for the purgatory.
-pub(crate) fn kind(check: Check) -> purgatory::Check {
-    match check {
-        Check::Off => purgatory::Check::Off,
-        Check::Fast => purgatory::Check::Fast,
-        Check::Sha256 => purgatory::Check::Sha256,
-    }
+        .fold(0, |sum: u64, r| sum.saturating_add(job.check.digests_len(r.len)))
 }
 
 /// Mappings for everything but the segment itself.
@@ -329,7 +319,7 @@ fn record_span(start: u64) -> Result<Span, BlobError> {
 
 fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
     let mut params = Params::EMPTY;
-    let check = kind(job.check);
+    let check = job.check;
     params.check = check.code();
     params.entry = job.entry;
     params.argument = job.argument;
