@@ -341,6 +341,10 @@ fn rustflags(workspace: &Path, toolchain: &Toolchain, arch: Arch, kind: Kind) ->
         .or_else(|| Some(env::home_dir()?.join(".cargo")))
     {
         remap(&home, "/cargo");
+        // Each registry has a folder, named after it: `ruzstd-0.9.1/src/…` is as good everywhere, and shorter.
+        for registry in fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten() {
+            remap(&registry.path(), "");
+        }
     }
     // The last match wins: the workspace may lie inside another of these.
     remap(workspace, "/cato");

@@ -67,7 +67,7 @@ pub(crate) enum ProbeError {
         cause: io::Error,
     },
     /// Nothing has that name, as far as was looked.
-    #[error("source {wanted}: not found within {:.1} s; {}", waited.as_secs_f64(), found_instead(seen, stuck, without_driver))]
+    #[error("source {wanted}: not found within {}.{} s; {}", waited.as_secs(), waited.subsec_millis() / 100, found_instead(seen, stuck, without_driver))]
     NotFound {
         /// As in the config.
         wanted: Source,
