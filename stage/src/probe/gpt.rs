@@ -195,6 +195,7 @@ fn table(
         slots,
         odd: (!odd.is_empty()).then(|| odd.join("; ")),
         remedy: primary.map(|_| "`gpt` on the service kernel's command line makes the kernel use the backup, too"),
+        announced: protected.is_some(),
     }
 }
 

@@ -85,29 +85,41 @@ impl Mbr {
         let used = (1..).zip(&self.records).filter(|(_, record)| record.is_used());
         let mut slots: Vec<Slot> = used
             .clone()
-            .map(|(number, r)| slot(number, r.start.into(), r.sectors))
+            .map(|(number, r)| {
+                // Of the extended one the kernel takes room for a boot loader, so that the logical ones do not overlap it.
+                let most = if r.is_extended() {
+                    1024_u32.div_ceil(sector.max(1))
+                } else {
+                    u32::MAX
+                };
+                slot(number, r.start.into(), r.sectors.min(most))
+            })
             .collect();
         let mut number = 5;
         for (_, extended) in used.filter(|(_, record)| record.is_extended()) {
             let first = u64::from(extended.start);
-            let mut here = first;
+            let end = first.saturating_add(extended.sectors.into());
+            let (mut here, mut length) = (first, u64::from(extended.sectors));
             for _ in 0..LINKS {
                 let mut bytes = [0; 512];
                 let read = disk.read_exact_at(&mut bytes, here.saturating_mul(sector.into()));
                 let Some(link) = read.ok().and_then(|()| Self::parse(&bytes)) else {
                     break;
                 };
-                let used = link.records.into_iter().filter(|record| record.sectors != 0);
-                let (next, data): (Vec<Record>, Vec<Record>) = used.partition(|record| record.is_extended());
-                // Only the first two records of a link have their meaning; systems that fill the others are gone.
-                for record in data.into_iter().take(2) {
-                    slots.push(slot(number, here.saturating_add(record.start.into()), record.sectors));
-                    number = number.saturating_add(1);
+                let used = (0_u8..).zip(link.records).filter(|(_, record)| record.sectors != 0);
+                for (i, record) in used.clone().filter(|(_, record)| !record.is_extended()) {
+                    let start = here.saturating_add(record.start.into());
+                    let behind = start.saturating_add(record.sectors.into());
+                    // The third and fourth of a link are often garbage.
+                    if i < 2 || (behind <= here.saturating_add(length) && behind <= end) {
+                        slots.push(slot(number, start, record.sectors));
+                        number = number.saturating_add(1);
+                    }
                 }
-                match next.first() {
-                    Some(next) => here = first.saturating_add(next.start.into()),
-                    None => break,
-                }
+                let Some((_, next)) = used.clone().find(|(_, record)| record.is_extended()) else {
+                    break;
+                };
+                (here, length) = (first.saturating_add(next.start.into()), next.sectors.into());
             }
         }
         slots

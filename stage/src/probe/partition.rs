@@ -30,6 +30,8 @@ pub(crate) struct Table {
     pub odd: Option<String>,
     /// What makes the kernel take it.
     pub remedy: Option<&'static str>,
+    /// Sector 0 tells of it.
+    pub announced: bool,
 }
 
 /// The most partitions a disk has in the kernel (DISK_MAX_PARTS), the disk itself included.

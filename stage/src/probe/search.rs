@@ -107,7 +107,7 @@ impl<'a, 'i> Search<'a, 'i> {
             self.look();
             let matching = self.matching(source);
             let is_over = Instant::now() >= self.deadline;
-            if is_over || matches!(matching.first(), Some(v) if v.fits(source) == Fit::First) {
+            if is_over || matches!(matching.first(), Some(v) if v.fits(source) == Fit::First && !v.is_ambiguous()) {
                 return self
                     .take_first(source, matching)
                     .ok_or_else(|| self.not_found(source, started.elapsed()));
@@ -274,8 +274,8 @@ impl<'a, 'i> Search<'a, 'i> {
             // The scan may have ended between the last look and the reading.
             let now = block::blocks(self.sys);
             let partitions = volumes::partitions(&now, &disk.name);
-            // What is on the whole disk is newer than a table that only its backup is left of.
-            if partitions.is_empty() && has_content {
+            // What is on the whole disk is newer than a table that sector 0 says nothing of: only its backup is left.
+            if partitions.is_empty() && has_content && !table.announced {
                 continue;
             }
             let difference = table.compare(&disk, &partitions);
@@ -289,12 +289,17 @@ impl<'a, 'i> Search<'a, 'i> {
         let Some(first) = missing.first() else { return };
         let failed = match RemoteDevice::start(&self.dev.join(disk), until) {
             Ok(remote) => {
-                let failed = missing.iter().find_map(|slot| {
-                    remote
-                        .add_partition(slot.number, slot.start, slot.length)
-                        .err()
-                        .map(|e| (slot, e))
-                });
+                let mut failed = None;
+                for slot in missing {
+                    let Err(e) = remote.add_partition(slot.number, slot.start, slot.length) else {
+                        continue;
+                    };
+                    let is_over = e.kind() == io::ErrorKind::TimedOut;
+                    failed = failed.or(Some((slot, e)));
+                    if is_over {
+                        break;
+                    }
+                }
                 remote.finish();
                 failed
             }

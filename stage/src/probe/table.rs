@@ -25,6 +25,7 @@ pub(crate) fn read(disk: &(impl ReadAt + ?Sized), sector: u32, size: u64) -> io:
     {
         return Ok(Ok(Some(Table {
             slots: mbr.slots(disk, sector),
+            announced: true,
             ..Table::default()
         })));
     }
