@@ -13,7 +13,7 @@ use std::path::Path;
 use config::{Arch, Arena, Check, Entry, Source, WantedDigests};
 
 use crate::devicetree::{self, Chosen, DtbError, Tree};
-use crate::formats::initrd::{self, BuiltIn, Packing, bootconfig, uboot};
+use crate::formats::initrd::{self, BuiltIn, Extent, Packing, bootconfig, uboot};
 use crate::handover::{self, Main, Pid1, Timeline};
 use crate::layout::{self, fakes, lay_out, zeropage};
 use crate::load::{budget, mem_available, verify};
@@ -339,8 +339,8 @@ fn hand_over(mut tree: Tree) {
 /// An initrd, and a kernel with a config.
 fn of_initrd(input: &[u8]) {
     let len = input.len() as u64;
-    for whole in [true, false] {
-        if let Ok(found) = initrd::examine(input, whole) {
+    for extent in [Extent::Head, Extent::Last, Extent::Followed] {
+        if let Ok(found) = initrd::examine(input, extent) {
             assert!(found.junk.is_none_or(|at| at < len) && found.packed.len() <= 7);
         }
     }

@@ -13,7 +13,7 @@ use super::payload::{Artefact, Note, Role, What};
 use super::read::{Meter, Stored};
 use crate::devicetree;
 use crate::formats::initrd::uboot::{self, UBoot};
-use crate::formats::initrd::{self, InitrdError, bootconfig};
+use crate::formats::initrd::{self, Extent, InitrdError, bootconfig};
 use crate::formats::{self, Sniffed};
 use crate::machine::Machine;
 use crate::memory::Slot;
@@ -100,7 +100,7 @@ impl InitrdFile {
             .and_then(|range| head.get(..range.start))
             .or(whole)
             .unwrap_or(head);
-        initrd::examine(head, false).map(|_| ())
+        initrd::examine(head, Extent::Head).map(|_| ())
     }
 }
 

@@ -11,7 +11,7 @@ use super::error::LoadError;
 use super::payload::{Artefact, Note, Role, What};
 use super::read::Meter;
 use crate::formats::Kernel;
-use crate::formats::initrd::{self, BuiltIn, InitrdError, bootconfig};
+use crate::formats::initrd::{self, BuiltIn, Extent, InitrdError, bootconfig};
 use crate::memory::{NoMemory, Slot};
 
 /// The initrds so far.
@@ -93,6 +93,11 @@ impl<'a> Joined<'a> {
                     archive = tail.get(..range.start).unwrap_or_default();
                     config = tail.get(range).unwrap_or_default();
                 }
+                Ok(None) if tail.iter().all(|byte| *byte == 0) && bootconfig::ends(body) => {
+                    result = result.and(Err(InitrdError::Bootconfig {
+                        what: "is followed by too many zeros for the kernel to find it",
+                    }));
+                }
                 Ok(None) => {}
                 Err(error) => result = result.and(Err(error)),
             }
@@ -122,12 +127,11 @@ impl<'a> Joined<'a> {
         };
         let bytes = self.slot.get(start..).unwrap_or_default();
         if config.is_empty() || bytes.iter().any(|b| *b != 0) {
-            let found = initrd::examine(bytes, true)?;
-            if !found.packed.is_empty() {
-                let kernel = self.kernel;
-                let built_in = self.built_in.get_or_insert_with(|| kernel.built_in());
-                found.packed.iter().try_for_each(|packing| built_in.unpacks(*packing))?;
-            }
+            let found = initrd::examine(bytes, if last { Extent::Last } else { Extent::Followed })?;
+            let kernel = self.kernel;
+            let built_in = self.built_in.get_or_insert_with(|| kernel.built_in());
+            built_in.takes_initrds()?;
+            found.packed.iter().try_for_each(|packing| built_in.unpacks(*packing))?;
             if found.early && self.packed {
                 self.notes.push(note(What::LateEarlyFiles));
             }
@@ -142,6 +146,14 @@ impl<'a> Joined<'a> {
         if !config.is_empty() {
             if self.bootconfig.is_some() {
                 return Err(InitrdError::Bootconfigs);
+            }
+            let kernel = self.kernel;
+            if !self
+                .built_in
+                .get_or_insert_with(|| kernel.built_in())
+                .may_have("CONFIG_BOOT_CONFIG")
+            {
+                self.notes.push(note(What::NoBootconfig));
             }
             self.bootconfig = Some((self.added, config.to_vec()));
             if !last {

@@ -97,6 +97,8 @@ pub(crate) enum What {
     },
     /// Its bootconfig was put behind the last initrd.
     Bootconfig,
+    /// Its bootconfig is for another kernel.
+    NoBootconfig,
     /// A device tree that says otherwise than the machine.
     Correction(Correction),
 }
@@ -113,6 +115,9 @@ impl fmt::Display for Note {
             What::Bootconfig => {
                 f.write_str("its bootconfig was moved to the end of the last initrd, where the kernel looks for it")
             }
+            What::NoBootconfig => f.write_str(
+                "warning: the kernel ignores its bootconfig (CONFIG_BOOT_CONFIG is not set); use a kernel built with it",
+            ),
             What::Correction(correction) => correction.fmt(f),
         }
     }

@@ -49,6 +49,14 @@ pub(crate) fn find(tail: &[u8]) -> Result<Option<Range<usize>>, InitrdError> {
     Ok(Some(start..end))
 }
 
+/// Whether the last of `bytes` that is not zero is the end of a bootconfig.
+pub(crate) fn ends(bytes: &[u8]) -> bool {
+    let zeros = bytes.iter().rev().take_while(|b| **b == 0).count();
+    bytes
+        .get(..bytes.len().saturating_sub(zeros))
+        .is_some_and(|bytes| bytes.ends_with(MAGIC))
+}
+
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 pub(crate) mod tests {
@@ -77,6 +85,7 @@ pub(crate) mod tests {
         assert_eq!(find(b"abc"), Ok(None));
         assert_eq!(find(b""), Ok(None));
         let said = |file: &[u8]| find(file).unwrap_err().to_string();
+        assert!(ends(&attached) && ends(&[&attached[..], &[0; 99]].concat()) && !ends(b"") && !ends(b"x"));
         let mut damaged = attached.clone();
         damaged[0] ^= 1;
         assert_eq!(

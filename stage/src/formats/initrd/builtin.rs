@@ -47,6 +47,23 @@ impl BuiltIn {
         Self { config: None, version }
     }
 
+    /// Whether the option is set, as far as that is known.
+    pub(crate) fn may_have(&self, option: &str) -> bool {
+        let set = |line: &str| line.strip_prefix(option) == Some("=y");
+        self.config.as_ref().is_none_or(|config| config.lines().any(set))
+    }
+
+    /// Whether it reads initrds at all, as far as that is known.
+    ///
+    /// # Errors
+    /// Where it certainly does not.
+    pub(crate) fn takes_initrds(&self) -> Result<(), InitrdError> {
+        if self.may_have("CONFIG_BLK_DEV_INITRD") {
+            return Ok(());
+        }
+        Err(InitrdError::NoInitrds)
+    }
+
     /// Whether it unpacks `packing`, as far as that is known.
     ///
     /// # Errors
@@ -54,7 +71,7 @@ impl BuiltIn {
     pub(crate) fn unpacks(&self, packing: Packing) -> Result<(), InitrdError> {
         let option = format!("CONFIG_RD_{}", packing.name().to_uppercase());
         let why = match (&self.config, self.version) {
-            (Some(config), _) if config.lines().any(|line| line.strip_prefix(&option) == Some("=y")) => return Ok(()),
+            (Some(_), _) if self.may_have(&option) => return Ok(()),
             (Some(_), _) => format!("{option} is not set"),
             (None, Some(version)) if version < packing.since() => {
                 let (major, minor) = packing.since();

@@ -60,6 +60,9 @@ pub(crate) enum InitrdError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A main kernel without what it takes.
+    #[error("the kernel reads no initrd (CONFIG_BLK_DEV_INITRD is not set); use another kernel, or remove `initrd`")]
+    NoInitrds,
     /// A compression the main kernel was built without.
     #[error("compressed with {packing}, which the kernel can't unpack ({why}); use another compression")]
     NotBuiltIn {

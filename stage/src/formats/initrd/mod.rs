@@ -71,13 +71,25 @@ pub(crate) struct Found {
     pub junk: Option<u64>,
 }
 
-/// Looks at an initrd, all of it (`whole`) or its first bytes. Steps and memory are bounded by the length of `bytes`.
+/// What of an initrd is there to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Its first bytes.
+    Head,
+    /// All of it, and nothing comes behind it.
+    Last,
+    /// All of it, and another initrd comes behind it.
+    Followed,
+}
+
+/// Looks at an initrd. Steps and memory are bounded by the length of `bytes`.
 ///
 /// # Errors
 /// Where the kernel would read nothing of it, or it is damaged.
-pub(crate) fn examine(bytes: &[u8], whole: bool) -> Result<Found, InitrdError> {
+pub(crate) fn examine(bytes: &[u8], extent: Extent) -> Result<Found, InitrdError> {
+    let whole = extent != Extent::Head;
     let mut found = Found::default();
-    let mut any = false;
+    let (mut any, mut streams) = (false, 0_usize);
     let mut at = 0_usize;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
@@ -106,13 +118,15 @@ pub(crate) fn examine(bytes: &[u8], whole: bool) -> Result<Found, InitrdError> {
             }
         } else if let Some(packing) = Packing::of(rest) {
             packing.check(rest)?;
-            if found.packed.is_empty() {
-                inside(packing, rest)?;
+            // A second stream tells whether the first one was a whole archive; more are not looked into, to bound the work.
+            if streams < 2 {
+                inside(packing, rest, streams != 0)?;
             }
+            streams = streams.saturating_add(1);
             if !found.packed.contains(&packing) {
                 found.packed.push(packing);
             }
-            packing.end(rest)
+            packing.end(rest, extent)?
         } else if any {
             found.junk = Some(offset(at));
             return Ok(found);
@@ -158,8 +172,9 @@ fn entry(bytes: &[u8]) -> Option<(&[u8], usize)> {
     Some((bytes.get(CPIO_HEADER..name_end).unwrap_or_default(), end))
 }
 
-/// Looks into a compressed file that can be unpacked here: the kernel takes nothing but a cpio archive there.
-fn inside(packing: Packing, bytes: &[u8]) -> Result<(), InitrdError> {
+/// Looks into a compressed file that can be unpacked here: the kernel takes nothing but a cpio archive there, `behind`
+/// another one zeros too.
+fn inside(packing: Packing, bytes: &[u8], behind: bool) -> Result<(), InitrdError> {
     let Some(stream) = FORMATS.iter().find_map(|format| match &format.kind {
         Kind::Stream(stream) if (format.is)(bytes) => Some(stream),
         _ => None,
@@ -171,11 +186,19 @@ fn inside(packing: Packing, bytes: &[u8]) -> Result<(), InitrdError> {
             packing: packing.name(),
         }),
         inner if is_cpio(&inner) => Ok(()),
+        inner if behind && starts_after_zeros(&inner) => Ok(()),
         inner => Err(InitrdError::Inside {
             packing: packing.name(),
             what: known(&inner).map(|(what, _)| what),
         }),
     }
+}
+
+/// Whether nothing but zeros is before an archive, or at all.
+fn starts_after_zeros(bytes: &[u8]) -> bool {
+    let zeros = bytes.iter().take_while(|b| **b == 0).count();
+    let rest = bytes.get(zeros..).unwrap_or_default();
+    zeros != 0 && (rest.is_empty() || is_cpio(rest))
 }
 
 fn foreign(bytes: &[u8]) -> InitrdError {

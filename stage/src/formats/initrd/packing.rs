@@ -1,6 +1,11 @@
 //! The compressions an initrd may have, in the forms the kernel's own decompressors take: lib/decompress*.c.
 
+use std::io::{self, Read as _};
+
+use flate2::bufread::GzDecoder;
+
 use super::super::zstd;
+use super::Extent;
 use super::error::InitrdError;
 
 /// A compression.
@@ -100,15 +105,34 @@ impl Packing {
     }
 
     /// Where the stream that `bytes` begin with ends.
-    pub(super) fn end(self, bytes: &[u8]) -> End {
-        match self {
+    ///
+    /// # Errors
+    /// It was unpacked to know that, and can't be.
+    pub(super) fn end(self, bytes: &[u8], extent: Extent) -> Result<End, InitrdError> {
+        Ok(match self {
+            // It takes a while, and matters only to what comes behind.
+            Self::Gzip if extent == Extent::Followed => return gzip_end(bytes),
             Self::Zstd => match zstd::Frame::parse(bytes) {
                 Some(frame) => frame.end(bytes).map_or(End::Beyond, End::At),
                 None => End::Beyond,
             },
             Self::Lz4 => lz4_end(bytes),
             _ => End::Unknown,
-        }
+        })
+    }
+}
+
+/// Found by unpacking, as long as that does not give more than any archive does.
+fn gzip_end(bytes: &[u8]) -> Result<End, InitrdError> {
+    const RATIO: u64 = 32;
+    let most = u64::try_from(bytes.len()).unwrap_or(u64::MAX).saturating_mul(RATIO);
+    let mut stream = GzDecoder::new(bytes);
+    match io::copy(&mut stream.by_ref().take(most), &mut io::sink()) {
+        Ok(length) if length == most => Ok(End::Unknown),
+        Ok(_) => Ok(End::At(bytes.len().saturating_sub(stream.into_inner().len()))),
+        Err(_) => Err(InitrdError::Stream {
+            packing: Packing::Gzip.name(),
+        }),
     }
 }
 

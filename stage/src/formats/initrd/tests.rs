@@ -3,7 +3,7 @@ use crate::load::fakes::{cpio, gzip, zstd};
 use proptest::prelude::*;
 
 fn said(bytes: &[u8]) -> String {
-    examine(bytes, true).unwrap_err().to_string()
+    examine(bytes, Extent::Last).unwrap_err().to_string()
 }
 
 /// Blocks as `lz4 -l` writes them.
@@ -38,13 +38,13 @@ fn what_the_kernel_reads_is_taken() {
         (b"BZh9rest".to_vec(), false, vec![Packing::Bzip2]),
     ] {
         for whole in [true, false] {
-            let found = examine(&file, whole).unwrap();
+            let found = examine(&file, if whole { Extent::Last } else { Extent::Head }).unwrap();
             assert_eq!((found.early, &found.packed, found.junk), (is_early, &packed, None));
         }
     }
-    let found = examine(&lz4(&[b"block", b"another"]), true).unwrap();
+    let found = examine(&lz4(&[b"block", b"another"]), Extent::Last).unwrap();
     assert!(found.open && found.junk.is_none());
-    let found = examine(&[lz4(&[b"block"]), vec![0; 4]].concat(), true).unwrap();
+    let found = examine(&[lz4(&[b"block"]), vec![0; 4]].concat(), Extent::Last).unwrap();
     assert!(!found.open && found.packed == [Packing::Lz4]);
 }
 
@@ -127,10 +127,10 @@ fn what_is_cut_short_is_refused_once_all_of_it_is_there() {
     for file in [archive.clone(), zstd(&archive.repeat(1000)), lz4(&[b"block"])] {
         for cut in [1, 5] {
             let file = &file[..file.len() - cut];
-            let whole = examine(&[&[0; 4], file].concat(), true);
+            let whole = examine(&[&[0; 4], file].concat(), Extent::Last);
             assert!(whole.is_err(), "{:x?} {cut}", &file[..4]);
         }
-        assert!(examine(&file[..file.len() / 2 + 4], false).is_ok());
+        assert!(examine(&file[..file.len() / 2 + 4], Extent::Head).is_ok());
     }
     let mut damaged = archive;
     damaged[60] = b'g';
@@ -142,11 +142,11 @@ fn what_the_kernel_stops_at_is_told_where() {
     let archive = cpio(&[("init", 4)]);
     let at = archive.len() as u64;
     for junk in [&b"junk"[..], b"\xff\xff", b"070707"] {
-        let found = examine(&[&archive, junk].concat(), true).unwrap();
+        let found = examine(&[&archive, junk].concat(), Extent::Last).unwrap();
         assert_eq!(found.junk, Some(at));
     }
     // An archive that does not begin at a multiple of 4.
-    let found = examine(&[zstd(&archive), vec![0; 1], archive.clone()].concat(), true).unwrap();
+    let found = examine(&[zstd(&archive), vec![0; 1], archive.clone()].concat(), Extent::Last).unwrap();
     let aligned = (zstd(&archive).len() + 1).is_multiple_of(4);
     assert_eq!(found.junk.is_none(), aligned);
 }
@@ -168,16 +168,45 @@ fn what_follows_is_aligned_and_not_swallowed() {
 proptest! {
     #[test]
     fn no_bytes_panic(
-        fields in "[0-9a-fA-F]{104}", magic in 0..12_usize, whole in any::<bool>(),
+        fields in "[0-9a-fA-F]{104}", magic in 0..12_usize, extent in prop_oneof![Just(Extent::Head), Just(Extent::Last), Just(Extent::Followed)],
         bytes in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
         let magics: [&[u8]; 12] = [
             b"", b"\0\0\0\0", b"070702", b"\x1f\x8b\x08\0", b"\x02\x21\x4c\x18", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0",
             b"BZh", b"\x5d\0", b"\x89LZO", b"\x27\x05\x19\x56", b"hsqs",
         ];
-        let _ = examine(&[magics[magic], &bytes].concat(), whole);
-        let _ = examine(&[b"070701", fields.as_bytes(), &bytes[..]].concat(), whole);
+        let _ = examine(&[magics[magic], &bytes].concat(), extent);
+        let _ = examine(&[b"070701", fields.as_bytes(), &bytes[..]].concat(), extent);
         let archive = cpio(&[("init", 9)]);
-        let _ = examine(&[&archive, magics[magic], &bytes].concat(), whole);
+        let _ = examine(&[&archive, magics[magic], &bytes].concat(), extent);
     }
+}
+
+#[test]
+fn what_is_behind_gzip_is_found_where_something_would_be_lost() {
+    let archive = cpio(&[("init", 9)]);
+    let (packed, footer) = (gzip(&archive), b"signature".as_slice());
+    let file = [&packed, footer].concat();
+    let junk = |extent| examine(&file, extent).unwrap().junk;
+    assert_eq!(junk(Extent::Followed), Some(packed.len() as u64));
+    assert_eq!(junk(Extent::Last), None);
+    let padded = [&packed[..], &[0; 9]].concat();
+    assert_eq!(examine(&padded, Extent::Followed).unwrap().junk, None);
+    let cut = &packed[..packed.len() - 3];
+    assert!(examine(cut, Extent::Last).is_ok());
+    let error = examine(cut, Extent::Followed).unwrap_err().to_string();
+    assert!(error.starts_with("gzip stream is truncated"), "{error}");
+}
+
+#[test]
+fn an_archive_in_two_streams_is_refused() {
+    let archive = cpio(&[("init", 9)]);
+    let whole = [zstd(&archive), zstd(&archive)].concat();
+    let padded = [zstd(&archive), zstd(&[&[0; 8], &archive[..]].concat())].concat();
+    for good in [whole, padded] {
+        assert!(examine(&good, Extent::Last).is_ok());
+    }
+    let (first, second) = archive.split_at(116);
+    let split = [zstd(first), zstd(second)].concat();
+    assert!(said(&split).contains("inside zstd"), "{}", said(&split));
 }
