@@ -98,7 +98,7 @@ impl Tree {
     /// forgotten its boot; `ram` counts only where it names no memory.
     ///
     /// # Errors
-    /// [`DtbError::Board`], or the tree can't hold what it has to.
+    /// [`DtbError::Board`], [`DtbError::Stub`], or the tree can't hold what it has to.
     pub(crate) fn correct(&mut self, running: Option<&Self>, ram: &[Span]) -> Result<Vec<Correction>, DtbError> {
         let mut said = Vec::new();
         let mut taken = Vec::new();
@@ -106,6 +106,9 @@ impl Tree {
         self.forget_last_boot();
         self.forget_efi();
         if let Some(running) = running {
+            if self.is_stub() && !running.is_stub() {
+                return Err(DtbError::Stub);
+            }
             said.extend(self.same_board(running)?);
             self.take_efi(running);
             // A further node in the root would turn ACPI off.

@@ -83,6 +83,11 @@ pub(crate) enum DtbError {
         /// The first word of the running tree's.
         runs: String,
     },
+    /// The kernel would find no memory, and die without a word.
+    #[error(
+        "describes no machine (nothing but /chosen); name this board's device tree, or remove `dtb` from the entry"
+    )]
+    Stub,
     /// The kernel would ignore what firmware reserved.
     #[error(
         "#address-cells or #size-cells of /reserved-memory differ from the root node's, so the kernel would ignore it; make them equal"

@@ -1,7 +1,7 @@
 //! A volume's files, read by the kernel's own file system and without a byte written to the disk.
 //!
 //! The volume is made read-only and mounted like that. When that can't be, because its journal has to be replayed first
-//! (which only the kernel knows of XFS), it is mounted on a device-mapper snapshot: the kernel replays there, and what it
+//! (only the kernel knows when and how), it is mounted on a device-mapper snapshot: the kernel replays there, and what it
 //! writes stays in memory. A mount that leaves the journal out would hide what was synced before a power cut (T14).
 
 use std::fs::{self, File};
@@ -176,7 +176,7 @@ fn mount_or_replay(
             }
             Ok(mounted)
         }
-        Err(error) if wants_replay(&error) => {
+        Err(error) if fs.has_journal && wants_replay(&error) => {
             say(&format!(
                 "{volume}: not cleanly unmounted; its journal is replayed in memory"
             ));

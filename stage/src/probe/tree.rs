@@ -1,4 +1,4 @@
-//! Where an entry's files come from: a mounted file system, a folder of the initramfs, or a reader of our own.
+//! Where an entry's files come from: a mounted file system, or a folder of the initramfs.
 //!
 //! Given a folder that may have been prepared by somebody else: links out of it, FIFOs, devices, files that are not there.
 //! Responsible for handing out regular files only, never leaving the folder, and never blocking while it looks.
@@ -143,15 +143,37 @@ impl DirTree {
     fn missing(&self, path: &str) -> TreeError {
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         let dangling = ends.filter_map(|end| path.get(..end)).find_map(|link| {
-            let there = self.beneath(link, OFlag::O_PATH | OFlag::O_NOFOLLOW).ok()?;
-            let target = readlinkat(&there, "").ok()?.to_string_lossy().into_owned();
-            let link = link.to_owned();
-            matches!(self.beneath(&link, OFlag::O_PATH), Err(Errno::ENOENT))
-                .then_some(TreeError::Dangling { link, target })
+            let target = self.target(link)?;
+            matches!(self.beneath(link, OFlag::O_PATH), Err(Errno::ENOENT)).then(|| self.end(link, target))
         });
         dangling.unwrap_or(TreeError::Missing)
     }
+
+    /// Where a symbolic link points to.
+    fn target(&self, link: &str) -> Option<String> {
+        let there = self.beneath(link, OFlag::O_PATH | OFlag::O_NOFOLLOW).ok()?;
+        Some(readlinkat(&there, "").ok()?.to_string_lossy().into_owned())
+    }
+
+    /// The last link of a chain that leads to nothing.
+    fn end(&self, link: &str, target: String) -> TreeError {
+        let (mut link, mut target) = (link.to_owned(), target);
+        for _ in 0..MOST_LINKS {
+            let next = match link.rsplit_once('/') {
+                Some((folder, _)) if !target.starts_with('/') => format!("{folder}/{target}"),
+                _ => target.clone(),
+            };
+            match self.target(&next) {
+                Some(further) => (link, target) = (next, further),
+                None => break,
+            }
+        }
+        TreeError::Dangling { link, target }
+    }
 }
+
+/// So many the kernel follows: MAXSYMLINKS.
+const MOST_LINKS: usize = 40;
 
 /// The size of a non-empty regular file.
 fn regular(stat: &FileStat) -> Result<u64, TreeError> {
@@ -272,7 +294,7 @@ mod tests {
         );
         assert_eq!(
             error(&tree, "dir/../boot/vmlinuz"),
-            r#"the link dir/../boot points to "/dangling", which does not exist"#
+            r#"the link /dangling points to "not/there", which does not exist"#
         );
         assert!(error(&tree, "empty/below").contains("Not a directory"));
         assert_eq!(

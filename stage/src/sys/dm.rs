@@ -11,6 +11,7 @@ use std::mem::size_of;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::libc::c_int;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -69,6 +70,9 @@ pub(crate) struct LoopConfig {
 const _: () = assert!(size_of::<Header>() == 312 && size_of::<LoopConfig>() == 304);
 const _: () = assert!(size_of::<Request>() == 312 + 40 + 160);
 
+/// Of this process.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 const DM_DEFERRED_REMOVE: u32 = 1 << 17;
 /// Bytes in a sector, whatever the disk says.
@@ -107,6 +111,7 @@ fn doing<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> SnapshotError 
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     control: File,
+    name: String,
     device: PathBuf,
     /// Keeps it there until it is mounted.
     _open: File,
@@ -123,38 +128,42 @@ impl Snapshot {
         let length = File::open(origin).and_then(|mut f| f.seek(SeekFrom::End(0)));
         let length = length.map_err(doing("size of the disk"))? / SECTOR;
         let (store, _held) = memory(room).map_err(doing("loop device"))?;
+        // The last one may not be gone yet.
+        let name = format!("cato-{}-{}", process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let control = File::options().read(true).write(true).open("/dev/mapper/control");
         let control = control.map_err(doing("/dev/mapper/control"))?;
-        let create = call(&control, raw::dev_create, &mut request()).map_err(doing("device-mapper"))?;
+        let create = call(&control, raw::dev_create, &mut request(&name)).map_err(doing("device-mapper"))?;
         let device = PathBuf::from(format!("/dev/dm-{}", minor(create)));
         let made = Self::fill(
             &control,
+            &name,
             &device,
             length,
             &format!("{} {store} N {CHUNK}", origin.display()),
         );
         // In use it is removed later, else at once.
-        let mut remove = request();
+        let mut remove = request(&name);
         remove.header.flags = DM_DEFERRED_REMOVE;
         let removed = call(&control, raw::dev_remove, &mut remove).map_err(doing("device-mapper"));
         let open = made?;
         removed?;
         Ok(Self {
             control,
+            name,
             device,
             _open: open,
         })
     }
 
-    fn fill(control: &File, device: &Path, length: u64, parameters: &str) -> Result<File, SnapshotError> {
-        let mut load = request();
+    fn fill(control: &File, name: &str, device: &Path, length: u64, parameters: &str) -> Result<File, SnapshotError> {
+        let mut load = request(name);
         load.header.target_count = 1;
         load.length = length;
         put(&mut load.target, "snapshot");
         put(&mut load.text, parameters);
         call(control, raw::table_load, &mut load).map_err(doing("snapshot target"))?;
         // Without the flag that suspends, this is the call that resumes.
-        call(control, raw::dev_suspend, &mut request()).map_err(doing("snapshot"))?;
+        call(control, raw::dev_suspend, &mut request(name)).map_err(doing("snapshot"))?;
         File::open(device).map_err(doing("snapshot"))
     }
 
@@ -165,7 +174,7 @@ impl Snapshot {
 
     /// Whether its memory was not enough.
     pub(crate) fn is_full(&self) -> bool {
-        let mut status = request();
+        let mut status = request(&self.name);
         // Documentation/admin-guide/device-mapper/snapshot.rst: Invalid or Overflow, else sectors.
         call(&self.control, raw::table_status, &mut status).is_ok()
             && (status.text.starts_with(b"Invalid") || status.text.starts_with(b"Overflow"))
@@ -189,13 +198,13 @@ fn memory(size: u64) -> io::Result<(String, File)> {
     Ok((path, device))
 }
 
-/// A request about this process's one mapping.
-fn request() -> Request {
+/// A request about the mapping of that name.
+fn request(name: &str) -> Request {
     let mut request = Request::new_zeroed();
     request.header.version = [4, 0, 0];
     request.header.data_size = u32::try_from(size_of::<Request>()).unwrap_or(0);
     request.header.data_start = u32::try_from(size_of::<Header>()).unwrap_or(0);
-    put(&mut request.header.name, &format!("cato-{}", process::id()));
+    put(&mut request.header.name, name);
     request
 }
 

@@ -171,10 +171,12 @@ fn efi_and_acpi_know_memory_better() {
         (1, false, true)
     );
     // A stub for a machine with ACPI: any other node would turn ACPI off.
-    let mut stub = Tree::parse(include_bytes!("../samples/stub.dtb")).unwrap();
-    stub.correct(Some(&running(|root| _ = child(root, "psci"))), &[])
-        .unwrap();
-    assert!(stub.is_stub());
+    let stub = || Tree::parse(include_bytes!("../samples/stub.dtb")).unwrap();
+    let mut tree = stub();
+    tree.correct(Some(&stub()), &[]).unwrap();
+    assert!(tree.is_stub());
+    // For any other it describes nothing.
+    assert_eq!(stub().correct(Some(&running(|_| ())), &[]), Err(DtbError::Stub));
 }
 
 #[test]
