@@ -73,6 +73,9 @@ fn warn(span: &Range<usize>, message: String, label: &str, help: &str, problems:
 
 fn lookalikes(key: &str, characters: &Characters, problems: &mut Problems<'_>) {
     for (place, c) in characters {
+        if problems.is_past_warnings(place.start) {
+            return;
+        }
         let Some(found) = Lookalike::of(*c).filter(|_| key != "title" || is_invisible(*c)) else {
             continue;
         };
@@ -105,6 +108,9 @@ fn words(characters: &Characters, problems: &mut Problems<'_>) {
     let (mut in_quotes, mut in_name, mut for_init) = (false, true, false);
     let mut word = String::new();
     for (place, c) in characters {
+        if problems.is_past_warnings(place.start) {
+            return;
+        }
         if *c == '"' {
             in_quotes = !in_quotes;
         }

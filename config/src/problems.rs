@@ -117,6 +117,12 @@ impl<'t> Problems<'t> {
             .is_some_and(|span| self.errors.is_past(span.start))
     }
 
+    /// Whether a warning about `at` would not be listed any more.
+    pub(crate) fn is_past_warnings(&self, at: usize) -> bool {
+        self.in_text(&(at..at))
+            .is_some_and(|span| self.warnings.is_past(span.start))
+    }
+
     /// Something that is no TOML, or not even text.
     pub(crate) fn syntax(&mut self, diagnostic: Diagnostic) {
         let Some(span) = self.in_text(&diagnostic.span) else {

@@ -174,7 +174,7 @@ impl<'t> Survey<'t> {
                     let name = self.text.get(span.clone()).unwrap_or_default();
                     let name = name.trim_matches(if name.starts_with('\'') { '\'' } else { '"' });
                     let node = *names.entry((parent, name)).or_insert_with(|| all.add(parent));
-                    all.at.insert(span.start, node);
+                    all.at.push((span.start, node));
                     path.push(node);
                 }
                 EventKind::KeyValSep => {
@@ -211,8 +211,8 @@ const ROOT: usize = 0;
 struct Definitions {
     /// For each node but the root, at one less than its number: what it is a part of, and the first place.
     nodes: Vec<(usize, Option<Definition>)>,
-    /// The node that a part of a key stands for, by where that part starts.
-    at: HashMap<usize, usize>,
+    /// The node that a part of a key stands for, behind where that part starts: in the order of the text.
+    at: Vec<(usize, usize)>,
 }
 
 impl Definitions {
@@ -228,7 +228,8 @@ impl Definitions {
     }
 
     fn before(&self, at: usize) -> Option<&Definition> {
-        let mut node = *self.at.get(&at)?;
+        let index = self.at.binary_search_by_key(&at, |(start, _)| *start).ok()?;
+        let mut node = self.at.get(index)?.1;
         while let Some((parent, first)) = node.checked_sub(1).and_then(|index| self.nodes.get(index)) {
             match first {
                 Some(first) if !first.written.contains(&at) => return (first.written.start < at).then_some(first),
