@@ -24,6 +24,8 @@ pub(crate) enum Cause {
     Refused,
     /// The kexec lock is taken, or CPUs can't be stopped.
     Busy,
+    /// What every entry needs of the service Linux can't be read: its memory map, device tree, modules or events.
+    Machine,
     /// It did not end in its time.
     Timeout,
     /// The process died, or did what only a mistake in it can do.

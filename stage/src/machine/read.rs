@@ -10,7 +10,6 @@ use config::Arch;
 
 use super::files::{Files, hex};
 use super::{Conduit, EfiInfo, Machine, console};
-use crate::cause::Cause;
 use crate::devicetree::{self as dtb, DtbError};
 use crate::memory::map::{self as memmap, MemoryMapError};
 use crate::memory::range::{normalise, subtract};
@@ -44,18 +43,6 @@ pub(crate) enum MachineError {
     /// `sysconf(_SC_PAGESIZE)`
     #[error("the page size is unknown")]
     PageSize,
-}
-
-impl MachineError {
-    /// Its kind.
-    pub(crate) fn cause(&self) -> Cause {
-        match self {
-            Self::Arch => Cause::Refused,
-            Self::Read { cause, .. } => Cause::of(cause),
-            Self::Memory(_) | Self::MemTotal | Self::Fdt(_) => Cause::Format,
-            Self::PageSize => Cause::Io,
-        }
-    }
 }
 
 /// Reads the running machine under `root`.

@@ -111,7 +111,7 @@ impl ProbeError {
             Self::NotFound { .. } => Cause::Missing,
             Self::Volume { problem, .. } => problem.cause(),
             Self::Modules { error, .. } => error.cause(),
-            Self::Events(errno) => Cause::of(&(*errno).into()),
+            Self::Events(_) => Cause::Machine,
         }
     }
 }

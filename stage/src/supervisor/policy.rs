@@ -30,7 +30,7 @@ enum Blame {
 
 fn blame(cause: Cause) -> Blame {
     match cause {
-        Cause::Refused | Cause::Busy => Blame::Machine,
+        Cause::Refused | Cause::Busy | Cause::Machine => Blame::Machine,
         Cause::Missing
         | Cause::Io
         | Cause::Format

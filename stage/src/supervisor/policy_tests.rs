@@ -340,7 +340,7 @@ fn the_cause_decides_whether_another_entry_is_tried() {
             r#"entry "a": x; trying "b""#
         );
     }
-    for cause in [Cause::Refused, Cause::Busy] {
+    for cause in [Cause::Refused, Cause::Busy, Cause::Machine] {
         let mut policy = booting(&["a", "b"]);
         let actions = on(&mut policy, 1, fail(cause, "locked down"));
         let says = r#"entry "a": locked down; no other entry can do better, trying again in 60 s"#;

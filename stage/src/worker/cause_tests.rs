@@ -51,27 +51,17 @@ fn of_the_system() {
 fn of_the_worker_itself() {
     let index = Index::parse("nonsense\n").unwrap_err();
     check([
-        (WorkerError::Modules(index), Cause::Format),
-        (WorkerError::Unreadable(system(Errno::EIO)), Cause::Io),
-        (WorkerError::Memory, Cause::Io),
+        (WorkerError::Modules(index), Cause::Machine),
+        (WorkerError::Unreadable(system(Errno::EIO)), Cause::Machine),
+        (WorkerError::Machine(MachineError::MemTotal), Cause::Machine),
+        (WorkerError::Memory, Cause::Machine),
         (WorkerError::NoWord, Cause::Crash),
         (WorkerError::Fault, Cause::Crash),
     ]);
 }
 
 #[test]
-fn of_the_machine_and_the_source() {
-    let read = |errno| MachineError::Read {
-        path: "/proc/iomem",
-        cause: system(errno),
-    };
-    check([
-        (MachineError::Arch, Cause::Refused),
-        (read(Errno::EIO), Cause::Io),
-        (MachineError::MemTotal, Cause::Format),
-        (MachineError::Fdt(DtbError::Magic(0)), Cause::Format),
-        (MachineError::PageSize, Cause::Io),
-    ]);
+fn of_the_source() {
     let missing = ProbeError::NotFound {
         wanted: Source::Label("x".to_owned()),
         waited: Duration::ZERO,
@@ -86,7 +76,7 @@ fn of_the_machine_and_the_source() {
     check([
         (missing, Cause::Missing),
         (folder, Cause::Missing),
-        (ProbeError::Events(Errno::ENOBUFS), Cause::Io),
+        (ProbeError::Events(Errno::ENOBUFS), Cause::Machine),
     ]);
     let volume = |problem| ProbeError::Volume {
         wanted: Source::Label("x".to_owned()),

@@ -63,10 +63,7 @@ enum WorkerError {
 impl WorkerError {
     fn cause(&self) -> Cause {
         match self {
-            Self::Modules(_) => Cause::Format,
-            Self::Unreadable(error) => Cause::of(error),
-            Self::Machine(error) => error.cause(),
-            Self::Memory => Cause::Io,
+            Self::Modules(_) | Self::Unreadable(_) | Self::Machine(_) | Self::Memory => Cause::Machine,
             Self::Probe(error) => error.cause(),
             Self::Load(error) => error.cause(),
             Self::Verify(error) => error.cause(),
