@@ -46,7 +46,7 @@ pub(crate) enum WhyNot {
         free: u64,
     },
     /// Not in one piece.
-    #[error("memory is fragmented: {pages} huge pages, longest contiguous run {}", Size(*.longest))]
+    #[error("memory is fragmented: {pages} huge {}, longest contiguous run {}", if *.pages == 1 { "page" } else { "pages" }, Size(*.longest))]
     InPieces {
         /// How many there were.
         pages: usize,
@@ -406,7 +406,7 @@ pub(crate) mod tests {
         let (taken, _) = attempt(vec![0x4800_0000], 512 * MIB);
         assert_eq!(
             taken.unwrap_err().to_string(),
-            "memory is fragmented: 1 huge pages, longest contiguous run 2 MiB"
+            "memory is fragmented: 1 huge page, longest contiguous run 2 MiB"
         );
         let mut none: [Box<dyn Pages>; 0] = [];
         assert!(matches!(

@@ -637,5 +637,5 @@ fn what_has_no_pages_is_said_and_read_all_the_same() {
     );
     assert!(budget(|machine, _| machine.encrypts = Some("sme"), vec![]).contains("CPU flag sme"));
     let said = budget(|_, _| (), apart[..1].to_vec());
-    assert!(said.contains("1 huge pages, longest contiguous run 2 MiB"), "{said}");
+    assert!(said.contains("1 huge page, longest contiguous run 2 MiB"), "{said}");
 }

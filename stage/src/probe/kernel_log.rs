@@ -51,10 +51,19 @@ impl KernelLog {
                 Err(_) => break,
             }
         }
-        lines.retain(|line| words.iter().any(|word| line.contains(word)));
+        lines.retain(|line| words.iter().any(|word| contains(line, word)));
         lines.dedup();
         lines.split_off(lines.len().saturating_sub(LINES))
     }
+}
+
+/// Whether `line` has `word` in it, and not only as the start of a longer one: `vda1` is not in `vda12`.
+fn contains(line: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric();
+    line.match_indices(word).any(|(at, _)| {
+        let behind = line.get(at..).and_then(|rest| rest.strip_prefix(word));
+        !(word.ends_with(is_part) && behind.is_some_and(|rest| rest.starts_with(is_part)))
+    })
 }
 
 /// The text of a record, `PRIORITY,SEQUENCE,TIME,FLAGS;TEXT`, when the kernel itself wrote it (facility 0).
@@ -93,6 +102,7 @@ mod tests {
         assert_eq!(log.since(&["vda1"]), ["FAT-fs (vda1): logical sector size too small"]);
         let log = KernelLog(KernelLog::open(file.path()));
         writeln!(file.as_file(), "3,3,1,-;usb 1-1: new device").unwrap();
+        writeln!(file.as_file(), "3,4,1,-;I/O error, dev vda12, sector 0").unwrap();
         assert_eq!(log.since(&["vda1"]), Vec::<String>::new());
         assert_eq!(KernelLog(None).since(&["vda1"]), Vec::<String>::new());
     }
