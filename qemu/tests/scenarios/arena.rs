@@ -23,7 +23,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             falls_back(context, chain)
         }),
         gigantic(Arm64),
-        gigantic(X86_64),
+        gigantic(X86_64).long_if(true),
     ]
 }
 

@@ -17,11 +17,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
     for (arch, firmware) in machines {
         for (service, main) in pairs {
-            // Every day: each firmware once, and each pair once on each machine. Three of these boots are in `report/`, with
-            // more asked of them.
+            // Every day: each firmware once, and the latest pair. Three of these boots are in `report/`, with more asked of them.
             let usual = (service, main) == (Bookworm, Trixie);
             let reported = matches!((arch, firmware), (_, Direct) | (Arm64, Uefi));
-            let long = if usual { reported } else { firmware != Direct };
+            let both_6_1 = main == Bookworm;
+            let long = if usual {
+                reported
+            } else {
+                firmware != Direct || both_6_1
+            };
             let name = format!("firmware/{arch}/{firmware}/{}-to-{}", service.series(), main.series());
             let scenario = Scenario::new(name, move |context| {
                 let mut chain = context.chain(arch, service, main)?;

@@ -23,8 +23,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         })
     };
     vec![
-        packed(Arm64, "gzip", "gzip of Image", gzip),
-        packed(Arm64, "zstd", "zstd of Image", zstd),
+        // Each compression once every day.
+        packed(Arm64, "gzip", "gzip of Image", gzip).long_if(true),
+        packed(Arm64, "zstd", "zstd of Image", zstd).long_if(true),
         packed(Arm64, "zboot-gzip", "EFI zboot of gzip of Image", |image| {
             Ok(zboot("gzip", &gzip(&padded(image)?)?))
         }),

@@ -32,12 +32,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         let scenario = Scenario::new(name("every-feature"), move |context| {
             every_feature(context, arch, service)
         });
-        all.push(scenario.long_if(long));
+        all.push(scenario.long_if(long || arch == X86_64));
         for filesystem in [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs] {
             let scenario = Scenario::new(name(filesystem.name()), move |context| {
                 written_by_a_kernel(context, arch, service, filesystem)
             });
-            all.push(scenario.long_if(long || filesystem != Filesystem::Xfs));
+            all.push(scenario.long_if(long || filesystem != Filesystem::Xfs || arch == Arm64));
         }
     }
     for arch in Arch::ALL {

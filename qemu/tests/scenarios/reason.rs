@@ -26,6 +26,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new(format!("reason/{arch}/{name}"), move |context| {
             is_said(context, arch, reason, words)
         })
+        .long_if((name, arch) == ("memory", X86_64))
     })
     .into()
 }

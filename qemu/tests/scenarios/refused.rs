@@ -24,9 +24,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 "kexec_load is used up",
             ),
         ] {
-            all.push(refused(arch, name, word, says));
+            all.push(refused(arch, name, word, says).long_if(name != "lockdown" && arch == Arch::X86_64));
         }
-        all.push(crash_kernels_spent(arch));
+        all.push(crash_kernels_spent(arch).long_if(arch == Arch::Arm64));
     }
     all
 }

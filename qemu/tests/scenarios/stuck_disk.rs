@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use config::Arch::{self, X86_64};
+use config::Arch::{self, Arm64, X86_64};
 use qemu::chain::Chain;
 use qemu::disk::{Disk, Filesystem::Ext4, Partition};
 use qemu::machine::{Bus, Firmware::Direct};
@@ -28,7 +28,13 @@ const STUCK: &[&str] = &[
 pub(crate) fn scenarios() -> Vec<Scenario> {
     Arch::ALL
         .into_iter()
-        .flat_map(|arch| [behind(arch), before(arch), while_reading(arch)])
+        .flat_map(|arch| {
+            [
+                behind(arch).long_if(arch == Arm64),
+                before(arch).long_if(arch == X86_64),
+                while_reading(arch).long_if(arch == X86_64),
+            ]
+        })
         .collect()
 }
 
