@@ -43,7 +43,7 @@ struct Cli {
 }
 
 fn all() -> Vec<Scenario> {
-    // What leads up to a boot from a disk is tried with the payload in place and, in the long run, with segments.
+    // Where the payload waits for the jump matters to these: each is run once more with segments, for `--long`.
     let booting = [
         contract::scenarios(),
         firmware_by_suite::scenarios(),
@@ -51,17 +51,18 @@ fn all() -> Vec<Scenario> {
         device_tree::scenarios(),
         format::scenarios(),
         initrd::scenarios(),
-        disks::scenarios(),
-        power_cut::scenarios(),
         bad_input::scenarios(),
         faults::scenarios(),
-        odd_disks::scenarios(),
         stuck_disk::scenarios(),
         debian::scenarios(),
     ];
+    // It does not to what comes before the payload is read or after it has gone.
     let others = [
         packing::scenarios(),
         fuzz::scenarios(),
+        disks::scenarios(),
+        odd_disks::scenarios(),
+        power_cut::scenarios(),
         corruption::scenarios(),
         reason::scenarios(),
         modules::scenarios(),
