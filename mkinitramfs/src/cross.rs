@@ -22,7 +22,7 @@ use crate::apt;
 
 /// What an executable runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TargetKind {
     /// Linux, statically linked with musl.
     Musl,
     /// No operating system.
@@ -36,12 +36,12 @@ const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const OLDEST: (u32, u32) = (1, 95);
 
 /// Rust's name of a target.
-pub fn target(arch: Arch, kind: Kind) -> &'static str {
+pub fn target(arch: Arch, kind: TargetKind) -> &'static str {
     match (arch, kind) {
-        (Arch::Arm64, Kind::Musl) => "aarch64-unknown-linux-musl",
-        (Arch::Arm64, Kind::Bare) => "aarch64-unknown-none",
-        (Arch::X86_64, Kind::Musl) => "x86_64-unknown-linux-musl",
-        (Arch::X86_64, Kind::Bare) => "x86_64-unknown-none",
+        (Arch::Arm64, TargetKind::Musl) => "aarch64-unknown-linux-musl",
+        (Arch::Arm64, TargetKind::Bare) => "aarch64-unknown-none",
+        (Arch::X86_64, TargetKind::Musl) => "x86_64-unknown-linux-musl",
+        (Arch::X86_64, TargetKind::Bare) => "x86_64-unknown-none",
     }
 }
 
@@ -56,8 +56,8 @@ enum Toolchain {
 
 /// Builds binary `bin` of `package` and returns the executable.
 ///
-/// For [`Kind::Musl`] the result is static and without symbols; the same file with symbols is beside it, named `BIN.sym`.
-/// For [`Kind::Bare`] it is the linker's output as it is. `profile` is a cargo profile, `env` is added to the build's environment.
+/// For [`TargetKind::Musl`] the result is static and without symbols; the same file with symbols is beside it, named `BIN.sym`.
+/// For [`TargetKind::Bare`] it is the linker's output as it is. `profile` is a cargo profile, `env` is added to the build's environment.
 ///
 /// # Errors
 /// When no toolchain can build for the target (the error names the command that helps), the build fails (the error says why),
@@ -67,7 +67,7 @@ pub fn build(
     package: &str,
     bin: &str,
     arch: Arch,
-    kind: Kind,
+    kind: TargetKind,
     profile: &str,
     env: &[(&str, &OsStr)],
 ) -> Result<PathBuf> {
@@ -94,7 +94,7 @@ fn build_now(
     package: &str,
     bin: &str,
     arch: Arch,
-    kind: Kind,
+    kind: TargetKind,
     profile: &str,
     env: &[(&str, &OsStr)],
 ) -> Result<PathBuf> {
@@ -119,8 +119,8 @@ fn build_now(
     if let Some(rustc) = rustc {
         command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
         match kind {
-            Kind::Musl => command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]),
-            Kind::Bare => command.args(["-Zbuild-std=core", "-Zbuild-std-features=compiler-builtins-mem"]),
+            TargetKind::Musl => command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]),
+            TargetKind::Bare => command.args(["-Zbuild-std=core", "-Zbuild-std-features=compiler-builtins-mem"]),
         };
     }
     command
@@ -155,8 +155,8 @@ fn build_now(
     let folder = if profile == "dev" { "debug" } else { profile };
     let built = workspace.join("target/cross").join(target).join(folder).join(bin);
     match kind {
-        Kind::Bare => Ok(built),
-        Kind::Musl => ship(&built, &workspace.join("target/cross/ship").join(target), bin),
+        TargetKind::Bare => Ok(built),
+        TargetKind::Musl => ship(&built, &workspace.join("target/cross/ship").join(target), bin),
     }
 }
 
@@ -165,7 +165,15 @@ fn build_now(
 /// # Errors
 /// As [`build`].
 pub fn purgatory(workspace: &Path, arch: Arch) -> Result<PathBuf> {
-    build(workspace, "purgatory", "purgatory", arch, Kind::Bare, "purgatory", &[])
+    build(
+        workspace,
+        "purgatory",
+        "purgatory",
+        arch,
+        TargetKind::Bare,
+        "purgatory",
+        &[],
+    )
 }
 
 /// Builds `cato` with the purgatory of its architecture inside.
@@ -179,7 +187,7 @@ pub fn stage(workspace: &Path, arch: Arch) -> Result<PathBuf> {
         "stage",
         "cato",
         arch,
-        Kind::Musl,
+        TargetKind::Musl,
         "release",
         &[("CATO_PURGATORY", blob.as_os_str())],
     )
@@ -221,12 +229,12 @@ fn output(command: &mut Command) -> Option<String> {
     out.status.success().then(|| text.trim().to_owned())
 }
 
-fn find_toolchain(workspace: &Path, arch: Arch, kind: Kind) -> Result<Toolchain> {
+fn find_toolchain(workspace: &Path, arch: Arch, kind: TargetKind) -> Result<Toolchain> {
     let target = target(arch, kind);
     let libdir = output(clean("rustc", workspace).args(["--print", "target-libdir", "--target", target]));
     let library = match kind {
-        Kind::Musl => "libstd-",
-        Kind::Bare => "libcore-",
+        TargetKind::Musl => "libstd-",
+        TargetKind::Bare => "libcore-",
     };
     if libdir.is_some_and(|dir| holds(Path::new(&dir), library)) {
         return Ok(Toolchain::Installed);
@@ -256,7 +264,7 @@ fn find_toolchain(workspace: &Path, arch: Arch, kind: Kind) -> Result<Toolchain>
     let remedy = if output(clean("rustup", workspace).arg("--version")).is_some() {
         let all: Vec<_> = Arch::ALL
             .iter()
-            .flat_map(|&a| [Kind::Musl, Kind::Bare].map(|k| self::target(a, k)))
+            .flat_map(|&a| [TargetKind::Musl, TargetKind::Bare].map(|k| self::target(a, k)))
             .collect();
         format!("rustup target add {}", all.join(" "))
     } else {
@@ -289,23 +297,23 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 ///
 /// No path that differs between two folders may be among them but in `--remap-path-prefix`: cargo mixes all other flags
 /// into the symbol names. So what lies in the workspace is named relative to it, which is where cargo runs the linker.
-fn rustflags(workspace: &Path, toolchain: &Toolchain, arch: Arch, kind: Kind) -> Result<OsString> {
+fn rustflags(workspace: &Path, toolchain: &Toolchain, arch: Arch, kind: TargetKind) -> Result<OsString> {
     let mut flags: Vec<OsString> = Vec::new();
     let mut push = |flag: &str| flags.push(flag.into());
-    if kind == Kind::Musl {
+    if kind == TargetKind::Musl {
         push("-Crelocation-model=static");
         push("-Ctarget-feature=+crt-static");
         // Nothing unwinds (panic = "abort"), and nobody reads a backtrace on a board: an eighth of the program.
         push("-Cforce-unwind-tables=no");
     }
     match (toolchain, kind) {
-        (Toolchain::Installed, Kind::Musl) => {
+        (Toolchain::Installed, TargetKind::Musl) => {
             push("-Clinker=rust-lld");
             push("-Clink-self-contained=yes");
         }
-        (Toolchain::Installed, Kind::Bare) => {}
-        (Toolchain::Debian { .. }, Kind::Bare) => push("-Clinker=ld.lld"),
-        (Toolchain::Debian { .. }, Kind::Musl) => {
+        (Toolchain::Installed, TargetKind::Bare) => {}
+        (Toolchain::Debian { .. }, TargetKind::Bare) => push("-Clinker=ld.lld"),
+        (Toolchain::Debian { .. }, TargetKind::Musl) => {
             let musl = ensure_musl(workspace, arch)?;
             let musl = musl.strip_prefix(workspace).unwrap_or(&musl).display();
             push("-Clinker=ld.lld");
@@ -377,7 +385,7 @@ pub fn ensure_musl(workspace: &Path, arch: Arch) -> Result<PathBuf> {
         fetch().with_context(|| {
             format!(
                 "musl-dev for {arch}; without Debian's packages, run: rustup target add {}",
-                target(arch, Kind::Musl)
+                target(arch, TargetKind::Musl)
             )
         })?;
         ensure!(

@@ -16,7 +16,7 @@ use crate::added::Added;
 use crate::compression::{Compress, compress};
 use crate::cpio::{Entry, Node, archive};
 use crate::cross;
-use crate::modules::Tree;
+use crate::modules::ModuleTree;
 
 /// What an initramfs is made from.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct Recipe {
     pub arch: Arch,
     /// The text of `boot.toml`.
     pub config_text: String,
-    /// Where the service kernel's modules are (see [`Tree::open`]); none are packed without.
+    /// Where the service kernel's modules are (see [`ModuleTree::open`]); none are packed without.
     pub modules: Option<PathBuf>,
     /// The modules wanted; empty means the usual ones for booting from a disk.
     pub module_names: Vec<String>,
@@ -142,7 +142,7 @@ impl<'r> Prepared<'r> {
         let mut modules = Vec::new();
         match &recipe.modules {
             Some(dir) => {
-                let resolved = Tree::open(dir, recipe.arch)?.resolve(&recipe.module_names)?;
+                let resolved = ModuleTree::open(dir, recipe.arch)?.resolve(&recipe.module_names)?;
                 entries.push(Entry::file(paths::MODULE_INDEX, resolved.index.to_string()));
                 for (path, bytes) in resolved.files {
                     let file = path.rsplit('/').next().unwrap_or_default();

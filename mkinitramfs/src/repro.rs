@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cross::{self, Kind};
+use crate::cross::{self, TargetKind};
 use crate::pack::{Recipe, pack};
 
 /// Packs `recipe` in the workspace and in a copy of it in `scratch`, which must not lie in the workspace's sources, and
@@ -34,12 +34,16 @@ pub fn check(workspace: &Path, scratch: &Path, recipe: &Recipe) -> Result<()> {
     }
     let (here, there) = (pack(workspace, recipe)?, pack(&copy, recipe)?);
     for program in ["purgatory", "cato"] {
-        let kind = if program == "cato" { Kind::Musl } else { Kind::Bare };
+        let kind = if program == "cato" {
+            TargetKind::Musl
+        } else {
+            TargetKind::Bare
+        };
         let path = |root: &Path| -> PathBuf {
             let target = cross::target(recipe.arch, kind);
             match kind {
-                Kind::Musl => root.join("target/cross/ship").join(target).join(program),
-                Kind::Bare => root.join("target/cross").join(target).join(program).join(program),
+                TargetKind::Musl => root.join("target/cross/ship").join(target).join(program),
+                TargetKind::Bare => root.join("target/cross").join(target).join(program).join(program),
             }
         };
         let read = |root| fs::read(path(root)).with_context(|| path(root).display().to_string());

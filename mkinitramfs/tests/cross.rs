@@ -12,7 +12,7 @@ use config::Arch;
 use goblin::elf::Elf;
 use goblin::elf::header::{EM_AARCH64, EM_X86_64};
 use goblin::elf::program_header::PT_INTERP;
-use mkinitramfs::cross::{self, Kind};
+use mkinitramfs::cross::{self, TargetKind};
 
 fn workspace(name: &str, main: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -34,7 +34,7 @@ fn a_static_program_for_both_machines() {
          println!(\"hello\");\n    if std::env::args().count() > 1 { panic!(\"as asked\") }\n}\n",
     );
     for arch in Arch::ALL {
-        let path = cross::build(&workspace, "hello", "hello", arch, Kind::Musl, "release", &[]).unwrap();
+        let path = cross::build(&workspace, "hello", "hello", arch, TargetKind::Musl, "release", &[]).unwrap();
         let bytes = fs::read(&path).unwrap();
         let elf = Elf::parse(&bytes).unwrap();
         let machine = match arch {
@@ -82,7 +82,7 @@ fn a_bare_program_for_both_machines() {
          #[unsafe(no_mangle)]\npub extern \"C\" fn _start(p: &mut [u8; 512]) -> ! { *p = core::hint::black_box([0; 512]); loop {} }\n",
     );
     for arch in Arch::ALL {
-        let path = cross::build(&workspace, "hello", "hello", arch, Kind::Bare, "release", &[]).unwrap();
+        let path = cross::build(&workspace, "hello", "hello", arch, TargetKind::Bare, "release", &[]).unwrap();
         let bytes = fs::read(&path).unwrap();
         let elf = Elf::parse(&bytes).unwrap();
         assert!(elf.program_headers.iter().all(|p| p.p_type != PT_INTERP));

@@ -14,4 +14,4 @@ pub mod sha256;
 pub mod uart;
 pub mod xxh3;
 
-pub use params::{Check, Conduit, Params, Range, ReasonKind, ReasonParams, Record, Region, UartKind, UartParams};
+pub use params::{Check, Conduit, Params, Range, ReasonParams, ReasonPlace, Record, Region, UartKind, UartParams};

@@ -2,7 +2,7 @@
 
 use crate::check::{Digest, Outcome};
 use crate::params::{Check, Params};
-use crate::reason::{Code, Kind};
+use crate::reason::{Code, ReasonKind};
 use crate::uart::{Bus, Console};
 
 /// `purgatory: entry el2 vhe`
@@ -86,9 +86,9 @@ fn ending<B: Bus>(console: &mut Console<B>, want: &Digest, got: &Digest) {
 pub fn code(outcome: &Outcome<'_>) -> Option<Code> {
     let (kind, region) = match outcome {
         Outcome::Good { .. } => return None,
-        Outcome::Block { .. } => (Kind::Block, 0),
-        Outcome::Table { .. } => (Kind::Table, 0),
-        Outcome::Chunk { index, .. } => (Kind::Segment, u8::try_from(*index).unwrap_or(u8::MAX)),
+        Outcome::Block { .. } => (ReasonKind::Block, 0),
+        Outcome::Table { .. } => (ReasonKind::Table, 0),
+        Outcome::Chunk { index, .. } => (ReasonKind::Segment, u8::try_from(*index).unwrap_or(u8::MAX)),
     };
     Some(Code { kind, region })
 }

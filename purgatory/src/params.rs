@@ -130,7 +130,7 @@ pub const REASON_TEXT: usize = 112;
 
 /// Where the reason of a reset is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReasonKind {
+pub enum ReasonPlace {
     /// Nowhere.
     None,
     /// In memory at [`ReasonParams::place`].
@@ -139,7 +139,7 @@ pub enum ReasonKind {
     Cmos,
 }
 
-impl ReasonKind {
+impl ReasonPlace {
     /// The number in [`ReasonParams::kind`].
     pub const fn code(self) -> u32 {
         match self {
@@ -163,7 +163,7 @@ impl ReasonKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ReasonParams {
-    /// [`ReasonKind::code`].
+    /// [`ReasonPlace::code`].
     pub kind: u32,
     /// Zero.
     pub reserved: u32,
@@ -472,8 +472,8 @@ mod tests {
             assert_eq!(Check::from_code(kind.code()), Some(kind));
         }
         assert_eq!(Check::from_code(3), None);
-        for kind in [ReasonKind::None, ReasonKind::Memory, ReasonKind::Cmos] {
-            assert_eq!(ReasonKind::from_code(kind.code()), kind);
+        for kind in [ReasonPlace::None, ReasonPlace::Memory, ReasonPlace::Cmos] {
+            assert_eq!(ReasonPlace::from_code(kind.code()), kind);
         }
         for kind in [
             UartKind::None,

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::params::{REASON_TEXT as TEXT, ReasonKind, ReasonParams};
+use crate::params::{REASON_TEXT as TEXT, ReasonParams, ReasonPlace};
 use crate::uart::Bus;
 
 /// First of all in memory: "CatoWhy1".
@@ -17,7 +17,7 @@ const HEAD: usize = 16;
 
 /// What went wrong, in three bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ReasonKind {
     /// A segment does not have its digest.
     Segment,
     /// The digest table does not.
@@ -30,7 +30,7 @@ pub enum Kind {
     Panic,
 }
 
-impl Kind {
+impl ReasonKind {
     const fn number(self) -> u8 {
         match self {
             Self::Segment => 1,
@@ -46,8 +46,8 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Code {
     /// What went wrong.
-    pub kind: Kind,
-    /// The number of the region, from 0; counts only with [`Kind::Segment`].
+    pub kind: ReasonKind,
+    /// The number of the region, from 0; counts only with [`ReasonKind::Segment`].
     pub region: u8,
 }
 
@@ -61,15 +61,15 @@ impl Code {
     /// From a byte; none where that is no reason: what a CMOS that lost its power or a firmware leaves there.
     pub const fn decode(byte: u8) -> Option<Self> {
         let kind = match byte & 7 {
-            1 => Kind::Segment,
-            2 => Kind::Table,
-            3 => Kind::Block,
-            4 => Kind::Fault,
-            5 => Kind::Panic,
+            1 => ReasonKind::Segment,
+            2 => ReasonKind::Table,
+            3 => ReasonKind::Block,
+            4 => ReasonKind::Fault,
+            5 => ReasonKind::Panic,
             _ => return None,
         };
         let region = byte >> 3 & 15;
-        if byte & 0x80 == 0 || (region != 0 && !matches!(kind, Kind::Segment)) {
+        if byte & 0x80 == 0 || (region != 0 && !matches!(kind, ReasonKind::Segment)) {
             return None;
         }
         Some(Self { kind, region })
@@ -79,11 +79,11 @@ impl Code {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Segment => write!(f, "segment {}: mismatch", self.region),
-            Kind::Table => f.write_str("digest table: mismatch"),
-            Kind::Block => f.write_str("parameter block: mismatch"),
-            Kind::Fault => f.write_str("fault"),
-            Kind::Panic => f.write_str("panic"),
+            ReasonKind::Segment => write!(f, "segment {}: mismatch", self.region),
+            ReasonKind::Table => f.write_str("digest table: mismatch"),
+            ReasonKind::Block => f.write_str("parameter block: mismatch"),
+            ReasonKind::Fault => f.write_str("fault"),
+            ReasonKind::Panic => f.write_str("panic"),
         }
     }
 }
@@ -103,9 +103,9 @@ fn crc32(bytes: impl Iterator<Item = u8>) -> u32 {
 /// Leaves the reason where `place` says, with aligned 32-bit stores only: the page is mapped as a device. The magic comes
 /// last, so that half a reason is none.
 pub fn leave<B: Bus>(bus: &B, place: &ReasonParams, code: Code, text: &[u8]) {
-    match ReasonKind::from_code(place.kind) {
-        ReasonKind::None => {}
-        ReasonKind::Memory => {
+    match ReasonPlace::from_code(place.kind) {
+        ReasonPlace::None => {}
+        ReasonPlace::Memory => {
             if !place.place.is_multiple_of(4) || place.place == 0 {
                 return;
             }
@@ -129,7 +129,7 @@ pub fn leave<B: Bus>(bus: &B, place: &ReasonParams, code: Code, text: &[u8]) {
             // It has arrived when it can be read.
             bus.read32(at(0));
         }
-        ReasonKind::Cmos => {
+        ReasonPlace::Cmos => {
             // What boot.toml may name: below is the clock and what all firmware keeps there, and the place may come from a
             // damaged block. The index port's eighth bit would turn the NMI off.
             if let Ok(index @ 0x30..=0x7f) = u8::try_from(place.place) {
@@ -186,7 +186,7 @@ mod tests {
             }
         }
 
-        fn leave(&self, kind: ReasonKind, place: u64, code: Code, text: &[u8]) {
+        fn leave(&self, kind: ReasonPlace, place: u64, code: Code, text: &[u8]) {
             let place = ReasonParams {
                 kind: kind.code(),
                 reserved: 0,
@@ -228,7 +228,7 @@ mod tests {
     }
 
     const SEGMENT: Code = Code {
-        kind: Kind::Segment,
+        kind: ReasonKind::Segment,
         region: 2,
     };
 
@@ -242,11 +242,11 @@ mod tests {
         for len in [0, 1, 2, 3, 4, 93, TEXT] {
             let board = Board::new();
             let text: Vec<u8> = WORDS.bytes().cycle().take(len).collect();
-            board.leave(ReasonKind::Memory, AT, SEGMENT, &text);
+            board.leave(ReasonPlace::Memory, AT, SEGMENT, &text);
             assert_eq!(decode(&board.memory.borrow()).map(str::as_bytes), Some(&text[..]));
         }
         let board = Board::new();
-        board.leave(ReasonKind::Memory, AT, SEGMENT, &[b'x'; 1000]);
+        board.leave(ReasonPlace::Memory, AT, SEGMENT, &[b'x'; 1000]);
         assert_eq!(decode(&board.memory.borrow()).map(str::len), Some(TEXT));
         assert_eq!(board.memory.borrow()[128..], [0xa5; 384], "no byte more than announced");
     }
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn the_layout() {
         let board = Board::new();
-        board.leave(ReasonKind::Memory, AT, SEGMENT, b"123456789");
+        board.leave(ReasonPlace::Memory, AT, SEGMENT, b"123456789");
         assert_eq!(
             board.memory.borrow()[..28],
             *b"CatoWhy1\x09\0\0\0\x26\x39\xf4\xcb123456789\0\0\0"
@@ -264,14 +264,14 @@ mod tests {
     #[test]
     fn half_a_reason_is_none() {
         let whole = Board::new();
-        whole.leave(ReasonKind::Memory, AT, SEGMENT, WORDS.as_bytes());
+        whole.leave(ReasonPlace::Memory, AT, SEGMENT, WORDS.as_bytes());
         let writes = usize::MAX - *whole.power.borrow();
         for power in 0..writes {
             let board = Board::new();
             // Another one was there before.
-            board.leave(ReasonKind::Memory, AT, SEGMENT, b"old");
+            board.leave(ReasonPlace::Memory, AT, SEGMENT, b"old");
             *board.power.borrow_mut() = power;
-            board.leave(ReasonKind::Memory, AT, SEGMENT, WORDS.as_bytes());
+            board.leave(ReasonPlace::Memory, AT, SEGMENT, WORDS.as_bytes());
             let memory = board.memory.borrow();
             assert_eq!(decode(&memory), (power == 0).then_some("old"), "{power} of {writes}");
         }
@@ -281,13 +281,13 @@ mod tests {
     fn places_that_can_not_be_are_left_alone() {
         let board = Board::new();
         for place in [0, AT + 1, AT + 2] {
-            board.leave(ReasonKind::Memory, place, SEGMENT, b"text");
+            board.leave(ReasonPlace::Memory, place, SEGMENT, b"text");
         }
-        board.leave(ReasonKind::Cmos, 0x80, SEGMENT, b"text");
-        board.leave(ReasonKind::Cmos, 0x2f, SEGMENT, b"text");
-        board.leave(ReasonKind::Cmos, 0, SEGMENT, b"text");
-        board.leave(ReasonKind::Cmos, u64::MAX, SEGMENT, b"text");
-        board.leave(ReasonKind::None, AT, SEGMENT, b"text");
+        board.leave(ReasonPlace::Cmos, 0x80, SEGMENT, b"text");
+        board.leave(ReasonPlace::Cmos, 0x2f, SEGMENT, b"text");
+        board.leave(ReasonPlace::Cmos, 0, SEGMENT, b"text");
+        board.leave(ReasonPlace::Cmos, u64::MAX, SEGMENT, b"text");
+        board.leave(ReasonPlace::None, AT, SEGMENT, b"text");
         assert!(board.ports.borrow().is_empty());
         assert_eq!(*board.memory.borrow(), [0xa5; 512]);
     }
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_cmos_byte_is_written_where_the_config_says() {
         let board = Board::new();
-        board.leave(ReasonKind::Cmos, 0x7e, SEGMENT, b"text");
+        board.leave(ReasonPlace::Cmos, 0x7e, SEGMENT, b"text");
         assert_eq!(*board.ports.borrow(), [(0x70, 0x7e), (0x71, 0x91)]);
     }
 
@@ -314,7 +314,7 @@ mod tests {
         }
         assert_eq!(SEGMENT.to_string(), "segment 2: mismatch");
         let many = Code {
-            kind: Kind::Segment,
+            kind: ReasonKind::Segment,
             region: 200,
         };
         assert_eq!(Code::decode(many.encode()).map(|c| c.region), Some(15));
@@ -334,7 +334,7 @@ mod tests {
         #[test]
         fn a_flipped_bit_or_a_lost_end_is_no_reason(bit in 0_usize..(16 + WORDS.len()) * 8, cut in 0..16 + WORDS.len()) {
             let board = Board::new();
-            board.leave(ReasonKind::Memory, AT, SEGMENT, WORDS.as_bytes());
+            board.leave(ReasonPlace::Memory, AT, SEGMENT, WORDS.as_bytes());
             let mut memory = board.memory.borrow().clone();
             prop_assert_eq!(decode(&memory[..cut]), None);
             memory[bit / 8] ^= 1 << (bit % 8);

@@ -4,7 +4,7 @@ use core::panic::PanicInfo;
 
 use purgatory::check::{Outcome, check};
 use purgatory::cpu::Cpu;
-use purgatory::reason::{Code, Kind};
+use purgatory::reason::{Code, ReasonKind};
 use purgatory::uart::Console;
 use purgatory::{Params, message, reason};
 
@@ -42,7 +42,7 @@ pub(crate) fn run(entered: u64, state: &str) {
 /// An exception: says what and where in `words`, then resets. Called at most once; `entry.S` resets at the second.
 ///
 /// A closure and no table: a table of texts would need relocations.
-pub(crate) fn fault(kind: Kind, words: impl FnOnce(&mut Console<Hardware>)) -> ! {
+pub(crate) fn fault(kind: ReasonKind, words: impl FnOnce(&mut Console<Hardware>)) -> ! {
     let params = arch::params();
     let mut console = Console::new(Hardware, &params.uart);
     console.line().text("fault");
@@ -62,7 +62,7 @@ fn give_up(console: &mut Console<Hardware>, params: &Params, code: Option<Code>)
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
-    fault(Kind::Panic, |console| {
+    fault(ReasonKind::Panic, |console| {
         console.text(": panic");
     })
 }

@@ -46,7 +46,7 @@ fn a_pointer_table_does_not_link() {
             "purgatory",
             "purgatory",
             arch,
-            cross::Kind::Bare,
+            cross::TargetKind::Bare,
             "purgatory",
             &env,
         );

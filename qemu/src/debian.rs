@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use config::Arch;
 use mkinitramfs::apt::{self, Apt};
 use mkinitramfs::cpio::Entry;
-use mkinitramfs::modules::Tree;
+use mkinitramfs::modules::ModuleTree;
 
 use crate::board::board;
 use crate::disk::tools::{output, run, tool};
@@ -236,7 +236,7 @@ fn owner_root(program: &str) -> std::process::Command {
 /// The initramfs of the machine for the second stage: Debian's kernel has neither virtio nor ext4 built in.
 fn service(kernel: &Kernel, busybox: &Path) -> Result<Vec<u8>> {
     let names = ["virtio_pci", "virtio_blk", "ext4"].map(str::to_owned);
-    let modules = Tree::open(&kernel.modules, kernel.arch)?.resolve(&names)?;
+    let modules = ModuleTree::open(&kernel.modules, kernel.arch)?.resolve(&names)?;
     let insmod: Vec<String> = modules
         .files
         .iter()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use config::Arch;
 use mkinitramfs::cpio::Entry;
-use mkinitramfs::cross::{self, Kind};
+use mkinitramfs::cross::{self, TargetKind};
 
 use crate::workspace;
 
@@ -17,7 +17,7 @@ pub fn report(arch: Arch) -> Result<PathBuf> {
         "guest-report",
         "guest-report",
         arch,
-        Kind::Musl,
+        TargetKind::Musl,
         "release",
         &[],
     )
@@ -31,7 +31,7 @@ pub fn write(arch: Arch) -> Result<PathBuf> {
         "guest-report",
         "write",
         arch,
-        Kind::Musl,
+        TargetKind::Musl,
         "release",
         &[],
     )
@@ -45,7 +45,7 @@ pub fn bench(arch: Arch) -> Result<PathBuf> {
         "guest-bench",
         "guest-bench",
         arch,
-        Kind::Musl,
+        TargetKind::Musl,
         "release",
         &[],
     )
@@ -59,7 +59,7 @@ pub fn entry(arch: Arch) -> Result<PathBuf> {
         "guest-entry",
         "guest-entry",
         arch,
-        Kind::Bare,
+        TargetKind::Bare,
         "release",
         &[],
     )

@@ -24,7 +24,7 @@ use crate::memory::{Span, map};
 use crate::probe::block::{self, Block};
 use crate::probe::devices::{Device, HELD_BUSES};
 use crate::probe::tree::OpenFile;
-use crate::probe::{TreeError, kernel_log, volumes};
+use crate::probe::{FileTreeError, kernel_log, volumes};
 use crate::report::{self, Report};
 use crate::sys::uevent::Event;
 use crate::text::cmdline;
@@ -118,9 +118,9 @@ impl Files for Archive<'_> {
     }
 }
 
-impl probe::Tree for Archive<'_> {
-    fn open(&self, path: &str) -> Result<OpenFile, TreeError> {
-        let bytes = self.0.get(path).ok_or(TreeError::Missing)?.to_vec();
+impl probe::FileTree for Archive<'_> {
+    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
+        let bytes = self.0.get(path).ok_or(FileTreeError::Missing)?.to_vec();
         Ok(OpenFile {
             size: bytes.len() as u64,
             reader: Box::new(Cursor::new(bytes)),

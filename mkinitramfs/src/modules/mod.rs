@@ -32,7 +32,7 @@ struct Loaded {
 
 /// A folder of modules, by name.
 #[derive(Debug)]
-pub struct Tree {
+pub struct ModuleTree {
     arch: Arch,
     root: PathBuf,
     files: BTreeMap<String, PathBuf>,
@@ -53,7 +53,7 @@ pub struct Resolved {
     pub warnings: Vec<String>,
 }
 
-impl Tree {
+impl ModuleTree {
     /// Lists the modules below `dir`: the folder of one kernel version, or a root that holds `lib/modules/VERSION`
     /// or `usr/lib/modules/VERSION`.
     ///

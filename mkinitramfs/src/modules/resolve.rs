@@ -7,7 +7,7 @@ use config::modules::{Index, Module, alias_matches, canonical_name};
 
 use super::modinfo::ModInfo;
 use super::usual::file_system;
-use super::{Loaded, Resolved, Tree};
+use super::{Loaded, ModuleTree, Resolved};
 
 /// How far a module is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ enum State {
 
 /// A depth-first walk that puts each module into the index behind what it needs.
 pub(super) struct Walk<'t> {
-    tree: &'t Tree,
+    tree: &'t ModuleTree,
     loaded: BTreeMap<String, Loaded>,
     state: BTreeMap<String, State>,
     index: Index,
@@ -32,7 +32,7 @@ pub(super) struct Walk<'t> {
 
 impl<'t> Walk<'t> {
     /// At the start, with nothing placed.
-    pub(super) fn new(tree: &'t Tree) -> Self {
+    pub(super) fn new(tree: &'t ModuleTree) -> Self {
         Self {
             tree,
             loaded: BTreeMap::new(),

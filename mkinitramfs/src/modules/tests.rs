@@ -41,7 +41,7 @@ pub(super) fn ko(machine: u16, modinfo: &[&str]) -> Vec<u8> {
     out
 }
 
-fn tree(files: &[(&str, &[&str])]) -> (tempfile::TempDir, Tree) {
+fn tree(files: &[(&str, &[&str])]) -> (tempfile::TempDir, ModuleTree) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("lib/modules/1.2.3");
     for (path, modinfo) in files {
@@ -76,7 +76,7 @@ fn tree(files: &[(&str, &[&str])]) -> (tempfile::TempDir, Tree) {
         b"crc32_generic.alias=crypto-crc32\0crc32_generic.license=GPL\0",
     )
     .unwrap();
-    let tree = Tree::open(dir.path(), Arch::X86_64).unwrap();
+    let tree = ModuleTree::open(dir.path(), Arch::X86_64).unwrap();
     (dir, tree)
 }
 
@@ -84,7 +84,7 @@ fn names(resolved: &Resolved) -> Vec<&str> {
     resolved.index.modules.iter().map(|m| m.name.as_str()).collect()
 }
 
-fn debian_like() -> (tempfile::TempDir, Tree) {
+fn debian_like() -> (tempfile::TempDir, ModuleTree) {
     tree(&[
         (
             "kernel/fs/ext4/ext4.ko.xz",
@@ -185,7 +185,7 @@ fn a_circle_of_hard_dependencies_does_not_hang() {
 fn two_kernels_in_one_root_are_ambiguous() {
     let (dir, _) = debian_like();
     fs::create_dir(dir.path().join("lib/modules/1.2.4")).unwrap();
-    let error = Tree::open(dir.path(), Arch::X86_64).unwrap_err().to_string();
+    let error = ModuleTree::open(dir.path(), Arch::X86_64).unwrap_err().to_string();
     assert!(error.contains("1.2.3, 1.2.4"), "{error}");
 }
 
@@ -194,7 +194,7 @@ fn what_is_built_in_gets_the_modules_it_takes_all_the_same() {
     let (dir, _) = tree(&[("nls_ascii.ko", &[]), ("dm-snapshot.ko", &[]), ("loop.ko", &[])]);
     let builtin = dir.path().join("lib/modules/1.2.3/modules.builtin");
     fs::write(&builtin, "kernel/fs/fat/vfat.ko\nkernel/fs/ext4/ext4.ko\n").unwrap();
-    let tree = Tree::open(dir.path(), Arch::X86_64).unwrap();
+    let tree = ModuleTree::open(dir.path(), Arch::X86_64).unwrap();
     for wanted in [&[][..], &["vfat".to_owned(), "ext4".to_owned()]] {
         let resolved = tree.resolve(wanted).unwrap();
         assert_eq!(names(&resolved), ["nls_ascii", "vfat", "loop", "dm_snapshot"]);
@@ -214,7 +214,7 @@ fn what_is_built_in_gets_the_modules_it_takes_all_the_same() {
     }
     // Without the list nobody knows.
     fs::remove_file(builtin).unwrap();
-    let tree = Tree::open(dir.path(), Arch::X86_64).unwrap();
+    let tree = ModuleTree::open(dir.path(), Arch::X86_64).unwrap();
     let error = tree.resolve(&["vfat".into()]).unwrap_err().to_string();
     assert!(error.contains("has no modules.builtin"), "{error}");
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use mkinitramfs::cpio::Entry;
-use mkinitramfs::modules::Tree;
+use mkinitramfs::modules::ModuleTree;
 
 use super::Filesystem;
 use super::tools::{output, run, tool};
@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_mins(3);
 pub fn cut_power(kernel: &Kernel, filesystem: Filesystem, image: &Path, update: &[u8]) -> Result<()> {
     let folder = image.parent().unwrap_or(Path::new("."));
     let names = ["virtio_pci", "virtio_blk", filesystem.name()].map(str::to_owned);
-    let modules = Tree::open(&kernel.modules, kernel.arch)?.resolve(&names)?;
+    let modules = ModuleTree::open(&kernel.modules, kernel.arch)?.resolve(&names)?;
     let paths: Vec<&str> = modules.files.iter().map(|(path, _)| path.as_str()).collect();
     let mut entries = vec![
         Entry::program("/init", fs::read(guests::write(kernel.arch)?)?),

@@ -80,8 +80,8 @@ fn wanted(need: &Need) -> Vec<(&'static str, Brings)> {
 /// What builds Cato for the boards. A Rust with the targets installed needs nothing; else Debian's does it (design §6).
 fn toolchain(rust: &Path) -> Vec<(&'static str, Brings)> {
     let targets = Arch::ALL.iter().flat_map(|arch| {
-        use mkinitramfs::cross::{Kind, target};
-        [target(*arch, Kind::Musl), target(*arch, Kind::Bare)]
+        use mkinitramfs::cross::{TargetKind, target};
+        [target(*arch, TargetKind::Musl), target(*arch, TargetKind::Bare)]
     });
     if targets
         .into_iter()

@@ -4,12 +4,12 @@ use config::Arch;
 
 use super::initrd::version;
 use super::object;
-use super::{BzImage, Format, FormatError, Head, Header, Kind, Plan, SETUP_HEADER, le32};
+use super::{BzImage, Format, FormatError, FormatKind, Head, Header, Plan, SETUP_HEADER, le32};
 
 pub(super) const FORMAT: Format = Format {
     name: "bzImage",
     is: |bytes| le32(bytes, HEADER) == Some(u32::from_le_bytes(*b"HdrS")),
-    kind: Kind::Kernel(parse),
+    kind: FormatKind::Kernel(parse),
 };
 
 // Offsets in the file, and in the zero page.

@@ -162,7 +162,7 @@ impl std::fmt::Display for Taken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut comma = "";
         for format in FORMATS {
-            if !matches!(format.kind, super::Kind::Refused(_)) {
+            if !matches!(format.kind, super::FormatKind::Refused(_)) {
                 write!(f, "{comma}{}", format.name)?;
                 comma = ", ";
             }

@@ -6,13 +6,13 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
-use super::{Format, Kind, Stream, another_stream, peek};
+use super::{Format, FormatKind, Stream, another_stream, peek};
 
 pub(super) const FORMAT: Format = Format {
     name: "gzip",
     // Two bytes of magic, and the only method there is.
     is: |bytes| bytes.starts_with(&[0x1f, 0x8b, 8]),
-    kind: Kind::Stream(Stream {
+    kind: FormatKind::Stream(Stream {
         open: |stored| {
             Box::new(Gzip {
                 member: Some(GzDecoder::new(stored)),

@@ -3,12 +3,12 @@
 use config::Arch;
 
 use super::object;
-use super::{Format, FormatError, Head, Header, Image, Kind, Plan};
+use super::{Format, FormatError, FormatKind, Head, Header, Image, Plan};
 
 pub(super) const FORMAT: Format = Format {
     name: "Image",
     is: |bytes| bytes.get(MAGIC_AT..).is_some_and(|b| b.starts_with(MAGIC)),
-    kind: Kind::Kernel(parse),
+    kind: FormatKind::Kernel(parse),
 };
 
 const MAGIC_AT: usize = 56;

@@ -4,13 +4,13 @@
 //! and what its header promises, or why this machine would crash silently with it.
 
 mod bzimage;
+mod embedded;
 mod error;
 mod gzip;
 mod image;
 pub(crate) mod initrd;
 mod kernel;
 mod object;
-mod part;
 mod refused;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
@@ -20,8 +20,8 @@ mod zstd;
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use embedded::Embedded;
 pub(crate) use error::{First, FormatError};
-use part::Part;
 
 use crate::machine::Machine;
 use crate::text::cmdline;
@@ -54,16 +54,16 @@ struct Format {
     /// Whether a file that begins like this is one.
     is: fn(&[u8]) -> bool,
     /// What to do with it.
-    kind: Kind,
+    kind: FormatKind,
 }
 
-enum Kind {
+enum FormatKind {
     /// A kernel that can be booted: checks its header.
     Kernel(fn(&Head<'_>) -> Result<Plan, FormatError>),
     /// Another file, compressed.
     Stream(Stream),
     /// Another file, as it is, with something around it: checks the header.
-    Part(fn(&Head<'_>) -> Result<Part, FormatError>),
+    Embedded(fn(&Head<'_>) -> Result<Embedded, FormatError>),
     /// Something that is known and not taken: says so.
     Refused(fn(&Head<'_>) -> FormatError),
 }
@@ -79,7 +79,7 @@ pub(crate) struct Wrapper {
 #[derive(Clone, Copy)]
 enum Content {
     Stream(Stream),
-    Part(Part),
+    Embedded(Embedded),
 }
 
 /// A compressed file.
@@ -190,15 +190,15 @@ pub(crate) fn sniff(head: &[u8], len: u64, machine: &Machine) -> Result<Sniffed,
             return Err(inside(&wrappers, FormatError::unknown(head.bytes)));
         };
         match &format.kind {
-            Kind::Kernel(parse) => {
+            FormatKind::Kernel(parse) => {
                 let plan = parse(&head).map_err(|e| inside(&wrappers, e))?;
                 return Ok(Sniffed { wrappers, plan, memory });
             }
-            Kind::Refused(why) => return Err(inside(&wrappers, why(&head))),
-            Kind::Stream(_) | Kind::Part(_) if wrappers.len() >= DEPTH => {
+            FormatKind::Refused(why) => return Err(inside(&wrappers, why(&head))),
+            FormatKind::Stream(_) | FormatKind::Embedded(_) if wrappers.len() >= DEPTH => {
                 return Err(FormatError::TooDeep { most: DEPTH });
             }
-            Kind::Stream(stream) => {
+            FormatKind::Stream(stream) => {
                 memory = memory.saturating_add((stream.memory)(head.bytes));
                 peeked = (stream.peek)(head.bytes);
                 if peeked.is_empty() {
@@ -209,20 +209,20 @@ pub(crate) fn sniff(head: &[u8], len: u64, machine: &Machine) -> Result<Sniffed,
                     content: Content::Stream(*stream),
                 });
             }
-            Kind::Part(find) => {
-                let part = find(&head).map_err(|e| inside(&wrappers, e))?;
-                let bytes = part.of(head.bytes);
+            FormatKind::Embedded(find) => {
+                let embedded = find(&head).map_err(|e| inside(&wrappers, e))?;
+                let bytes = embedded.of(head.bytes);
                 if bytes.is_empty() {
                     let truncated = FormatError::Truncated {
                         have: head.have(),
-                        need: part.at.saturating_add(part.len),
+                        need: embedded.at.saturating_add(embedded.len),
                     };
                     return Err(inside(&wrappers, truncated));
                 }
                 peeked = bytes.to_vec();
                 wrappers.push(Wrapper {
                     name: format.name,
-                    content: Content::Part(part),
+                    content: Content::Embedded(embedded),
                 });
             }
         }
@@ -252,7 +252,7 @@ pub(crate) fn unpack<'a>(wrappers: &[Wrapper], stored: Box<dyn BufRead + 'a>) ->
         };
         from = match &wrapper.content {
             Content::Stream(stream) => Opened::Plain((stream.open)(buffered)),
-            Content::Part(part) => Opened::Buffered(Box::new(part.open(buffered))),
+            Content::Embedded(embedded) => Opened::Buffered(Box::new(embedded.open(buffered))),
         };
     }
     match from {
@@ -265,7 +265,7 @@ pub(crate) fn unpack<'a>(wrappers: &[Wrapper], stored: Box<dyn BufRead + 'a>) ->
 #[cfg(feature = "fuzz")]
 pub(crate) fn stream(stored: &[u8], memory: u64) -> Option<Box<dyn Read + '_>> {
     FORMATS.iter().find_map(|format| match &format.kind {
-        Kind::Stream(stream) if (format.is)(stored) && (stream.memory)(stored) <= memory => {
+        FormatKind::Stream(stream) if (format.is)(stored) && (stream.memory)(stored) <= memory => {
             Some((stream.open)(Box::new(stored)))
         }
         _ => None,

@@ -1,11 +1,11 @@
 //! Formats that are known by sight and not taken, so that the message can say what to do.
 
-use super::{Format, FormatError, Head, Kind, object};
+use super::{Format, FormatError, FormatKind, Head, object};
 
 pub(super) const FORMAT: Format = Format {
     name: "known",
     is: |bytes| known(bytes).is_some(),
-    kind: Kind::Refused(refuse),
+    kind: FormatKind::Refused(refuse),
 };
 
 const REPACK: &str = "unpack it, or compress it with gzip or zstd instead";

@@ -339,7 +339,7 @@ fn an_empty_or_broken_stream_is_refused() {
 }
 
 fn wrapper(format: &Format) -> Wrapper {
-    let Kind::Stream(stream) = format.kind else {
+    let FormatKind::Stream(stream) = format.kind else {
         panic!("no stream")
     };
     Wrapper {

@@ -3,13 +3,13 @@
 //! A PE program that unpacks the kernel inside it. Fields that DOS does not use say where that kernel is and how it is
 //! compressed; the program itself is not used here.
 
-use super::part::Part;
-use super::{Format, FormatError, Head, Kind, PEEK, object};
+use super::embedded::Embedded;
+use super::{Format, FormatError, FormatKind, Head, PEEK, object};
 
 pub(super) const FORMAT: Format = Format {
     name: "EFI zboot",
     is: |bytes| bytes.starts_with(b"MZ") && bytes.get(4..).is_some_and(|b| b.starts_with(b"zimg")),
-    kind: Kind::Part(find),
+    kind: FormatKind::Embedded(find),
 };
 
 const PAYLOAD_OFFSET: usize = 8;
@@ -31,7 +31,7 @@ static NOT_TAKEN: &[(&str, &str)] = &[
 
 /// The payload. The size in the header leaves out the length of the kernel that the build appends to what is not gzip;
 /// in gzip it is part of the format.
-fn find(head: &Head<'_>) -> Result<Part, FormatError> {
+fn find(head: &Head<'_>) -> Result<Embedded, FormatError> {
     let fields = (
         head.le32(PAYLOAD_OFFSET),
         head.le32(PAYLOAD_SIZE),
@@ -82,5 +82,5 @@ fn find(head: &Head<'_>) -> Result<Part, FormatError> {
             rule: "an offset in the first 256 KiB",
         });
     }
-    Ok(Part { at, len })
+    Ok(Embedded { at, len })
 }

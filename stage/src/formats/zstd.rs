@@ -7,12 +7,12 @@ use std::io::{self, BufRead, Read};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use super::{Format, Kind, PEEK, Stream, another_stream, peek};
+use super::{Format, FormatKind, PEEK, Stream, another_stream, peek};
 
 pub(super) const FORMAT: Format = Format {
     name: "zstd",
     is: |bytes| bytes.starts_with(&MAGIC),
-    kind: Kind::Stream(Stream {
+    kind: FormatKind::Stream(Stream {
         open: |stored| Box::new(Zstd::new(stored)),
         peek: |head| shortened(head).map_or_else(Vec::new, |frame| peek(Zstd::new(&*frame))),
         memory: |head| Frame::parse(head).map_or(0, |frame| frame.memory()),

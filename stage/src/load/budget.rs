@@ -18,7 +18,7 @@ use crate::formats::{self, Sniffed};
 use crate::machine::Machine;
 use crate::memory::Slot;
 use crate::place;
-use crate::probe::Tree;
+use crate::probe::FileTree;
 use crate::text::{Size, cmdline};
 
 /// What the kernel allocates besides the payload when it loads a kexec image, bytes: the purgatory, its tables, the zero
@@ -111,7 +111,7 @@ impl InitrdFile {
 /// Names the file, what is wrong with it or what does not fit, and the numbers.
 pub(crate) fn budget(
     entry: &Entry,
-    tree: &dyn Tree,
+    tree: &dyn FileTree,
     machine: &Machine,
     available: u64,
     cmdline: String,
@@ -153,7 +153,7 @@ pub(crate) fn budget(
     Ok(budget)
 }
 
-fn open_kernel(entry: &Entry, tree: &dyn Tree, machine: &Machine) -> Result<KernelFile, LoadError> {
+fn open_kernel(entry: &Entry, tree: &dyn FileTree, machine: &Machine) -> Result<KernelFile, LoadError> {
     let stored = Stored::open(tree, Role::Kernel, &entry.kernel, entry.sha256.kernel)?;
     let sniffed = formats::sniff(stored.head(), stored.size, machine).map_err(|source| LoadError::Format {
         path: entry.kernel.clone(),
@@ -162,7 +162,7 @@ fn open_kernel(entry: &Entry, tree: &dyn Tree, machine: &Machine) -> Result<Kern
     Ok(KernelFile { stored, sniffed })
 }
 
-fn open_initrds(entry: &Entry, tree: &dyn Tree) -> Result<Vec<InitrdFile>, LoadError> {
+fn open_initrds(entry: &Entry, tree: &dyn FileTree) -> Result<Vec<InitrdFile>, LoadError> {
     let open = |(index, path): (usize, &String)| {
         let role = match entry.initrd.len() {
             1 => Role::Initrd,
@@ -183,7 +183,7 @@ fn open_initrds(entry: &Entry, tree: &dyn Tree) -> Result<Vec<InitrdFile>, LoadE
     entry.initrd.iter().enumerate().map(open).collect()
 }
 
-fn read_dtb(entry: &Entry, tree: &dyn Tree, arch: Arch) -> Result<Option<(Slot, Artefact)>, LoadError> {
+fn read_dtb(entry: &Entry, tree: &dyn FileTree, arch: Arch) -> Result<Option<(Slot, Artefact)>, LoadError> {
     let Some(path) = &entry.dtb else {
         return Ok(None);
     };

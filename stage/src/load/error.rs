@@ -9,7 +9,7 @@ use crate::devicetree::DtbError;
 use crate::formats::FormatError;
 use crate::formats::initrd::InitrdError;
 use crate::memory::NoMemory;
-use crate::probe::TreeError;
+use crate::probe::FileTreeError;
 use crate::text::Size;
 use crate::text::cmdline::CmdlineError;
 use config::Arch;
@@ -25,7 +25,7 @@ pub(crate) enum LoadError {
         /// Its path in the source.
         path: String,
         /// What is wrong with it.
-        source: TreeError,
+        source: FileTreeError,
     },
     /// A file could not be read.
     #[error("{role}: {path}: {source}")]

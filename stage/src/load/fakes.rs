@@ -9,7 +9,7 @@ use config::{Arch, Arena, Check, Entry, Source, WantedDigests};
 use crate::machine::Machine;
 use crate::memory::MemoryMap;
 use crate::probe::tree::OpenFile;
-use crate::probe::{Tree, TreeError};
+use crate::probe::{FileTree, FileTreeError};
 
 /// Files in memory.
 #[derive(Default)]
@@ -32,9 +32,9 @@ impl Files {
     }
 }
 
-impl Tree for Files {
-    fn open(&self, path: &str) -> Result<OpenFile, TreeError> {
-        let bytes = self.files.get(path).ok_or(TreeError::Missing)?.clone();
+impl FileTree for Files {
+    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
+        let bytes = self.files.get(path).ok_or(FileTreeError::Missing)?.clone();
         let size = self.claims.get(path).copied().unwrap_or(bytes.len() as u64);
         Ok(OpenFile {
             size,
@@ -46,8 +46,8 @@ impl Tree for Files {
 /// One file that is read in small pieces and interrupted every other time.
 pub(crate) struct Jumpy(pub(crate) Vec<u8>);
 
-impl Tree for Jumpy {
-    fn open(&self, _: &str) -> Result<OpenFile, TreeError> {
+impl FileTree for Jumpy {
+    fn open(&self, _: &str) -> Result<OpenFile, FileTreeError> {
         Ok(OpenFile {
             size: self.0.len() as u64,
             reader: Box::new(Interrupted(Cursor::new(self.0.clone()), Cell::new(0))),

@@ -11,7 +11,7 @@ use sha2::Digest;
 use super::error::LoadError;
 use super::payload::{Artefact, Role};
 use crate::formats::HEAD;
-use crate::probe::Tree;
+use crate::probe::FileTree;
 
 /// How far loading has come; told after every read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl std::fmt::Debug for Stored {
 
 impl Stored {
     /// Opens `path` and reads its first bytes.
-    pub(super) fn open(tree: &dyn Tree, role: Role, path: &str, wanted: Option<Sha256>) -> Result<Self, LoadError> {
+    pub(super) fn open(tree: &dyn FileTree, role: Role, path: &str, wanted: Option<Sha256>) -> Result<Self, LoadError> {
         let file = tree.open(path).map_err(|source| LoadError::Open {
             role,
             path: path.to_owned(),

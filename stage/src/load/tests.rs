@@ -11,24 +11,24 @@ use crate::formats::initrd::uboot::tests::mkimage;
 use crate::formats::{Header, Image};
 use crate::load::{Verified, verify};
 use crate::memory::Pages;
-use crate::probe::{DirTree, Tree};
+use crate::probe::{DirTree, FileTree};
 use config::Arch::{self, Arm64, X86_64};
 use config::{Entry, Sha256};
 
 const MIB: u64 = 1 << 20;
 
-fn run(entry: &Entry, tree: &dyn Tree, arch: Arch) -> Result<Payload, LoadError> {
+fn run(entry: &Entry, tree: &dyn FileTree, arch: Arch) -> Result<Payload, LoadError> {
     let budget = budget(entry, tree, &machine(arch), 512 * MIB, "console=ttyS0 ro".into())?;
     budget.reserve(&machine(arch), &mut [])?.load(&mut |_| ())
 }
 
 /// All the way, and what is said when it fails.
-fn boot(entry: &Entry, tree: &dyn Tree, arch: Arch) -> Result<Verified<Payload>, String> {
+fn boot(entry: &Entry, tree: &dyn FileTree, arch: Arch) -> Result<Verified<Payload>, String> {
     let payload = run(entry, tree, arch).map_err(|e| e.to_string())?;
     verify(payload).map_err(|e| e.to_string())
 }
 
-fn said(entry: &Entry, tree: &dyn Tree, arch: Arch) -> String {
+fn said(entry: &Entry, tree: &dyn FileTree, arch: Arch) -> String {
     boot(entry, tree, arch).map(|_| ()).unwrap_err()
 }
 
@@ -574,7 +574,7 @@ fn roomy() -> crate::machine::Machine {
     machine
 }
 
-fn in_place(entry: &Entry, tree: &dyn Tree, order: Vec<u64>) -> Payload {
+fn in_place(entry: &Entry, tree: &dyn FileTree, order: Vec<u64>) -> Payload {
     let machine = roomy();
     let pool: Box<dyn Pages> = Box::new(in_place::tests::Pool {
         order,

@@ -9,7 +9,7 @@ use std::fmt::{self, Write as _};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::partition::{Slot, Table};
+use super::partition::{Partition, Table};
 use crate::memory::crc::crc32;
 use crate::sys::read_at::ReadAt;
 
@@ -140,7 +140,7 @@ pub(crate) fn find(disk: &(impl ReadAt + ?Sized), sector: u32, size: u64, protec
         let last = size.checked_div(unit.into()).unwrap_or(0).saturating_sub(1);
         let mut alternate = 0;
         let primary = match copy(disk, unit, 1, &mut alternate) {
-            Ok(slots) => return Found::Table(table(slots, 1, None, (sector, unit), protected)),
+            Ok(partitions) => return Found::Table(table(partitions, 1, None, (sector, unit), protected)),
             Err(bad) => bad,
         };
         // Where the disk ends, where it ended when the table was made, and where the damaged copy says.
@@ -155,7 +155,9 @@ pub(crate) fn find(disk: &(impl ReadAt + ?Sized), sector: u32, size: u64, protec
         let mut backup = None;
         for at in places {
             match copy(disk, unit, at, &mut 0) {
-                Ok(slots) => return Found::Table(table(slots, at, Some(&primary), (sector, unit), protected)),
+                Ok(partitions) => {
+                    return Found::Table(table(partitions, at, Some(&primary), (sector, unit), protected));
+                }
                 Err(bad) => backup = backup.or(Some(bad)),
             }
         }
@@ -175,7 +177,7 @@ pub(crate) fn find(disk: &(impl ReadAt + ?Sized), sector: u32, size: u64, protec
 }
 
 fn table(
-    slots: Vec<Slot>,
+    partitions: Vec<Partition>,
     at: u64,
     primary: Option<&Bad>,
     (sector, unit): (u32, u32),
@@ -192,7 +194,7 @@ fn table(
         odd.push(format!("primary GPT: {bad}; using the backup in sector {at}"));
     }
     Table {
-        slots,
+        partitions,
         odd: (!odd.is_empty()).then(|| odd.join("; ")),
         remedy: primary.map(|_| "`gpt` on the service kernel's command line makes the kernel use the backup, too"),
         announced: protected.is_some(),
@@ -200,7 +202,7 @@ fn table(
 }
 
 /// One copy. `alternate` gets the place of the other, even when this one is damaged.
-fn copy(disk: &(impl ReadAt + ?Sized), sector_size: u32, lba: u64, alternate: &mut u64) -> Result<Vec<Slot>, Bad> {
+fn copy(disk: &(impl ReadAt + ?Sized), sector_size: u32, lba: u64, alternate: &mut u64) -> Result<Vec<Partition>, Bad> {
     let bytes_of = |lba: u64, len: usize| -> Result<Vec<u8>, Bad> {
         let offset = lba.checked_mul(u64::from(sector_size)).ok_or(Bad::Unreadable(lba))?;
         let mut bytes = vec![0; len];
@@ -242,14 +244,14 @@ fn copy(disk: &(impl ReadAt + ?Sized), sector_size: u32, lba: u64, alternate: &m
     if got != stored {
         return Err(Bad::EntriesCrc { got, stored });
     }
-    Ok(slots(
+    Ok(partitions(
         &entries,
         usize::try_from(size).unwrap_or(usize::MAX),
         sector_size.into(),
     ))
 }
 
-fn slots(entries: &[u8], size: usize, sector_size: u64) -> Vec<Slot> {
+fn partitions(entries: &[u8], size: usize, sector_size: u64) -> Vec<Partition> {
     (1_u32..)
         .zip(entries.chunks_exact(size))
         .filter_map(|(number, bytes)| {
@@ -257,7 +259,7 @@ fn slots(entries: &[u8], size: usize, sector_size: u64) -> Vec<Slot> {
             let (first, last) = (entry.first_lba.get(), entry.last_lba.get());
             let name = char::decode_utf16(entry.name.iter().map(|u| u.get()).take_while(|u| *u != 0));
             let name: String = name.map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
-            (entry.type_guid != [0; 16]).then(|| Slot {
+            (entry.type_guid != [0; 16]).then(|| Partition {
                 number,
                 start: first.saturating_mul(sector_size),
                 length: last.saturating_add(1).saturating_sub(first).saturating_mul(sector_size),

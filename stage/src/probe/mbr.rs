@@ -2,7 +2,7 @@
 //!
 //! Given sector 0; responsible for the partitions the kernel makes of it, under its numbers (block/partitions/msdos.c).
 
-use super::partition::Slot;
+use super::partition::Partition;
 use crate::sys::read_at::ReadAt;
 
 /// Four records.
@@ -74,8 +74,8 @@ impl Mbr {
     }
 
     /// Its partitions. A link of the chain that can't be read ends it.
-    pub(crate) fn slots(&self, disk: &(impl ReadAt + ?Sized), sector: u32) -> Vec<Slot> {
-        let slot = |number: u32, start: u64, sectors: u32| Slot {
+    pub(crate) fn partitions(&self, disk: &(impl ReadAt + ?Sized), sector: u32) -> Vec<Partition> {
+        let entry = |number: u32, start: u64, sectors: u32| Partition {
             number,
             start: start.saturating_mul(sector.into()),
             length: u64::from(sectors).saturating_mul(sector.into()),
@@ -83,7 +83,7 @@ impl Mbr {
             partlabel: None,
         };
         let used = (1..).zip(&self.records).filter(|(_, record)| record.is_used());
-        let mut slots: Vec<Slot> = used
+        let mut partitions: Vec<Partition> = used
             .clone()
             .map(|(number, r)| {
                 // Of the extended one the kernel takes room for a boot loader, so that the logical ones do not overlap it.
@@ -92,7 +92,7 @@ impl Mbr {
                 } else {
                     u32::MAX
                 };
-                slot(number, r.start.into(), r.sectors.min(most))
+                entry(number, r.start.into(), r.sectors.min(most))
             })
             .collect();
         let mut number = 5;
@@ -112,7 +112,7 @@ impl Mbr {
                     let behind = start.saturating_add(record.sectors.into());
                     // The third and fourth of a link are often garbage.
                     if i < 2 || (behind <= here.saturating_add(length) && behind <= end) {
-                        slots.push(slot(number, start, record.sectors));
+                        partitions.push(entry(number, start, record.sectors));
                         number = number.saturating_add(1);
                     }
                 }
@@ -122,6 +122,6 @@ impl Mbr {
                 (here, length) = (first.saturating_add(next.start.into()), next.sectors.into());
             }
         }
-        slots
+        partitions
     }
 }

@@ -33,13 +33,13 @@ pub(crate) use crate::sys::mount::mount_basics;
 use modules::Modules;
 use search::Search;
 pub(crate) use search::Unfinished;
-pub(crate) use tree::{DirTree, Tree, TreeError};
+pub(crate) use tree::{DirTree, FileTree, FileTreeError};
 use volumes::Volume;
 
 /// A source whose files can be read.
 pub(crate) struct Opened {
     /// Its files.
-    pub tree: Box<dyn Tree>,
+    pub tree: Box<dyn FileTree>,
     /// For the console: `vda2 (ext4 LABEL=… PARTLABEL=boot-a)`, or the folder.
     pub describe: String,
     /// Devices that were asked for on the way and are still being bound.

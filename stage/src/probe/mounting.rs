@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use super::kernel_log::KernelLog;
 use super::modules::Modules;
 use super::superblock::FileSystem;
-use super::tree::{DirTree, OpenFile, Tree, TreeError};
+use super::tree::{DirTree, FileTree, FileTreeError, OpenFile};
 use super::volumes::{State, Volume};
 use crate::cause::Cause;
 use crate::deadlines::{BUSY, BUSY_LOOK};
@@ -106,7 +106,7 @@ pub(super) fn open(
     source: &Source,
     modules: &mut Modules<'_>,
     say: &mut dyn FnMut(&str),
-) -> Result<Box<dyn Tree>, VolumeProblem> {
+) -> Result<Box<dyn FileTree>, VolumeProblem> {
     if matches!(volume.state, State::Unreadable(_) | State::Silent | State::Empty) {
         return Err(VolumeProblem::Unreadable);
     }
@@ -132,7 +132,7 @@ fn open_as(
     fs: &FileSystem,
     modules: &mut Modules<'_>,
     say: &mut dyn FnMut(&str),
-) -> Result<Box<dyn Tree>, VolumeProblem> {
+) -> Result<Box<dyn FileTree>, VolumeProblem> {
     let path = Path::new("/dev").join(&volume.name);
     // Belt: the mount options below are the braces. From here on the kernel itself writes nothing to it.
     set_read_only(&File::open(&path)?).map_err(io::Error::from)?;
@@ -271,8 +271,8 @@ struct MountedTree {
     _mounted: Mounted,
 }
 
-impl Tree for MountedTree {
-    fn open(&self, path: &str) -> Result<OpenFile, TreeError> {
+impl FileTree for MountedTree {
+    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
         self.files.open(path)
     }
 }

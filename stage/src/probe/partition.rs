@@ -8,7 +8,7 @@ use crate::text::word;
 
 /// A partition as a table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Slot {
+pub(crate) struct Partition {
     /// Its number in the kernel, from 1.
     pub number: u32,
     /// First byte on the disk.
@@ -25,7 +25,7 @@ pub(crate) struct Slot {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Table {
     /// In table order, unused ones left out.
-    pub slots: Vec<Slot>,
+    pub partitions: Vec<Partition>,
     /// Why the kernel may not have taken it.
     pub odd: Option<String>,
     /// What makes the kernel take it.
@@ -41,18 +41,18 @@ const NUMBERS: u32 = 256;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Difference {
     /// Not in the kernel, to be added under their numbers.
-    pub(crate) missing: Vec<Slot>,
+    pub(crate) missing: Vec<Partition>,
     /// What is out of the ordinary, a line each.
     pub(crate) lines: Vec<String>,
 }
 
 impl Table {
     /// The entry of a partition of the kernel: the one that begins where it does.
-    pub(crate) fn slot(&self, partition: &Block) -> Option<&Slot> {
+    pub(crate) fn entry(&self, partition: &Block) -> Option<&Partition> {
         let (number, _) = partition.partition.as_ref()?;
-        self.slots.iter().find(|slot| match partition.start {
-            Some(start) => slot.start == start,
-            None => slot.number == *number,
+        self.partitions.iter().find(|entry| match partition.start {
+            Some(start) => entry.start == start,
+            None => entry.number == *number,
         })
     }
 
@@ -61,23 +61,23 @@ impl Table {
         let mut lines = Vec::new();
         for partition in partitions {
             let number = partition.partition.as_ref().map(|(number, _)| *number);
-            let same = self.slots.iter().find(|slot| Some(slot.number) == number);
-            if let (None, Some(slot)) = (self.slot(partition), same) {
+            let same = self.partitions.iter().find(|entry| Some(entry.number) == number);
+            if let (None, Some(entry)) = (self.entry(partition), same) {
                 lines.push(format!(
                     "{}: the kernel has it at byte {}, the table at byte {}; its names are ignored",
                     partition.name,
                     partition.start.unwrap_or(0),
-                    slot.start
+                    entry.start
                 ));
             }
         }
         let size = disk.bytes();
         let odd_bytes = |length: u64| length.checked_rem(disk.sector.into()).unwrap_or(0);
-        let absent = self.slots.iter().filter(|slot| slot.number < NUMBERS);
-        let absent = absent.filter(|slot| !partitions.iter().any(|p| self.slot(p) == Some(slot)));
-        let (missing, beyond): (Vec<_>, Vec<_>) = absent
-            .cloned()
-            .partition(|slot| slot.start.checked_add(slot.length).is_some_and(|end| end <= size) && slot.length != 0);
+        let absent = self.partitions.iter().filter(|entry| entry.number < NUMBERS);
+        let absent = absent.filter(|entry| !partitions.iter().any(|p| self.entry(p) == Some(entry)));
+        let (missing, beyond): (Vec<_>, Vec<_>) = absent.cloned().partition(|entry| {
+            entry.start.checked_add(entry.length).is_some_and(|end| end <= size) && entry.length != 0
+        });
         if !beyond.is_empty() {
             lines.push(format!(
                 "{}: beyond the end of the disk, which has {size} bytes: {}; the disk is too small or its image was cut off",
@@ -86,10 +86,10 @@ impl Table {
             ));
         }
         // The kernel takes whole sectors only.
-        let missing: Vec<Slot> = (missing.into_iter())
-            .map(|slot| Slot {
-                length: slot.length.saturating_sub(odd_bytes(slot.length)),
-                ..slot
+        let missing: Vec<Partition> = (missing.into_iter())
+            .map(|entry| Partition {
+                length: entry.length.saturating_sub(odd_bytes(entry.length)),
+                ..entry
             })
             .collect();
         let odd = self
@@ -110,16 +110,16 @@ impl Table {
 }
 
 /// `partition 1 (boot-a), partition 2`, the first few.
-fn list(slots: &[Slot]) -> String {
+fn list(partitions: &[Partition]) -> String {
     const SHOWN: usize = 8;
-    let mut names: Vec<String> = slots.iter().take(SHOWN).map(Slot::to_string).collect();
-    if let Some(more @ 1..) = slots.len().checked_sub(SHOWN) {
+    let mut names: Vec<String> = partitions.iter().take(SHOWN).map(Partition::to_string).collect();
+    if let Some(more @ 1..) = partitions.len().checked_sub(SHOWN) {
         names.push(format!("{more} more"));
     }
     names.join(", ")
 }
 
-impl std::fmt::Display for Slot {
+impl std::fmt::Display for Partition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "partition {}", self.number)?;
         match &self.partlabel {

@@ -20,7 +20,7 @@ use super::ProbeError;
 use super::block::{self, Block};
 use super::devices::{self, Device};
 use super::modules::Modules;
-use super::partition::Slot;
+use super::partition::Partition;
 use super::volumes::{self, Contents, Fit, Known, State, Volume};
 use crate::deadlines::{BIND_SHARE, LATE_SHARE, READ_SHARE, SAFETY_LOOK, SHORT_SHARE};
 use crate::sys::child::{RemoteDevice, Write};
@@ -284,18 +284,18 @@ impl<'a, 'i> Search<'a, 'i> {
         }
     }
 
-    fn add(&mut self, disk: &str, missing: &[Slot], remedy: Option<&str>) {
+    fn add(&mut self, disk: &str, missing: &[Partition], remedy: Option<&str>) {
         let until = Instant::now().checked_add(READ_SHARE).unwrap_or(self.deadline);
         let Some(first) = missing.first() else { return };
         let failed = match RemoteDevice::start(&self.dev.join(disk), until) {
             Ok(remote) => {
                 let mut failed = None;
-                for slot in missing {
-                    let Err(e) = remote.add_partition(slot.number, slot.start, slot.length) else {
+                for partition in missing {
+                    let Err(e) = remote.add_partition(partition.number, partition.start, partition.length) else {
                         continue;
                     };
                     let is_over = e.kind() == io::ErrorKind::TimedOut;
-                    failed = failed.or(Some((slot, e)));
+                    failed = failed.or(Some((partition, e)));
                     if is_over {
                         break;
                     }
@@ -305,9 +305,9 @@ impl<'a, 'i> Search<'a, 'i> {
             }
             Err(e) => Some((first, e)),
         };
-        if let Some((slot, e)) = failed {
+        if let Some((partition, e)) = failed {
             let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
-            (self.say)(&format!("{disk}: {slot} can't be added: {e}{remedy}"));
+            (self.say)(&format!("{disk}: {partition} can't be added: {e}{remedy}"));
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn read(disk: &(impl ReadAt + ?Sized), sector: u32, size: u64) -> io:
         && mbr.is_used()
     {
         return Ok(Ok(Some(Table {
-            slots: mbr.slots(disk, sector),
+            partitions: mbr.partitions(disk, sector),
             announced: true,
             ..Table::default()
         })));

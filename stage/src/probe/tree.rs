@@ -16,12 +16,12 @@ use crate::cause::Cause;
 use crate::text::quoted;
 
 /// A tree of files, read-only.
-pub(crate) trait Tree {
+pub(crate) trait FileTree {
     /// Opens the regular file at `path` (relative to the tree's root, never leaving it).
     ///
     /// # Errors
     /// Says what is wrong with the object at `path`; never blocks on a FIFO or device.
-    fn open(&self, path: &str) -> Result<OpenFile, TreeError>;
+    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError>;
 }
 
 /// A regular file that is open for one sequential read.
@@ -42,7 +42,7 @@ impl std::fmt::Debug for OpenFile {
 
 /// Why a file could not be opened or read. The caller adds which file and what happens next.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TreeError {
+pub(crate) enum FileTreeError {
     /// Nothing is there.
     #[error("no such file")]
     Missing,
@@ -65,7 +65,7 @@ pub(crate) enum TreeError {
     Io(#[from] io::Error),
 }
 
-impl TreeError {
+impl FileTreeError {
     /// Its kind.
     pub(crate) fn cause(&self) -> Cause {
         match self {
@@ -76,7 +76,7 @@ impl TreeError {
     }
 }
 
-impl From<Errno> for TreeError {
+impl From<Errno> for FileTreeError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::ENOENT => Self::Missing,
@@ -115,8 +115,8 @@ impl DirTree {
     }
 }
 
-impl Tree for DirTree {
-    fn open(&self, path: &str) -> Result<OpenFile, TreeError> {
+impl FileTree for DirTree {
+    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
         // O_PATH first: opening a FIFO would block, and opening a device can act (a watchdog starts).
         let probe = match self.beneath(path, OFlag::O_PATH) {
             Err(Errno::ENOENT) => return Err(self.missing(path)),
@@ -140,13 +140,13 @@ impl Tree for DirTree {
 
 impl DirTree {
     /// Tells a link to nothing from nothing.
-    fn missing(&self, path: &str) -> TreeError {
+    fn missing(&self, path: &str) -> FileTreeError {
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         let dangling = ends.filter_map(|end| path.get(..end)).find_map(|link| {
             let target = self.target(link)?;
             matches!(self.beneath(link, OFlag::O_PATH), Err(Errno::ENOENT)).then(|| self.end(link, target))
         });
-        dangling.unwrap_or(TreeError::Missing)
+        dangling.unwrap_or(FileTreeError::Missing)
     }
 
     /// Where a symbolic link points to.
@@ -156,7 +156,7 @@ impl DirTree {
     }
 
     /// The last link of a chain that leads to nothing.
-    fn end(&self, link: &str, target: String) -> TreeError {
+    fn end(&self, link: &str, target: String) -> FileTreeError {
         let (mut link, mut target) = (link.to_owned(), target);
         for _ in 0..MOST_LINKS {
             let next = match link.rsplit_once('/') {
@@ -168,7 +168,7 @@ impl DirTree {
                 None => break,
             }
         }
-        TreeError::Dangling { link, target }
+        FileTreeError::Dangling { link, target }
     }
 }
 
@@ -176,10 +176,10 @@ impl DirTree {
 const MOST_LINKS: usize = 40;
 
 /// The size of a non-empty regular file.
-fn regular(stat: &FileStat) -> Result<u64, TreeError> {
+fn regular(stat: &FileStat) -> Result<u64, FileTreeError> {
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     let what = match kind {
-        SFlag::S_IFREG if stat.st_size == 0 => return Err(TreeError::Empty),
+        SFlag::S_IFREG if stat.st_size == 0 => return Err(FileTreeError::Empty),
         SFlag::S_IFREG => return Ok(u64::try_from(stat.st_size).unwrap_or(0)),
         SFlag::S_IFDIR => "a directory",
         SFlag::S_IFIFO => "a FIFO",
@@ -189,7 +189,7 @@ fn regular(stat: &FileStat) -> Result<u64, TreeError> {
         SFlag::S_IFLNK => "a symbolic link",
         _ => "something unknown",
     };
-    Err(TreeError::NotAFile(what))
+    Err(FileTreeError::NotAFile(what))
 }
 
 /// A file that is read once from front to back: what has been read leaves the page cache, which would otherwise hold

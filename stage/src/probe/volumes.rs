@@ -176,13 +176,13 @@ pub(crate) fn volumes(blocks: &[Block], known: &Known) -> Vec<Volume> {
             let table = known
                 .get(b.disk())
                 .and_then(|c| c.as_ref().ok()?.table.as_ref().ok()?.as_ref());
-            let slot = table.and_then(|table| table.slot(b));
+            let entry = table.and_then(|table| table.entry(b));
             Volume {
                 name: b.name.clone(),
                 size: b.bytes(),
                 sector: b.sector,
-                partlabel: (slot.and_then(|slot| slot.partlabel.clone())).or_else(|| b.partname.clone()),
-                partuuid: slot.map(|slot| slot.partuuid.clone()),
+                partlabel: (entry.and_then(|entry| entry.partlabel.clone())).or_else(|| b.partname.clone()),
+                partuuid: entry.map(|entry| entry.partuuid.clone()),
                 state: match known.get(&b.name) {
                     _ if b.size == 0 => State::Empty,
                     None => State::Silent,
@@ -198,8 +198,8 @@ pub(crate) fn volumes(blocks: &[Block], known: &Known) -> Vec<Volume> {
 mod tests {
     use super::*;
     use crate::probe::block::blocks;
-    use crate::probe::partition::Slot;
-    use crate::probe::superblock::Kind;
+    use crate::probe::partition::Partition;
+    use crate::probe::superblock::FileSystemKind;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
@@ -243,7 +243,7 @@ mod tests {
         block_folder(sys, "pci/06/nvme0c0n1", &[("size", "9\n"), ("hidden", "1\n")]);
     }
 
-    fn fs_of(kind: Kind, label: &str) -> FileSystem {
+    fn fs_of(kind: FileSystemKind, label: &str) -> FileSystem {
         FileSystem {
             kind,
             uuid: Some("dead-beef".into()),
@@ -263,17 +263,17 @@ mod tests {
     }
 
     fn with_slot(number: u32, start: u64, partlabel: &str) -> Contents {
-        let slot = Slot {
+        let entry = Partition {
             number,
             start,
             length: 0,
             partuuid: "abababab-abab-abab-abab-abababababab".into(),
             partlabel: Some(partlabel.into()),
         };
-        let slots = vec![slot];
+        let partitions = vec![entry];
         Contents {
             table: Ok(Some(Table {
-                slots,
+                partitions,
                 ..Table::default()
             })),
             signatures: Signatures::default(),
@@ -305,7 +305,7 @@ mod tests {
         let blocks = blocks(dir.path());
         let mut known = Known::new();
         let _ = known.insert("vda".into(), Ok(with_slot(2, 1 << 20, "boöt")));
-        let _ = known.insert("vda2".into(), Ok(contents(vec![fs_of(Kind::Ext4, "one")])));
+        let _ = known.insert("vda2".into(), Ok(contents(vec![fs_of(FileSystemKind::Ext4, "one")])));
         let _ = known.insert("vdb".into(), Err("Input/output error".into()));
         let volumes = volumes(&blocks, &known);
         let shown: Vec<String> = volumes.iter().map(Volume::to_string).collect();
@@ -363,17 +363,20 @@ mod tests {
     #[test]
     fn a_source_means_what_it_names_of_several() {
         let both = volume(
-            vec![fs_of(Kind::Vfat, "NEW"), fs_of(Kind::Ext4, "old")],
+            vec![fs_of(FileSystemKind::Vfat, "NEW"), fs_of(FileSystemKind::Ext4, "old")],
             vec!["swap"],
             "boot-a",
         );
         let kinds = |source: Source| both.filesystems(&source).iter().map(|fs| fs.kind).collect::<Vec<_>>();
-        assert_eq!(kinds(Source::PartLabel("boot-a".into())), [Kind::Vfat, Kind::Ext4]);
-        assert_eq!(kinds(Source::Label("old".into())), [Kind::Ext4]);
+        assert_eq!(
+            kinds(Source::PartLabel("boot-a".into())),
+            [FileSystemKind::Vfat, FileSystemKind::Ext4]
+        );
+        assert_eq!(kinds(Source::Label("old".into())), [FileSystemKind::Ext4]);
         assert_eq!(both.fits(&Source::Label("NEW".into())), Fit::First);
         assert_eq!(both.fits(&Source::Label("old".into())), Fit::Second);
         assert_eq!(both.fits(&Source::Label("none".into())), Fit::Unreadable);
-        assert!(both.is_ambiguous() && !volume(vec![fs_of(Kind::Vfat, "x")], vec![], "x").is_ambiguous());
+        assert!(both.is_ambiguous() && !volume(vec![fs_of(FileSystemKind::Vfat, "x")], vec![], "x").is_ambiguous());
         assert_eq!(
             both.to_string(),
             "vda1 (vfat LABEL=NEW UUID=dead-beef or ext4 LABEL=old UUID=dead-beef or swap PARTLABEL=boot-a)"
@@ -384,7 +387,7 @@ mod tests {
     #[test]
     fn a_label_forges_nothing() {
         let shown = volume(
-            vec![fs_of(Kind::Ext4, "x) PARTLABEL=boot-a\x1b[2J")],
+            vec![fs_of(FileSystemKind::Ext4, "x) PARTLABEL=boot-a\x1b[2J")],
             vec![],
             "y), vdb1 (ext4",
         )

@@ -14,7 +14,7 @@ use crate::load::{Role, WhyNot};
 use crate::memory::{NoMemory, Span};
 use crate::place::PlaceError;
 use crate::probe::volumes::{State, Volume};
-use crate::probe::{TreeError, VolumeProblem};
+use crate::probe::{FileTreeError, VolumeProblem};
 use crate::sys::module::ModuleError;
 use crate::sys::mount::MountError;
 use crate::text::cmdline::CmdlineError;
@@ -173,17 +173,17 @@ fn of_loading() {
         segments: Box::new(LoadError::Cmdline(CmdlineError::TooLong { len: 2, max: 1 })),
     };
     check([
-        (open(TreeError::Missing), Cause::Missing),
+        (open(FileTreeError::Missing), Cause::Missing),
         (
-            open(TreeError::Dangling {
+            open(FileTreeError::Dangling {
                 link: path(),
                 target: path(),
             }),
             Cause::Missing,
         ),
-        (open(TreeError::NotAFile("a FIFO")), Cause::Missing),
-        (open(TreeError::Empty), Cause::Format),
-        (open(TreeError::Io(system(Errno::EIO))), Cause::Io),
+        (open(FileTreeError::NotAFile("a FIFO")), Cause::Missing),
+        (open(FileTreeError::Empty), Cause::Format),
+        (open(FileTreeError::Io(system(Errno::EIO))), Cause::Io),
         (read, Cause::Io),
         (cut, Cause::Format),
         (dtb, Cause::Format),

@@ -277,7 +277,7 @@ mod tests {
         fs::create_dir_all(&nvmem).unwrap();
         let mut bytes = vec![0xff_u8; 114];
         bytes[0x7e - 14] = Code {
-            kind: purgatory::reason::Kind::Segment,
+            kind: purgatory::reason::ReasonKind::Segment,
             region: 2,
         }
         .encode();

@@ -5,7 +5,7 @@ use core::arch::{asm, global_asm};
 
 use purgatory::Params;
 use purgatory::params::{ARGUMENT_AT, CLEAN_AT, CLEAN_COUNT_AT, CONDUIT_AT, ENTRY_AT, MAGIC, UART_AT, VERSION};
-use purgatory::reason::Kind;
+use purgatory::reason::ReasonKind;
 use purgatory::uart::Bus;
 
 use crate::run;
@@ -52,7 +52,7 @@ extern "C" fn purgatory_main(entered: u64, regime: u64) {
 
 #[unsafe(no_mangle)]
 extern "C" fn purgatory_fault(esr: u64, elr: u64, far: u64) -> ! {
-    run::fault(Kind::Fault, |console| {
+    run::fault(ReasonKind::Fault, |console| {
         console
             .text(" esr ")
             .hex(esr)

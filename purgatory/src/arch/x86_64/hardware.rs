@@ -7,7 +7,7 @@ use core::ptr::{read_volatile, with_exposed_provenance as at, with_exposed_prove
 
 use purgatory::Params;
 use purgatory::params::{ARGUMENT_AT, ENTRY_AT, MAGIC, VERSION};
-use purgatory::reason::Kind;
+use purgatory::reason::ReasonKind;
 use purgatory::uart::Bus;
 
 use crate::run;
@@ -45,7 +45,7 @@ struct Frame {
 
 #[unsafe(no_mangle)]
 extern "sysv64" fn purgatory_fault(frame: &Frame, cr2: u64, left: u32) -> ! {
-    run::fault(Kind::Fault, |console| {
+    run::fault(ReasonKind::Fault, |console| {
         console.text(" ").decimal(frame.vector).text(" error ").hex(frame.error);
         console
             .text(if left == 0 { " at " } else { " after the jump at " })

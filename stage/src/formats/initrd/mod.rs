@@ -20,7 +20,7 @@ pub(super) use builtin::version;
 pub(crate) use error::InitrdError;
 pub(crate) use packing::Packing;
 
-use super::{FORMATS, First, HEAD, Kind, refused};
+use super::{FORMATS, First, FormatKind, HEAD, refused};
 use packing::End;
 
 const CPIO: [&[u8]; 2] = [b"070701", b"070702"];
@@ -176,7 +176,7 @@ fn entry(bytes: &[u8]) -> Option<(&[u8], usize)> {
 /// another one zeros too.
 fn inside(packing: Packing, bytes: &[u8], behind: bool) -> Result<(), InitrdError> {
     let Some(stream) = FORMATS.iter().find_map(|format| match &format.kind {
-        Kind::Stream(stream) if (format.is)(bytes) => Some(stream),
+        FormatKind::Stream(stream) if (format.is)(bytes) => Some(stream),
         _ => None,
     }) else {
         return Ok(());
@@ -216,7 +216,9 @@ fn known(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     if let Some((_, _, what, remedy)) = SIGHTS.iter().find(at) {
         return Some((what, remedy));
     }
-    let kernel = |format: &super::Format| matches!(format.kind, Kind::Kernel(_) | Kind::Part(_)) && (format.is)(bytes);
+    let kernel = |format: &super::Format| {
+        matches!(format.kind, FormatKind::Kernel(_) | FormatKind::Embedded(_)) && (format.is)(bytes)
+    };
     if FORMATS.iter().any(kernel) {
         return Some(("a kernel", "name it as kernel"));
     }

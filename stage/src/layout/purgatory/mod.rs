@@ -19,7 +19,7 @@ mod tests;
 
 use config::{Arch, Check, ReasonStore};
 use purgatory::params::{self, PAGE};
-use purgatory::{Params, Range, ReasonKind, Record, reason};
+use purgatory::{Params, Range, ReasonPlace, Record, reason};
 use sha2::Digest as _;
 use zerocopy::IntoBytes as _;
 
@@ -326,9 +326,9 @@ fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
     let record = job.record.map(record_span).transpose()?;
     params.record = job.record.unwrap_or(0);
     let (kind, place) = match job.reason {
-        None => (ReasonKind::None, 0),
-        Some(ReasonStore::Memory(address)) => (ReasonKind::Memory, address),
-        Some(ReasonStore::Cmos(index)) => (ReasonKind::Cmos, u64::from(index)),
+        None => (ReasonPlace::None, 0),
+        Some(ReasonStore::Memory(address)) => (ReasonPlace::Memory, address),
+        Some(ReasonStore::Cmos(index)) => (ReasonPlace::Cmos, u64::from(index)),
     };
     params.reason.kind = kind.code();
     params.reason.place = place;

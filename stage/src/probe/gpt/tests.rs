@@ -66,9 +66,9 @@ fn table(image: &[u8], sector: u32) -> Table {
 
 fn names(table: &Table) -> Vec<&str> {
     table
-        .slots
+        .partitions
         .iter()
-        .filter_map(|slot| slot.partlabel.as_deref())
+        .filter_map(|entry| entry.partlabel.as_deref())
         .collect()
 }
 
@@ -91,9 +91,12 @@ fn both_sector_sizes_are_read() {
             (["boot-\u{e4}"].as_slice(), &None),
             "{sector}"
         );
-        assert_eq!(table.slots[0].partuuid, "abababab-abab-abab-abab-abababababab");
+        assert_eq!(table.partitions[0].partuuid, "abababab-abab-abab-abab-abababababab");
         let bytes = u64::from(sector);
-        assert_eq!((table.slots[0].start, table.slots[0].length), (40 * bytes, bytes));
+        assert_eq!(
+            (table.partitions[0].start, table.partitions[0].length),
+            (40 * bytes, bytes)
+        );
     }
 }
 
@@ -103,7 +106,7 @@ fn a_table_for_other_sectors_is_read_with_its_own() {
     for (made, has) in [(512_u32, 4096_u32), (4096, 512)] {
         let image = disk(made as usize, 800, &a_name());
         let table = table(&image, has);
-        assert_eq!(table.slots[0].start, 40 * u64::from(made));
+        assert_eq!(table.partitions[0].start, 40 * u64::from(made));
         assert_eq!(
             table.odd.unwrap(),
             format!("the GPT is for sectors of {made} bytes, the disk has {has}")
@@ -170,8 +173,8 @@ fn a_gpt_without_its_mbr_or_beside_partitions_of_one() {
     );
     // Without the announcement, what is left of a GPT does not count.
     put(&mut image, 446, &[0; 16]);
-    let slots = table(&image, 512).slots;
-    assert_eq!((slots.len(), slots[0].partuuid.as_str()), (1, "00000000-02"));
+    let partitions = table(&image, 512).partitions;
+    assert_eq!((partitions.len(), partitions[0].partuuid.as_str()), (1, "00000000-02"));
 }
 
 #[test]
@@ -215,10 +218,10 @@ proptest! {
         let mut image = disk(sector, 100, &wants);
         for _ in 0..2 {
             let table = table(&image, u32::try_from(sector).unwrap());
-            for (slot, want) in table.slots.iter().zip(&wants) {
-                prop_assert_eq!(&slot.partuuid, &Guid(want.guid).to_string());
+            for (entry, want) in table.partitions.iter().zip(&wants) {
+                prop_assert_eq!(&entry.partuuid, &Guid(want.guid).to_string());
                 let units: Vec<u16> = want.name.encode_utf16().take(36).collect();
-                prop_assert_eq!(slot.partlabel.as_ref().unwrap(), &String::from_utf16_lossy(&units));
+                prop_assert_eq!(entry.partlabel.as_ref().unwrap(), &String::from_utf16_lossy(&units));
             }
             image[flip - 512 + sector] ^= 0x10; // any one bit of the primary: the backup says the same
         }

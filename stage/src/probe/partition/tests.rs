@@ -18,8 +18,8 @@ fn block(name: &str, partition: Option<u32>, start: Option<u64>, size: u64) -> B
     }
 }
 
-fn slot(number: u32, start: u64, sectors: u64) -> Slot {
-    Slot {
+fn entry(number: u32, start: u64, sectors: u64) -> Partition {
+    Partition {
         number,
         start: start * SECTOR,
         length: sectors * SECTOR,
@@ -28,9 +28,9 @@ fn slot(number: u32, start: u64, sectors: u64) -> Slot {
     }
 }
 
-fn table(slots: Vec<Slot>) -> Table {
+fn table(partitions: Vec<Partition>) -> Table {
     Table {
-        slots,
+        partitions,
         ..Table::default()
     }
 }
@@ -42,17 +42,17 @@ fn what_the_kernel_has_is_left_alone() {
         block("vda5", Some(5), Some(51), 9),
     );
     let difference =
-        table(vec![slot(1, 40, 10), slot(5, 51, 9)]).compare(&block("vda", None, None, 100), &[&one, &five]);
+        table(vec![entry(1, 40, 10), entry(5, 51, 9)]).compare(&block("vda", None, None, 100), &[&one, &five]);
     assert_eq!(difference, Difference::default());
 }
 
 #[test]
 fn what_it_misses_is_added_and_said() {
-    let mut table = table(vec![slot(1, 40, 10), slot(2, 50, 10)]);
+    let mut table = table(vec![entry(1, 40, 10), entry(2, 50, 10)]);
     table.odd = Some("primary GPT: no \"EFI PART\" in sector 1; using the backup in sector 99".into());
     let disk = block("vda", None, None, 100);
     let difference = table.compare(&disk, &[]);
-    assert_eq!(difference.missing, table.slots);
+    assert_eq!(difference.missing, table.partitions);
     assert_eq!(
         difference.lines,
         [
@@ -72,14 +72,14 @@ fn what_it_misses_is_added_and_said() {
 #[test]
 fn what_lies_beyond_the_disk_is_said_and_left_out() {
     let disk = block("vda", None, None, 55);
-    let mut slots = vec![
-        slot(1, 40, 10),
-        slot(2, 50, 10),
-        slot(3, u64::MAX / SECTOR, 10),
-        slot(4, 5, 0),
+    let mut partitions = vec![
+        entry(1, 40, 10),
+        entry(2, 50, 10),
+        entry(3, u64::MAX / SECTOR, 10),
+        entry(4, 5, 0),
     ];
-    slots[2].partlabel = None;
-    let difference = table(slots).compare(&disk, &[]);
+    partitions[2].partlabel = None;
+    let difference = table(partitions).compare(&disk, &[]);
     assert_eq!(difference.missing.len(), 1);
     assert!(
         difference.lines[0]
@@ -91,8 +91,8 @@ fn what_lies_beyond_the_disk_is_said_and_left_out() {
 #[test]
 fn a_partition_that_is_elsewhere_has_not_the_names_of_its_number() {
     let wrong = block("vda1", Some(1), Some(1), 99);
-    let table = table(vec![slot(1, 40, 10)]);
-    assert_eq!(table.slot(&wrong), None);
+    let table = table(vec![entry(1, 40, 10)]);
+    assert_eq!(table.entry(&wrong), None);
     let difference = table.compare(&block("vda", None, None, 100), &[&wrong]);
     assert_eq!(
         difference.lines[0],
@@ -100,9 +100,15 @@ fn a_partition_that_is_elsewhere_has_not_the_names_of_its_number() {
     );
     assert_eq!(difference.missing.len(), 1);
     // Under another number it is the same partition.
-    assert_eq!(table.slot(&block("vda7", Some(7), Some(40), 10)), Some(&table.slots[0]));
+    assert_eq!(
+        table.entry(&block("vda7", Some(7), Some(40), 10)),
+        Some(&table.partitions[0])
+    );
     // A kernel that does not say where is believed.
-    assert_eq!(table.slot(&block("vda1", Some(1), None, 10)), Some(&table.slots[0]));
+    assert_eq!(
+        table.entry(&block("vda1", Some(1), None, 10)),
+        Some(&table.partitions[0])
+    );
 }
 
 #[test]
@@ -111,13 +117,16 @@ fn the_end_of_a_partition_is_that_of_a_sector() {
         sector: 4096,
         ..block("vda", None, None, 200)
     };
-    assert_eq!(table(vec![slot(1, 40, 10)]).compare(&disk, &[]).missing[0].length, 4096);
+    assert_eq!(
+        table(vec![entry(1, 40, 10)]).compare(&disk, &[]).missing[0].length,
+        4096
+    );
 }
 
 #[test]
 fn hostile_tables_cost_a_line() {
-    let slots: Vec<Slot> = (1..8000).map(|n| slot(n, 40, 10)).collect();
-    let difference = table(slots).compare(&block("vda", None, None, 100), &[]);
+    let partitions: Vec<Partition> = (1..8000).map(|n| entry(n, 40, 10)).collect();
+    let difference = table(partitions).compare(&block("vda", None, None, 100), &[]);
     assert_eq!(difference.missing.len(), 255);
     assert!(
         difference.lines.len() == 1 && difference.lines[0].ends_with("partition 8 (boot-8), 247 more"),
@@ -145,21 +154,21 @@ fn logical_partitions_have_the_numbers_of_the_kernel() {
     record(&mut image, 40 * 512 + 446, 0x83, 2, 28);
     let found = read(&image, 512, 51_200).unwrap().unwrap().unwrap();
     let all: Vec<_> = found
-        .slots
+        .partitions
         .iter()
         .map(|s| (s.number, s.start / SECTOR, s.length / SECTOR))
         .collect();
     // Of the extended one, no more than a boot loader takes.
     assert_eq!(all, [(1, 10, 5), (3, 20, 2), (5, 22, 8), (6, 42, 28)]);
-    assert_eq!(found.slots[3].partuuid, "1234abcd-06");
-    assert_eq!(found.slots[3].partlabel, None);
+    assert_eq!(found.partitions[3].partuuid, "1234abcd-06");
+    assert_eq!(found.partitions[3].partlabel, None);
     // Garbage in the third record of a link has no number; what fits has one.
     record(&mut image, 20 * 512 + 478, 0x83, 5, 900);
     record(&mut image, 20 * 512 + 494, 0x83, 10, 4);
     let numbers = |image: &[u8]| {
         let found = read(image, 512, 51_200).unwrap().unwrap().unwrap();
         found
-            .slots
+            .partitions
             .iter()
             .map(|s| (s.number, s.start / SECTOR))
             .collect::<Vec<_>>()
@@ -168,7 +177,7 @@ fn logical_partitions_have_the_numbers_of_the_kernel() {
     image[20 * 512 + 478..20 * 512 + 510].fill(0);
     // A chain that leads back to itself ends.
     record(&mut image, 40 * 512 + 462, 0x05, 0, 30);
-    assert!(read(&image, 512, 51_200).unwrap().unwrap().unwrap().slots.len() < 210);
+    assert!(read(&image, 512, 51_200).unwrap().unwrap().unwrap().partitions.len() < 210);
     // Code where flags should be is the boot sector of a FAT.
     image[446] = 0x41;
     assert_eq!(read(&image, 512, 51_200).unwrap(), Ok(None));

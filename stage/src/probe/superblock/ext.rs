@@ -3,7 +3,7 @@
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::{FileSystem, Kind, crc32c, label, uuid};
+use super::{FileSystem, FileSystemKind, crc32c, label, uuid};
 
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -65,11 +65,11 @@ pub(super) fn ext(head: &[u8]) -> Option<FileSystem> {
         size: (u64::from(high) << 32 | u64::from(sb.blocks_count.get())).saturating_mul(block.into()),
         sector: Some(block),
         ..FileSystem::new(if incompat & !EXT3_INCOMPAT != 0 || ro_compat & !EXT3_RO_COMPAT != 0 {
-            Kind::Ext4
+            FileSystemKind::Ext4
         } else if journal {
-            Kind::Ext3
+            FileSystemKind::Ext3
         } else {
-            Kind::Ext2
+            FileSystemKind::Ext2
         })
     })
 }

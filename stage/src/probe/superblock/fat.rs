@@ -6,7 +6,7 @@ use std::io;
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::{FileSystem, Kind, label, unless_cut_off};
+use super::{FileSystem, FileSystemKind, label, unless_cut_off};
 use crate::sys::read_at::ReadAt;
 
 /// The BIOS parameter block, "Boot Sector and BPB"; what FAT32 has from `sectors_per_fat_32` on is code on the others.
@@ -84,7 +84,7 @@ pub(super) fn vfat(volume: &(impl ReadAt + ?Sized), head: &[u8]) -> io::Result<O
         label: root_label(volume, layout.root, fat_entry)?,
         size: layout.size,
         sector: Some(bpb.bytes_per_sector.get().into()),
-        ..FileSystem::new(Kind::Vfat)
+        ..FileSystem::new(FileSystemKind::Vfat)
     };
     Ok(Some((found, whole)))
 }
@@ -203,7 +203,7 @@ fn boot_region(head: &[u8]) -> Option<(FileSystem, Chain)> {
         uuid: Some(serial_number(word(100)?)),
         size,
         sector: u32::try_from(sector).ok(),
-        ..FileSystem::new(Kind::Exfat)
+        ..FileSystem::new(FileSystemKind::Exfat)
     };
     let chain = Chain {
         fat_at: u64::from(word(80)?).checked_mul(sector)?,

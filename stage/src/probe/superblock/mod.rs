@@ -18,7 +18,7 @@ use crate::text::word;
 
 /// A kind of file system, and with that the kernel's driver for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum FileSystemKind {
     /// ext2: the ext4 driver reads it.
     Ext2,
     /// ext3: the ext4 driver reads it.
@@ -39,7 +39,7 @@ pub(crate) enum Kind {
     Erofs,
 }
 
-impl Kind {
+impl FileSystemKind {
     /// The kernel's name of the driver, for mount(2).
     pub(crate) fn driver(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FileSystemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ext2 => "ext2",
@@ -68,7 +68,7 @@ impl fmt::Display for Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileSystem {
     /// What it is.
-    pub kind: Kind,
+    pub kind: FileSystemKind,
     /// As the tools write it, lower case.
     pub uuid: Option<String>,
     /// Without padding.
@@ -82,7 +82,7 @@ pub(crate) struct FileSystem {
 }
 
 impl FileSystem {
-    fn new(kind: Kind) -> Self {
+    fn new(kind: FileSystemKind) -> Self {
         Self {
             kind,
             uuid: None,

@@ -1,6 +1,6 @@
 //! XFS, btrfs, squashfs, EROFS, and the signatures of what is no file system for Cato.
 
-use super::{FileSystem, Kind, crc32c, crc32c_without, label, uuid};
+use super::{FileSystem, FileSystemKind, crc32c, crc32c_without, label, uuid};
 
 /// `N` bytes of a superblock at `at`.
 fn field<const N: usize>(sb: &[u8], at: usize) -> Option<[u8; N]> {
@@ -34,7 +34,7 @@ pub(super) fn xfs(sb: &[u8]) -> Option<FileSystem> {
         has_journal: true,
         size: u64::from_be_bytes(field(sb, 8)?).saturating_mul(block.into()),
         sector: Some(sector.into()),
-        ..FileSystem::new(Kind::Xfs)
+        ..FileSystem::new(FileSystemKind::Xfs)
     })
 }
 
@@ -56,7 +56,7 @@ pub(super) fn btrfs(head: &[u8]) -> Option<FileSystem> {
         has_journal: true,
         size: u64::from_le_bytes(field(sb, 209)?),
         sector: Some(u32::from_le_bytes(field(sb, 144)?)),
-        ..FileSystem::new(Kind::Btrfs)
+        ..FileSystem::new(FileSystemKind::Btrfs)
     })
 }
 
@@ -64,7 +64,7 @@ pub(super) fn btrfs(head: &[u8]) -> Option<FileSystem> {
 pub(super) fn squashfs(sb: &[u8]) -> Option<FileSystem> {
     (sb.starts_with(b"hsqs") && field(sb, 28)? == [4, 0]).then_some(FileSystem {
         size: u64::from_le_bytes(field(sb, 40)?),
-        ..FileSystem::new(Kind::Squashfs)
+        ..FileSystem::new(FileSystemKind::Squashfs)
     })
 }
 
@@ -88,7 +88,7 @@ pub(super) fn erofs(head: &[u8]) -> Option<FileSystem> {
         label: label(sb.get(64..80)?),
         size: u64::from(u32::from_le_bytes(field(sb, 36)?)).saturating_mul(block.into()),
         sector: Some(block),
-        ..FileSystem::new(Kind::Erofs)
+        ..FileSystem::new(FileSystemKind::Erofs)
     })
 }
 

@@ -95,37 +95,49 @@ fn names_are_those_of_blkid() {
     let from = source.path().display();
     let uuid = "01234567-89ab-cdef-0123-456789abcdef";
     let cases = [
-        (8, "mke2fs -q -F -t ext2 -L boot-a @".to_owned(), Kind::Ext2),
-        (8, "mke2fs -q -F -t ext3 -L sixteen-letters! @".into(), Kind::Ext3),
-        (8, format!("mke2fs -q -F -t ext4 -U {uuid} @"), Kind::Ext4),
+        (8, "mke2fs -q -F -t ext2 -L boot-a @".to_owned(), FileSystemKind::Ext2),
+        (
+            8,
+            "mke2fs -q -F -t ext3 -L sixteen-letters! @".into(),
+            FileSystemKind::Ext3,
+        ),
+        (8, format!("mke2fs -q -F -t ext4 -U {uuid} @"), FileSystemKind::Ext4),
         (
             8,
             "mke2fs -q -F -t ext4 -O ^metadata_csum,64bit -b 1024 @".into(),
-            Kind::Ext4,
+            FileSystemKind::Ext4,
         ),
         (
             80,
             "mke2fs -q -F -t ext4 -b 4096 -O casefold,encrypt,large_dir,inline_data,meta_bg,^resize_inode @".into(),
-            Kind::Ext4,
+            FileSystemKind::Ext4,
         ),
-        (1, "mkfs.vfat -F 12 -n EFI @".into(), Kind::Vfat),
-        (16, "mkfs.vfat -F 16 @".into(), Kind::Vfat),
-        (64, "mkfs.vfat -F 32 -n BOOT-A -i deadbeef @".into(), Kind::Vfat),
-        (300, "mkfs.vfat -F 32 -S 4096 -n FOURK @".into(), Kind::Vfat),
-        (64, "mformat -i @ -F -v MTOOLS ::".into(), Kind::Vfat),
-        (16, "mformat -i @ -h 16 -t 64 -s 32 ::".into(), Kind::Vfat),
-        (16, "mkfs.exfat -L exFAT-label @".into(), Kind::Exfat),
-        (16, "mkfs.exfat @".into(), Kind::Exfat),
-        (320, "mkfs.xfs -q -f -L xfs-label @".into(), Kind::Xfs),
-        (320, "mkfs.xfs -q -f -m crc=0 -s size=4096 @".into(), Kind::Xfs),
-        (128, "mkfs.btrfs -q -f -L btrfs-label @".into(), Kind::Btrfs),
-        (128, "mkfs.btrfs -q -f --csum xxhash @".into(), Kind::Btrfs),
+        (1, "mkfs.vfat -F 12 -n EFI @".into(), FileSystemKind::Vfat),
+        (16, "mkfs.vfat -F 16 @".into(), FileSystemKind::Vfat),
+        (
+            64,
+            "mkfs.vfat -F 32 -n BOOT-A -i deadbeef @".into(),
+            FileSystemKind::Vfat,
+        ),
+        (300, "mkfs.vfat -F 32 -S 4096 -n FOURK @".into(), FileSystemKind::Vfat),
+        (64, "mformat -i @ -F -v MTOOLS ::".into(), FileSystemKind::Vfat),
+        (16, "mformat -i @ -h 16 -t 64 -s 32 ::".into(), FileSystemKind::Vfat),
+        (16, "mkfs.exfat -L exFAT-label @".into(), FileSystemKind::Exfat),
+        (16, "mkfs.exfat @".into(), FileSystemKind::Exfat),
+        (320, "mkfs.xfs -q -f -L xfs-label @".into(), FileSystemKind::Xfs),
+        (
+            320,
+            "mkfs.xfs -q -f -m crc=0 -s size=4096 @".into(),
+            FileSystemKind::Xfs,
+        ),
+        (128, "mkfs.btrfs -q -f -L btrfs-label @".into(), FileSystemKind::Btrfs),
+        (128, "mkfs.btrfs -q -f --csum xxhash @".into(), FileSystemKind::Btrfs),
         (
             0,
             format!("mksquashfs {from} @ -noappend -quiet -no-progress"),
-            Kind::Squashfs,
+            FileSystemKind::Squashfs,
         ),
-        (0, format!("mkfs.erofs -U {uuid} @ {from}"), Kind::Erofs),
+        (0, format!("mkfs.erofs -U {uuid} @ {from}"), FileSystemKind::Erofs),
     ];
     for (size, command, kind) in cases {
         let Some(image) = made(size * MIB, &command) else {
@@ -141,7 +153,11 @@ fn names_are_those_of_blkid() {
         );
         let journal = !matches!(
             kind,
-            Kind::Ext2 | Kind::Vfat | Kind::Exfat | Kind::Squashfs | Kind::Erofs
+            FileSystemKind::Ext2
+                | FileSystemKind::Vfat
+                | FileSystemKind::Exfat
+                | FileSystemKind::Squashfs
+                | FileSystemKind::Erofs
         );
         assert_eq!(found.has_journal, journal, "{command}");
         let blkid = |tag: &str| image.run(&format!("blkid -p -o value -s {tag} @"));
@@ -226,7 +242,13 @@ fn what_an_older_file_system_left_is_the_second_choice() {
             .collect::<Vec<_>>()
     };
     if both.is_some() {
-        assert_eq!(names(&image), [(Kind::Vfat, "NEW".into()), (Kind::Ext4, "old".into())]);
+        assert_eq!(
+            names(&image),
+            [
+                (FileSystemKind::Vfat, "NEW".into()),
+                (FileSystemKind::Ext4, "old".into())
+            ]
+        );
     }
     if let Some(old) = made(128 * MIB, "mkfs.btrfs -q -f -L old @")
         && let Some(new) = made(128 * MIB, "mke2fs -q -F -t ext4 -L NEW @")
@@ -234,7 +256,13 @@ fn what_an_older_file_system_left_is_the_second_choice() {
         let mut superblock = vec![0; 4096];
         FileExt::read_exact_at(&File::open(&old.path).unwrap(), &mut superblock, 64 << 10).unwrap();
         new.put(64 << 10, &superblock);
-        assert_eq!(names(&new), [(Kind::Ext4, "NEW".into()), (Kind::Btrfs, "old".into())]);
+        assert_eq!(
+            names(&new),
+            [
+                (FileSystemKind::Ext4, "NEW".into()),
+                (FileSystemKind::Btrfs, "old".into())
+            ]
+        );
     }
     // The boot sector of an older FAT, the rest of which is overwritten.
     let Some(fat) = made(64 * MIB, "mkfs.vfat -F 32 -n OLD @") else {
@@ -247,7 +275,7 @@ fn what_an_older_file_system_left_is_the_second_choice() {
     };
     image.put(0, &boot);
     let kinds: Vec<_> = image.signatures().filesystems.iter().map(|fs| fs.kind).collect();
-    assert_eq!(kinds, [Kind::Ext4, Kind::Vfat]);
+    assert_eq!(kinds, [FileSystemKind::Ext4, FileSystemKind::Vfat]);
     // What claims more than there is comes last, wherever it is.
     File::options()
         .write(true)
@@ -312,7 +340,7 @@ fn handmade_ext(incompat: u32) -> Vec<u8> {
 fn a_journal_is_seen() {
     let one = |incompat: u32| identify(&handmade_ext(incompat), 8192).unwrap().filesystems.pop();
     let found = one(0x46).unwrap();
-    assert_eq!((found.kind, found.has_journal), (Kind::Ext4, true));
+    assert_eq!((found.kind, found.has_journal), (FileSystemKind::Ext4, true));
     assert_eq!((found.label.as_deref(), found.uuid), (Some("sixteen-letters!"), None));
     assert!(one(0x48).is_none(), "a journal device");
 }
@@ -324,7 +352,10 @@ fn an_erofs_by_hand_has_its_label() {
     put(&mut image, 1024 + 12, &[12]);
     put(&mut image, 1024 + 64, b"boot-b");
     let found = identify(&image, 8192).unwrap().filesystems.pop().unwrap();
-    assert_eq!((found.kind, found.label.as_deref()), (Kind::Erofs, Some("boot-b")));
+    assert_eq!(
+        (found.kind, found.label.as_deref()),
+        (FileSystemKind::Erofs, Some("boot-b"))
+    );
 }
 
 #[test]

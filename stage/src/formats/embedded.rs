@@ -1,15 +1,15 @@
-//! A file inside another one: a piece of known offset and length.
+//! A file inside another one, at a known offset and of a known length.
 
 use std::io::{self, BufRead, Read};
 
 /// Where it is, bytes from the start of the file around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct Embedded {
     pub(super) at: u64,
     pub(super) len: u64,
 }
 
-impl Part {
+impl Embedded {
     /// As much of it as `head` holds.
     pub(super) fn of(self, head: &[u8]) -> &[u8] {
         let start = usize::try_from(self.at).unwrap_or(usize::MAX);
@@ -19,8 +19,8 @@ impl Part {
     }
 
     /// Reads it out of the file around it.
-    pub(super) fn open<R: BufRead>(self, from: R) -> Piece<R> {
-        Piece {
+    pub(super) fn open<R: BufRead>(self, from: R) -> EmbeddedReader<R> {
+        EmbeddedReader {
             from,
             before: self.at,
             left: self.len,
@@ -28,8 +28,8 @@ impl Part {
     }
 }
 
-/// A part that is being read.
-pub(super) struct Piece<R> {
+/// Reads an embedded file.
+pub(super) struct EmbeddedReader<R> {
     from: R,
     /// Bytes before it that have not been passed yet.
     before: u64,
@@ -37,7 +37,7 @@ pub(super) struct Piece<R> {
     left: u64,
 }
 
-impl<R: BufRead> Piece<R> {
+impl<R: BufRead> EmbeddedReader<R> {
     /// Passes at most `most` bytes; says how many.
     fn pass(&mut self, most: u64) -> io::Result<u64> {
         let have = self.from.fill_buf()?.len();
@@ -47,7 +47,7 @@ impl<R: BufRead> Piece<R> {
     }
 }
 
-impl<R: BufRead> Read for Piece<R> {
+impl<R: BufRead> Read for EmbeddedReader<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let n = self.fill_buf()?.read(into)?;
         self.consume(n);
@@ -55,7 +55,7 @@ impl<R: BufRead> Read for Piece<R> {
     }
 }
 
-impl<R: BufRead> BufRead for Piece<R> {
+impl<R: BufRead> BufRead for EmbeddedReader<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.before > 0 {
             match self.pass(self.before)? {
@@ -91,31 +91,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_piece_is_its_bytes_or_an_error(
+        fn it_is_its_bytes_or_an_error(
             file in proptest::collection::vec(any::<u8>(), 0..600),
             at in 0..700_u64, len in 0..700_u64, buffer in 1..50_usize,
         ) {
-            let part = Part { at, len };
+            let embedded = Embedded { at, len };
             let mut got = Vec::new();
-            let result = part.open(BufReader::with_capacity(buffer, &file[..])).read_to_end(&mut got);
+            let result = embedded.open(BufReader::with_capacity(buffer, &file[..])).read_to_end(&mut got);
             let (start, len) = (usize::try_from(at).unwrap(), usize::try_from(len).unwrap());
             if let Some(want) = file.get(start..).and_then(|rest| rest.get(..len)) {
                 prop_assert!(result.is_ok() && got == want);
-                prop_assert_eq!(part.of(&file), want);
+                prop_assert_eq!(embedded.of(&file), want);
             } else {
                 prop_assert_eq!(result.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-                prop_assert_eq!(part.of(&file), &got[..]);
+                prop_assert_eq!(embedded.of(&file), &got[..]);
             }
         }
     }
 
     #[test]
     fn numbers_no_file_has_are_no_panic() {
-        let part = Part {
+        let embedded = Embedded {
             at: u64::MAX,
             len: u64::MAX,
         };
-        assert!(part.of(b"file").is_empty());
-        assert!(part.open(&b"file"[..]).read_to_end(&mut Vec::new()).is_err());
+        assert!(embedded.of(b"file").is_empty());
+        assert!(embedded.open(&b"file"[..]).read_to_end(&mut Vec::new()).is_err());
     }
 }
