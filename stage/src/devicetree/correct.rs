@@ -40,6 +40,8 @@ pub(crate) enum Correction {
         /// The first word of the running tree's.
         runs: String,
     },
+    /// `/reserved-memory` had none, now it has.
+    Ranges,
     /// Nothing is done about it.
     Cpus {
         /// What the tree names.
@@ -71,6 +73,7 @@ impl fmt::Display for Correction {
                 )
             }
             Self::Taken(names) => write!(f, "copied from the running device tree: {}", names.join(", ")),
+            Self::Ranges => f.write_str("/reserved-memory has no `ranges`, without which the kernel ignores it; added"),
             Self::Board { says, runs } => {
                 write!(
                     f,
@@ -98,18 +101,23 @@ impl Tree {
     /// forgotten its boot; `ram` counts only where it names no memory.
     ///
     /// # Errors
-    /// [`DtbError::Board`], [`DtbError::Stub`], or the tree can't hold what it has to.
+    /// It is another board's, no machine's, or can't hold what it has to.
     pub(crate) fn correct(&mut self, running: Option<&Self>, ram: &[Span]) -> Result<Vec<Correction>, DtbError> {
         let mut said = Vec::new();
         let mut taken = Vec::new();
         // It may have been saved from /sys/firmware/fdt.
         self.forget_last_boot();
         self.forget_efi();
+        self.is_machine()?;
+        said.extend(self.check_regions()?);
         if let Some(running) = running {
             if self.is_stub() && !running.is_stub() {
                 return Err(DtbError::Stub);
             }
             said.extend(self.same_board(running)?);
+            if self.cpus() == 0 && running.cpus() != 0 && !self.is_stub() {
+                return Err(DtbError::NoCpu);
+            }
             self.take_efi(running);
             // A further node in the root would turn ACPI off.
             if !self.is_stub() {
@@ -189,6 +197,36 @@ impl Tree {
         Ok(())
     }
 
+    /// Refuses what else is kept in the format of a device tree.
+    fn is_machine(&self) -> Result<(), DtbError> {
+        let root = &self.tree.root;
+        if root.children().any(|node| node.child("__overlay__").is_some()) {
+            return Err(DtbError::Other("a device tree overlay"));
+        }
+        if root.child("images").is_some() && root.child("configurations").is_some() {
+            return Err(DtbError::Other("a FIT image"));
+        }
+        Ok(())
+    }
+
+    /// The kernel takes `/reserved-memory` only with the root's own cells and a `ranges`: __reserved_mem_check_root().
+    fn check_regions(&mut self) -> Result<Option<Correction>, DtbError> {
+        let cells = self.cells();
+        if self.regions().next().is_none() {
+            return Ok(None);
+        }
+        let node = child_or_new(&mut self.tree.root, "reserved-memory");
+        let is = |name: &str, cells: u32| node.property(name).is_some_and(|p| p.value() == cells.to_be_bytes());
+        if !(is("#address-cells", cells.address) && is("#size-cells", cells.size)) {
+            return Err(DtbError::RegionCells);
+        }
+        if node.property("ranges").is_some() {
+            return Ok(None);
+        }
+        node.add_property(DeviceTreeProperty::new_unchecked("ranges", Vec::<u8>::new()));
+        Ok(Some(Correction::Ranges))
+    }
+
     /// Refuses a tree that has no name of a board or chip in common with the running one.
     fn same_board(&self, running: &Self) -> Result<Option<Correction>, DtbError> {
         let (ours, theirs) = (self.compatible(), running.compatible());
@@ -258,12 +296,7 @@ impl Tree {
         if missing.is_empty() {
             return Ok(());
         }
-        // The kernel takes the node only with the root's own cells and a `ranges`: __reserved_mem_check_root().
         let parent = child_or_new(&mut self.tree.root, "reserved-memory");
-        let is = |name: &str, cells: u32| parent.property(name).is_some_and(|p| p.value() == cells.to_be_bytes());
-        if parent.children().next().is_some() && !(is("#address-cells", ours.address) && is("#size-cells", ours.size)) {
-            return Err(DtbError::RegionCells);
-        }
         parent.add_property(DeviceTreeProperty::new_unchecked("#address-cells", ours.address));
         parent.add_property(DeviceTreeProperty::new_unchecked("#size-cells", ours.size));
         parent.add_property(DeviceTreeProperty::new_unchecked("ranges", Vec::<u8>::new()));
@@ -374,12 +407,13 @@ impl Tree {
         }
     }
 
+    fn cpus(&self) -> usize {
+        let cpus = self.tree.root.child("cpus").into_iter().flat_map(Node::children);
+        cpus.filter(|n| is_cpu(n) && is_usable(n)).count()
+    }
+
     fn cpus_differ(&self, running: &Self) -> Option<Correction> {
-        let count = |tree: &Self| {
-            let cpus = tree.tree.root.child("cpus").into_iter().flat_map(Node::children);
-            cpus.filter(|n| is_cpu(n) && is_usable(n)).count()
-        };
-        let (says, runs) = (count(self), count(running));
+        let (says, runs) = (self.cpus(), running.cpus());
         (says != runs && runs != 0).then_some(Correction::Cpus { says, runs })
     }
 }

@@ -88,6 +88,12 @@ pub(crate) enum DtbError {
         "describes no machine (nothing but /chosen); name this board's device tree, or remove `dtb` from the entry"
     )]
     Stub,
+    /// Another thing in the same container.
+    #[error("{0}, not a machine's device tree; name this board's device tree, or remove `dtb` from the entry")]
+    Other(&'static str),
+    /// The kernel would start without a CPU's interrupts and timer.
+    #[error("describes no CPU; name this board's device tree, or remove `dtb` from the entry")]
+    NoCpu,
     /// The kernel would ignore what firmware reserved.
     #[error(
         "#address-cells or #size-cells of /reserved-memory differ from the root node's, so the kernel would ignore it; make them equal"

@@ -329,6 +329,60 @@ fn regions_the_kernel_would_ignore_are_refused() {
         set(child(root, "reserved-memory"), "#size-cells", &cells(&[1]));
     });
     assert_eq!(file.correct(Some(&machine), &[]).unwrap_err(), DtbError::RegionCells);
+    // Also where the machine has no region to add.
+    let mut alone = board(|root| {
+        region(root, "own@54000000", 0x5400_0000, false);
+        set(child(root, "reserved-memory"), "#size-cells", &cells(&[1]));
+    });
+    let plain = running(|_| ());
+    assert_eq!(alone.correct(Some(&plain), &[]).unwrap_err(), DtbError::RegionCells);
+}
+
+#[test]
+fn regions_the_kernel_would_ignore_for_want_of_ranges_get_them() {
+    let file = board(|root| {
+        memory(root, "memory@40000000", GIB, GIB);
+        region(root, "own@54000000", 0x5400_0000, false);
+        child(root, "reserved-memory").remove_property("ranges");
+    });
+    let (tree, said) = corrected(file, &running(|_| ()));
+    assert_eq!(said, [Correction::Ranges]);
+    assert_eq!(value(&tree, "/reserved-memory", "ranges"), Some(Vec::new()));
+}
+
+/// An overlay and a FIT image are device trees as well, and booted without a word of the main kernel.
+#[test]
+fn what_is_no_machine_is_refused() {
+    let bare = |change: fn(&mut DeviceTreeNode)| {
+        let mut tree = Tree {
+            tree: dtoolkit::model::DeviceTree::new(),
+            size: 0,
+        };
+        change(&mut tree.tree.root);
+        Tree::parse(&tree.to_dtb().unwrap()).unwrap()
+    };
+    let one = |root: &mut DeviceTreeNode| _ = cpu(root, "cpu@0");
+    let machine = running(one);
+    for (mut file, says) in [
+        (
+            bare(|root| _ = child(child(root, "fragment@0"), "__overlay__")),
+            "a device tree overlay, not a machine's device tree",
+        ),
+        (
+            bare(|root| {
+                child(root, "images");
+                child(root, "configurations");
+            }),
+            "a FIT image, not a machine's device tree",
+        ),
+        (board(|_| ()), "describes no CPU; name this board's device tree"),
+    ] {
+        let error = file.correct(Some(&machine), &[]).unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
+    }
+    board(one).correct(Some(&machine), &[]).unwrap();
+    // A machine that names none either.
+    board(|_| ()).correct(Some(&running(|_| ())), &[]).unwrap();
 }
 
 fn cpu<'a>(root: &'a mut DeviceTreeNode, name: &str) -> &'a mut DeviceTreeNode {
