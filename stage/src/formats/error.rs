@@ -80,6 +80,9 @@ pub(crate) enum FormatError {
         /// What there may be, bytes.
         most: u64,
     },
+    /// A device tree behind it, as some boot loaders take it.
+    #[error("a device tree follows the kernel, where it would be lost; take it off and name it as dtb")]
+    Appended,
     /// A header field that makes no sense.
     #[error("damaged header: {field} is {value:#x}, expected {rule}; copy it again")]
     Header {

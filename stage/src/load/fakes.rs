@@ -184,10 +184,10 @@ pub(crate) fn bzimage(len: u32) -> Vec<u8> {
     file
 }
 
-/// A newc archive of files with names and sizes, without a trailer.
+/// A newc archive of files with names and sizes.
 pub(crate) fn cpio(files: &[(&str, usize)]) -> Vec<u8> {
     let mut out = Vec::new();
-    for (name, size) in files {
+    for (name, size) in files.iter().chain(&[("TRAILER!!!", 0)]) {
         let fields = [1, 0o100_644, 0, 0, 1, 0, *size, 0, 0, 0, 0, name.len() + 1, 0];
         out.extend_from_slice(b"070701");
         for field in fields {
@@ -204,7 +204,7 @@ pub(crate) fn cpio(files: &[(&str, usize)]) -> Vec<u8> {
 
 /// An archive of `len` bytes, a multiple of 4.
 pub(crate) fn initrd(len: usize) -> Vec<u8> {
-    cpio(&[("i", len - 112)])
+    cpio(&[("i", len - 236)])
 }
 
 /// One gzip member.

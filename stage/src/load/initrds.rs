@@ -13,11 +13,14 @@ use super::read::Meter;
 use crate::formats::Kernel;
 use crate::formats::initrd::{self, BuiltIn, Extent, InitrdError, bootconfig};
 use crate::memory::{NoMemory, Slot};
+use crate::text::cmdline;
 
 /// The initrds so far.
 pub(super) struct Joined<'a> {
     slot: Slot,
     kernel: &'a Kernel,
+    /// The main kernel's.
+    cmdline: &'a str,
     /// What the kernel unpacks, once it was asked.
     built_in: Option<BuiltIn>,
     /// Something compressed came already.
@@ -32,11 +35,12 @@ pub(super) struct Joined<'a> {
 }
 
 impl<'a> Joined<'a> {
-    /// None yet, for the memory `slot` and that `kernel`.
-    pub(super) fn new(slot: Slot, kernel: &'a Kernel) -> Self {
+    /// None yet, for the memory `slot`, that `kernel` and its command line.
+    pub(super) fn new(slot: Slot, kernel: &'a Kernel, cmdline: &'a str) -> Self {
         Self {
             slot,
             kernel,
+            cmdline,
             built_in: None,
             packed: false,
             open: false,
@@ -98,6 +102,11 @@ impl<'a> Joined<'a> {
                         what: "is followed by too many zeros for the kernel to find it",
                     }));
                 }
+                Ok(None) if bootconfig::is_hidden(&tail) => {
+                    result = result.and(Err(InitrdError::Bootconfig {
+                        what: "is followed by other data, so the kernel does not find it",
+                    }));
+                }
                 Ok(None) => {}
                 Err(error) => result = result.and(Err(error)),
             }
@@ -132,6 +141,12 @@ impl<'a> Joined<'a> {
             let built_in = self.built_in.get_or_insert_with(|| kernel.built_in());
             built_in.takes_initrds()?;
             found.packed.iter().try_for_each(|packing| built_in.unpacks(*packing))?;
+            if found.sums {
+                built_in.takes_sums()?;
+            }
+            if found.endless {
+                self.notes.push(note(What::Endless));
+            }
             if found.early && self.packed {
                 self.notes.push(note(What::LateEarlyFiles));
             }
@@ -154,6 +169,8 @@ impl<'a> Joined<'a> {
                 .may_have("CONFIG_BOOT_CONFIG")
             {
                 self.notes.push(note(What::NoBootconfig));
+            } else if !cmdline::has_word(self.cmdline, "bootconfig") {
+                self.notes.push(note(What::NotAskedFor));
             }
             self.bootconfig = Some((self.added, config.to_vec()));
             if !last {

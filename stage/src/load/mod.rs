@@ -65,7 +65,7 @@ impl Arena {
         let initrd = match initrd {
             None => None,
             Some(slot) => {
-                let mut joined = Joined::new(slot, &kernel);
+                let mut joined = Joined::new(slot, &kernel, &budget.cmdline);
                 let mut files = budget.initrds.into_iter().peekable();
                 while let Some(file) = files.next() {
                     joined.add(file, files.peek().is_none(), &mut meter, &mut artefacts)?;
@@ -102,6 +102,20 @@ impl Arena {
         })
     }
 }
+
+/// Whether a device tree follows the `kernel`, whose sections end at `end`: nobody would look at it there.
+fn follows(kernel: &[u8], end: u64) -> bool {
+    let behind = usize::try_from(end).ok().and_then(|end| kernel.get(end..));
+    let zeros = |bytes: &[u8]| bytes.iter().take_while(|byte| **byte == 0).count();
+    behind.is_some_and(|behind| {
+        behind
+            .get(zeros(behind)..)
+            .is_some_and(|rest| rest.starts_with(&DTB_MAGIC))
+    })
+}
+
+/// Devicetree Specification 0.4, 5.2.
+const DTB_MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
 
 /// Reads and unpacks the kernel.
 fn load_kernel(
@@ -151,6 +165,9 @@ fn load_kernel(
                 need: plan.least.saturating_add(plan.skip),
             }));
         }
+    }
+    if follows(&slot, plan.least) {
+        return Err(format(FormatError::Appended));
     }
     artefacts.push(stored.artefact());
     Ok(Kernel {

@@ -99,6 +99,10 @@ pub(crate) enum What {
     Bootconfig,
     /// Its bootconfig is for another kernel.
     NoBootconfig,
+    /// Nor does the kernel look at it without a word for it.
+    NotAskedFor,
+    /// It may have been cut off.
+    Endless,
     /// A device tree that says otherwise than the machine.
     Correction(Correction),
 }
@@ -117,6 +121,13 @@ impl fmt::Display for Note {
             }
             What::NoBootconfig => f.write_str(
                 "warning: the kernel ignores its bootconfig (CONFIG_BOOT_CONFIG is not set); use a kernel built with it",
+            ),
+            What::NotAskedFor => f.write_str(
+                "warning: the kernel ignores its bootconfig, unless it is built with CONFIG_BOOT_CONFIG_FORCE; add bootconfig to \
+                 `cmdline`",
+            ),
+            What::Endless => f.write_str(
+                "warning: its cpio archive has no TRAILER!!! at its end; was it cut off? copy or pack it again",
             ),
             What::Correction(correction) => correction.fmt(f),
         }

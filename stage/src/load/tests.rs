@@ -18,7 +18,13 @@ use config::{Entry, Sha256};
 const MIB: u64 = 1 << 20;
 
 fn run(entry: &Entry, tree: &dyn FileTree, arch: Arch) -> Result<Payload, LoadError> {
-    let budget = budget(entry, tree, &machine(arch), 512 * MIB, "console=ttyS0 ro".into())?;
+    let budget = budget(
+        entry,
+        tree,
+        &machine(arch),
+        512 * MIB,
+        "console=ttyS0 ro bootconfig".into(),
+    )?;
     budget.reserve(&machine(arch), &mut [])?.load(&mut |_| ())
 }
 
@@ -73,7 +79,7 @@ fn a_whole_entry_becomes_a_payload() {
         let joined = [packed.clone(), vec![0; padding], cpio("etc")].concat();
         assert!(payload.initrd.as_deref().unwrap() == joined);
         assert_eq!(payload.dtb.as_deref().unwrap(), tree);
-        assert_eq!(payload.cmdline, "console=ttyS0 ro");
+        assert_eq!(payload.cmdline, "console=ttyS0 ro bootconfig");
         assert_eq!(payload.artefacts.len(), 4);
         assert_eq!(payload.artefacts[1].sha256, None, "nobody asked");
     }
@@ -125,11 +131,11 @@ fn initrds_stay_in_order_and_what_that_costs_is_said() {
     let junk = [&cpio("x")[..], b"junk"].concat();
     assert_eq!(
         notes(&[&cpio("x"), &junk]),
-        ["initrd[1]: 1: the kernel stops at byte 112: no archive begins there"]
+        ["initrd[1]: 1: the kernel stops at byte 236: no archive begins there"]
     );
     assert_eq!(
         joined(&[&junk, &cpio("x")]).unwrap_err(),
-        "initrd[0]: 0: the kernel stops at byte 112, where no archive begins, so the next initrd would be lost; \
+        "initrd[0]: 0: the kernel stops at byte 236, where no archive begins, so the next initrd would be lost; \
          repack it, or name it last"
     );
 }
@@ -203,6 +209,11 @@ fn a_bootconfig_is_behind_all_of_them_and_whole() {
             "{note}"
         );
     }
+    let hidden = [&first[..], &[0; 2], &config, b"signature"].concat();
+    assert_eq!(
+        joined(&[&hidden]).unwrap_err(),
+        "initrd: 0: its bootconfig is followed by other data, so the kernel does not find it; attach it again (bootconfig -a)"
+    );
     // Behind the only one or the last one it stays.
     let attached = [&first[..], &[0; 2], &config].concat();
     let payload = joined(&[&attached]).unwrap().into_inner();
@@ -218,6 +229,53 @@ fn a_bootconfig_is_behind_all_of_them_and_whole() {
         joined(&[&damaged, &plain]).unwrap_err(),
         "initrd[0]: 0: its bootconfig has a checksum mismatch; attach it again (bootconfig -a)"
     );
+}
+
+#[test]
+fn what_the_kernel_will_not_look_at_is_said() {
+    let mut entry = entry();
+    entry.initrd = vec!["i".into()];
+    let first = initrd(400);
+    let with_config = [&first[..], &bootconfig("a = 1\n", first.len())].concat();
+    let notes = |initrd: Vec<u8>, cmdline: &str| {
+        let tree = Files::new([("k", image(0x12000)), ("i", initrd)]);
+        let budget = budget(&entry, &tree, &machine(Arm64), 512 * MIB, cmdline.into()).unwrap();
+        let payload = budget
+            .reserve(&machine(Arm64), &mut [])
+            .unwrap()
+            .load(&mut |_| ())
+            .unwrap();
+        payload.notes.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let said = notes(with_config.clone(), "ro -- bootconfig");
+    assert_eq!(
+        said,
+        [
+            "initrd: i: warning: the kernel ignores its bootconfig, unless it is built with CONFIG_BOOT_CONFIG_FORCE; add \
+             bootconfig to `cmdline`"
+        ]
+    );
+    assert_eq!(notes(with_config, "ro bootconfig"), [""; 0]);
+    let endless = first[..first.len() - 124].to_vec();
+    assert_eq!(
+        notes(endless, "ro"),
+        ["initrd: i: warning: its cpio archive has no TRAILER!!! at its end; was it cut off? copy or pack it again"]
+    );
+}
+
+#[test]
+fn a_device_tree_behind_the_kernel_is_not_lost_in_silence() {
+    let mut kernel = image(0x12000);
+    for padding in [0, 3, 4096] {
+        kernel.truncate(0x12000);
+        kernel.resize(0x12000 + padding, 0);
+        kernel.extend(dtb());
+        let files = Files::new([("k", kernel.clone())]);
+        assert_eq!(
+            said(&entry(), &files, Arm64),
+            "kernel: k: a device tree follows the kernel, where it would be lost; take it off and name it as dtb"
+        );
+    }
 }
 
 #[test]

@@ -112,6 +112,12 @@ pub(crate) fn complete(entry: &str, running: &str, extra: bool) -> Completed {
     Completed { text, added }
 }
 
+/// Whether `cmdline` has the word for the kernel, with a value or without.
+pub(crate) fn has_word(cmdline: &str, key: &str) -> bool {
+    let all: Vec<Word<'_>> = words(cmdline).collect();
+    kernel_words(&all).any(|word| word.key() == key)
+}
+
 /// The value of the last `key=value` word for the kernel in `cmdline`, unquoted.
 pub(crate) fn value<'a>(cmdline: &'a str, key: &str) -> Option<&'a str> {
     let all: Vec<Word<'a>> = words(cmdline).collect();

@@ -49,6 +49,16 @@ pub(crate) fn find(tail: &[u8]) -> Result<Option<Range<usize>>, InitrdError> {
     Ok(Some(start..end))
 }
 
+/// Whether there is a whole bootconfig in `tail` with something else than zeros behind it.
+pub(crate) fn is_hidden(tail: &[u8]) -> bool {
+    let ends = tail
+        .windows(MAGIC.len())
+        .enumerate()
+        .filter(|(_, bytes)| *bytes == MAGIC);
+    ends.filter_map(|(at, _)| tail.get(..at.checked_add(MAGIC.len())?))
+        .any(|tail| matches!(find(tail), Ok(Some(_))))
+}
+
 /// Whether the last of `bytes` that is not zero is the end of a bootconfig.
 pub(crate) fn ends(bytes: &[u8]) -> bool {
     let zeros = bytes.iter().rev().take_while(|b| **b == 0).count();
@@ -100,10 +110,19 @@ pub(crate) mod tests {
         assert_eq!(find(&two), Err(InitrdError::Bootconfigs));
     }
 
+    #[test]
+    fn one_with_something_behind_it_is_hidden() {
+        let attached = bootconfig("a = 1\n", 0);
+        assert!(is_hidden(&[&attached[..], b"\n"].concat()) && is_hidden(&[b"abc", &attached[..], &[0, 7]].concat()));
+        // Not every text with those letters is one.
+        assert!(!is_hidden(b"#BOOTCONFIG\nx") && !is_hidden(b""));
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = find(&bytes);
+            let _ = is_hidden(&[&bytes[..], MAGIC, &bytes].concat());
             let _ = find(&[&bytes[..], MAGIC].concat());
         }
     }

@@ -64,6 +64,17 @@ impl BuiltIn {
         Err(InitrdError::NoInitrds)
     }
 
+    /// Whether it reads cpio archives with checksums, as far as that is known.
+    ///
+    /// # Errors
+    /// Where it certainly does not.
+    pub(crate) fn takes_sums(&self) -> Result<(), InitrdError> {
+        match self.version {
+            Some(version) if version < (5, 19) => Err(InitrdError::Sums(version)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it unpacks `packing`, as far as that is known.
     ///
     /// # Errors

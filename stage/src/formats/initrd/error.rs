@@ -50,6 +50,20 @@ pub(crate) enum InitrdError {
         /// Offset in the file.
         at: u64,
     },
+    /// A file of a cpio archive with checksums (`-H crc`) that is not what was packed.
+    #[error("checksum mismatch in the cpio archive, file at byte {at}; copy it again")]
+    Sum {
+        /// Offset of its header in the file.
+        at: u64,
+    },
+    /// The kernel may take what follows for a part of it.
+    #[error(
+        "its cpio archive has no TRAILER!!! at its end, so the next initrd may be lost; was it cut off? copy or pack it again"
+    )]
+    Endless,
+    /// A cpio archive with checksums, for a kernel that knows none.
+    #[error("cpio archive with checksums (-H crc), which Linux {}.{} does not read; pack it with cpio -H newc", .0.0, .0.1)]
+    Sums((u16, u16)),
     /// A form of a compression that the kernel's own code does not read.
     #[error("{what}, but the kernel takes {takes}; {remedy}")]
     Form {

@@ -23,7 +23,11 @@ pub(crate) use packing::Packing;
 use super::{FORMATS, First, FormatKind, HEAD, refused};
 use packing::End;
 
-const CPIO: [&[u8]; 2] = [b"070701", b"070702"];
+const CPIO: [&[u8]; 2] = [b"070701", CPIO_CRC];
+/// With a sum of each file's bytes, which the kernel compares since 5.19.
+const CPIO_CRC: &[u8] = b"070702";
+/// The name behind the last file of an archive.
+const TRAILER: &[u8] = b"TRAILER!!!\0";
 /// Length of a cpio header, bytes.
 const CPIO_HEADER: usize = 110;
 /// Folders of files the kernel takes without unpacking: Documentation/arch/x86/microcode.rst,
@@ -59,6 +63,10 @@ static SIGHTS: &[(usize, &[u8], &str, &str)] = &[
 ];
 
 /// What an initrd holds, as far as it could be looked at.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that have nothing to do with each other"
+)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Files the kernel looks for before it can unpack anything.
@@ -69,6 +77,10 @@ pub(crate) struct Found {
     pub open: bool,
     /// Offset of something at which the kernel stops.
     pub junk: Option<u64>,
+    /// It has files with checksums.
+    pub sums: bool,
+    /// Its last cpio archive has no end: it may have been cut off there.
+    pub endless: bool,
 }
 
 /// What of an initrd is there to be looked at.
@@ -90,6 +102,7 @@ pub(crate) fn examine(bytes: &[u8], extent: Extent) -> Result<Found, InitrdError
     let whole = extent != Extent::Head;
     let mut found = Found::default();
     let (mut any, mut streams) = (false, 0_usize);
+    let mut before = Before::Nothing;
     let mut at = 0_usize;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
@@ -97,26 +110,46 @@ pub(crate) fn examine(bytes: &[u8], extent: Extent) -> Result<Found, InitrdError
         at = at.saturating_add(zeros);
         let rest = rest.get(zeros..).unwrap_or_default();
         if rest.is_empty() {
+            found.endless = whole && before == Before::File;
             return match (any || !whole, bytes.is_empty()) {
+                (true, _) if found.endless && extent == Extent::Followed => Err(InitrdError::Endless),
                 (true, _) => Ok(found),
                 (false, true) => Err(InitrdError::Nothing("empty")),
                 (false, false) => Err(InitrdError::Nothing("nothing but zeros")),
             };
         }
-        let end = if is_cpio(rest) && at.is_multiple_of(4) {
-            let (name, end) = match entry(rest) {
+        let cpio = is_cpio(rest) && at.is_multiple_of(4);
+        let stops = match before {
+            Before::Nothing => false,
+            // The next header has to follow at once.
+            Before::File => zeros != 0 || !cpio,
+            Before::Trailer => !at.is_multiple_of(4),
+        };
+        let end = if stops {
+            found.junk = Some(offset(at));
+            return Ok(found);
+        } else if cpio {
+            let header = offset(at);
+            let entry = match entry(rest) {
                 Some(entry) => entry,
                 // Cut short, or not of hex digits.
-                None if rest.len() >= CPIO_HEADER => return Err(InitrdError::Header { at: offset(at) }),
-                None => (&[][..], CPIO_HEADER),
+                None if rest.len() >= CPIO_HEADER => return Err(InitrdError::Header { at: header }),
+                None => Entry::default(),
             };
+            let name = entry.name;
             found.early |= found.packed.is_empty() && EARLY.iter().any(|folder| name.starts_with(folder.as_bytes()));
-            if end > rest.len() {
+            found.sums |= rest.starts_with(CPIO_CRC);
+            before = if name == TRAILER { Before::Trailer } else { Before::File };
+            if entry.end > rest.len() {
                 End::Beyond
             } else {
-                End::At(end.next_multiple_of(4).min(rest.len()))
+                if rest.starts_with(CPIO_CRC) && !entry.is_as_summed(rest) {
+                    return Err(InitrdError::Sum { at: header });
+                }
+                End::At(entry.end.next_multiple_of(4).min(rest.len()))
             }
         } else if let Some(packing) = Packing::of(rest) {
+            before = Before::Nothing;
             packing.check(rest)?;
             // A second stream tells whether the first one was a whole archive; more are not looked into, to bound the work.
             if streams < 2 {
@@ -160,16 +193,65 @@ fn is_cpio(bytes: &[u8]) -> bool {
     CPIO.iter().any(|magic| bytes.starts_with(magic))
 }
 
-/// The name of the file that `bytes` begin with, as far as it is there, and where its data ends.
-fn entry(bytes: &[u8]) -> Option<(&[u8], usize)> {
+/// What the kernel has read last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Nothing, or something compressed.
+    Nothing,
+    /// A file of a cpio archive.
+    File,
+    /// A cpio archive, to its end.
+    Trailer,
+}
+
+/// A file in a cpio archive.
+struct Entry<'a> {
+    /// As far as it is there.
+    name: &'a [u8],
+    mode: u32,
+    /// Where its data begins and ends.
+    data: usize,
+    end: usize,
+    /// The sum of its bytes, in an archive that has sums.
+    sum: u32,
+}
+
+impl Default for Entry<'_> {
+    fn default() -> Self {
+        Self {
+            name: &[],
+            mode: 0,
+            data: CPIO_HEADER,
+            end: CPIO_HEADER,
+            sum: 0,
+        }
+    }
+}
+
+impl Entry<'_> {
+    /// Whether its data adds up, as do_copy() wants it. Of several links to a file, only one has the data.
+    fn is_as_summed(&self, bytes: &[u8]) -> bool {
+        let data = bytes.get(self.data..self.end).unwrap_or_default();
+        let is_file = self.mode & 0o170_000 == 0o100_000;
+        !is_file || data.is_empty() || data.iter().fold(0_u32, |sum, byte| sum.wrapping_add((*byte).into())) == self.sum
+    }
+}
+
+/// The file that `bytes` begin with.
+fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
     let field = |at: usize| {
         let digits = bytes.get(at..at.checked_add(8)?)?;
-        usize::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+        u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
     };
-    let (data, name) = (field(54)?, field(94)?);
-    let name_end = CPIO_HEADER.checked_add(name)?;
-    let end = name_end.checked_next_multiple_of(4)?.checked_add(data)?;
-    Some((bytes.get(CPIO_HEADER..name_end).unwrap_or_default(), end))
+    let name_end = CPIO_HEADER.checked_add(usize::try_from(field(94)?).ok()?)?;
+    let data = name_end.checked_next_multiple_of(4)?;
+    Some(Entry {
+        name: bytes.get(CPIO_HEADER..name_end).unwrap_or_default(),
+        mode: field(14)?,
+        data,
+        end: data.checked_add(usize::try_from(field(54)?).ok()?)?,
+        sum: field(102)?,
+    })
 }
 
 /// Looks into a compressed file that can be unpacked here: the kernel takes nothing but a cpio archive there, `behind`

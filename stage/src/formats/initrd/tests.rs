@@ -121,11 +121,69 @@ fn what_is_no_initramfs_is_refused_by_name() {
     }
 }
 
+/// Cut off between two files, or its end lost to zeros: the kernel reads on and finds no header.
+#[test]
+fn an_archive_without_its_trailer_may_have_been_cut_off() {
+    const TRAILER: usize = 124;
+    let whole = cpio(&[("init", 5), ("etc", 3)]);
+    let cut = &whole[..whole.len() - TRAILER];
+    let endless = |bytes: &[u8]| examine(bytes, Extent::Last).unwrap().endless;
+    assert!(!endless(&whole) && !endless(&[&whole[..], &[0; 512]].concat()) && !endless(&gzip(&whole)));
+    assert!(endless(cut) && endless(&[cut, &[0; 512]].concat()));
+    // Another archive begins where the header is looked for.
+    assert!(!endless(&[cut, &whole].concat()));
+    assert_eq!(
+        examine(cut, Extent::Followed).unwrap_err().to_string(),
+        "its cpio archive has no TRAILER!!! at its end, so the next initrd may be lost; was it cut off? copy or pack it again"
+    );
+    assert!(!examine(cut, Extent::Head).unwrap().endless);
+    let junk = |bytes: &[u8]| examine(bytes, Extent::Last).unwrap().junk;
+    let at = u64::try_from(cut.len()).unwrap();
+    assert_eq!(junk(&[cut, &gzip(&whole)].concat()), Some(at));
+    assert_eq!(junk(&[cut, &[0; 8], &whole].concat()), Some(at + 8));
+    // Behind a trailer, whatever comes has to begin at a multiple of 4: do_reset() in init/initramfs.c.
+    let at = u64::try_from(whole.len()).unwrap();
+    assert_eq!(junk(&[&whole[..], &[0; 2], &gzip(&whole)].concat()), Some(at + 2));
+    assert_eq!(junk(&[&whole[..], &[0; 4], &gzip(&whole)].concat()), None);
+}
+
+#[test]
+fn sums_are_compared_as_the_kernel_does() {
+    let mut summed = cpio(&[("init", 5), ("etc", 0)]);
+    let plain = summed.clone();
+    let data = 110 + 6; // the header, the name, no padding
+    let sum: u32 = plain[data..data + 5].iter().map(|byte| u32::from(*byte)).sum();
+    for at in (0..summed.len()).filter(|at| plain[*at..].starts_with(b"070701")) {
+        summed[at + 5] = b'2';
+    }
+    summed[102..110].copy_from_slice(format!("{sum:08x}").as_bytes());
+    let found = examine(&summed, Extent::Last).unwrap();
+    assert!(found.sums && !examine(&plain, Extent::Last).unwrap().sums);
+    summed[data] ^= 1;
+    assert_eq!(
+        said(&summed),
+        "checksum mismatch in the cpio archive, file at byte 0; copy it again"
+    );
+    let old = BuiltIn::of_version(Some((5, 18)));
+    assert_eq!(
+        old.takes_sums().unwrap_err().to_string(),
+        "cpio archive with checksums (-H crc), which Linux 5.18 does not read; pack it with cpio -H newc"
+    );
+    for version in [None, Some((5, 19)), Some((6, 1))] {
+        BuiltIn::of_version(version).takes_sums().unwrap();
+    }
+}
+
 #[test]
 fn what_is_cut_short_is_refused_once_all_of_it_is_there() {
     let archive = cpio(&[("init", 5), ("etc/config", 300)]);
-    for file in [archive.clone(), zstd(&archive.repeat(1000)), lz4(&[b"block"])] {
-        for cut in [1, 5] {
+    // The padding behind the trailer is nothing to be missed.
+    for (file, cuts) in [
+        (archive.clone(), [5, 30]),
+        (zstd(&archive.repeat(1000)), [1, 5]),
+        (lz4(&[b"block"]), [1, 5]),
+    ] {
+        for cut in cuts {
             let file = &file[..file.len() - cut];
             let whole = examine(&[&[0; 4], file].concat(), Extent::Last);
             assert!(whole.is_err(), "{:x?} {cut}", &file[..4]);
