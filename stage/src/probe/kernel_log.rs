@@ -38,9 +38,9 @@ impl KernelLog {
     }
 
     /// The kernel's lines since then that have one of the `words` in them, the last few, ready to be shown.
-    pub(super) fn since(self, words: &[&str]) -> Vec<String> {
+    pub(super) fn since(&self, words: &[String]) -> Vec<String> {
         let mut lines = Vec::new();
-        let Some(mut file) = self.0 else { return lines };
+        let Some(mut file) = self.0.as_ref() else { return lines };
         let mut record = [0; RECORD];
         for _ in 0..RECORDS {
             match file.read(&mut record) {
@@ -99,12 +99,15 @@ mod tests {
         writeln!(file.as_file(), "3,1,1,-;vda1: old").unwrap();
         let log = KernelLog(KernelLog::open(file.path()));
         writeln!(file.as_file(), "3,2,1,-;FAT-fs (vda1): logical sector size too small").unwrap();
-        assert_eq!(log.since(&["vda1"]), ["FAT-fs (vda1): logical sector size too small"]);
+        assert_eq!(
+            log.since(&["vda1".to_owned()]),
+            ["FAT-fs (vda1): logical sector size too small"]
+        );
         let log = KernelLog(KernelLog::open(file.path()));
         writeln!(file.as_file(), "3,3,1,-;usb 1-1: new device").unwrap();
         writeln!(file.as_file(), "3,4,1,-;I/O error, dev vda12, sector 0").unwrap();
-        assert_eq!(log.since(&["vda1"]), Vec::<String>::new());
-        assert_eq!(KernelLog(None).since(&["vda1"]), Vec::<String>::new());
+        assert_eq!(log.since(&["vda1".to_owned()]), Vec::<String>::new());
+        assert_eq!(KernelLog(None).since(&["vda1".to_owned()]), Vec::<String>::new());
     }
 
     proptest::proptest! {

@@ -142,12 +142,20 @@ fn open_as(
     if let Some(misfit) = &misfit {
         say(&format!("warning: {volume}: {misfit}"));
     }
+    let disk = disk(&volume.name);
+    // Of a snapshot, the kernel knows the name of the mapped device.
+    let mut words = vec![
+        volume.name.clone(),
+        "(dm-".into(),
+        "device dm-".into(),
+        "SQUASHFS".into(),
+    ];
+    words.extend(disk);
     let log = KernelLog::from_now();
     let mounted = mount_or_replay(volume, fs, &path, modules, say).map_err(|problem| match problem {
         VolumeProblem::Mount { error, mut reasons } => {
             reasons.extend(misfit);
-            // Of a snapshot, the kernel knows the name of the mapped device.
-            reasons.extend(log.since(&[&volume.name, "(dm-", "device dm-", "SQUASHFS"]));
+            reasons.extend(log.since(&words));
             VolumeProblem::Mount { error, reasons }
         }
         other => other,
@@ -155,7 +163,16 @@ fn open_as(
     Ok(Box::new(MountedTree {
         files: DirTree::new(mounted.target())?,
         _mounted: mounted,
+        log: KernelLog::from_now(),
+        words,
     }))
+}
+
+/// The disk of a partition: what the block layer names.
+fn disk(name: &str) -> Option<String> {
+    let path = fs::read_link(Path::new("/sys/class/block").join(name)).ok()?;
+    let parent = path.parent()?.file_name()?.to_str()?;
+    (parent != "block").then(|| parent.to_owned())
 }
 
 fn mount_or_replay(
@@ -269,11 +286,19 @@ fn load_filesystem(
 struct MountedTree {
     files: DirTree,
     _mounted: Mounted,
+    /// Since the mount.
+    log: KernelLog,
+    /// What its lines have in them.
+    words: Vec<String>,
 }
 
 impl FileTree for MountedTree {
     fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
         self.files.open(path)
+    }
+
+    fn kernel_said(&self) -> Vec<String> {
+        self.log.since(&self.words)
     }
 }
 

@@ -79,9 +79,18 @@ impl Table {
             entry.start.checked_add(entry.length).is_some_and(|end| end <= size) && entry.length != 0
         });
         if !beyond.is_empty() {
+            // As from a disk, or an adapter, with sectors of 512 bytes.
+            let ratio = u64::from(disk.sector).checked_div(512).unwrap_or(1).max(1);
+            let end = |p: &Partition| p.start.saturating_add(p.length).checked_div(ratio);
+            let why = if ratio > 1 && beyond.iter().all(|p| end(p).is_some_and(|end| end <= size)) {
+                "the table may be for sectors of 512 bytes: partition the disk again as it is connected here"
+            } else {
+                "the disk is too small or its image was cut off"
+            };
             lines.push(format!(
-                "{}: beyond the end of the disk, which has {size} bytes: {}; the disk is too small or its image was cut off",
+                "{}: beyond the end of the disk, which has {size} bytes in sectors of {}: {}; {why}",
                 disk.name,
+                disk.sector,
                 list(&beyond)
             ));
         }

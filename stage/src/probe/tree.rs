@@ -13,7 +13,7 @@ use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use crate::cause::Cause;
-use crate::text::quoted;
+use crate::text::{quoted, word};
 
 /// A tree of files, read-only.
 pub(crate) trait FileTree {
@@ -22,6 +22,11 @@ pub(crate) trait FileTree {
     /// # Errors
     /// Says what is wrong with the object at `path`; never blocks on a FIFO or device.
     fn open(&self, path: &str) -> Result<OpenFile, FileTreeError>;
+
+    /// What the kernel said of it since it was opened.
+    fn kernel_said(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A regular file that is open for one sequential read.
@@ -47,16 +52,32 @@ pub(crate) enum FileTreeError {
     #[error("no such file")]
     Missing,
     /// A symbolic link is on the way, and nothing behind it.
-    #[error("the link {link} points to {}, which does not exist", quoted(target))]
+    #[error("the link {} points to {}, which does not exist", word(link), quoted(target))]
     Dangling {
         /// Where it is in the tree.
         link: String,
         /// What it says.
         target: String,
     },
+    /// A symbolic link is on the way, and something else behind it than a file.
+    #[error("the link {} points to {}: {error}", word(link), quoted(target))]
+    Link {
+        /// Where it is in the tree.
+        link: String,
+        /// What it says.
+        target: String,
+        /// What is wrong there.
+        error: Box<Self>,
+    },
+    /// Links that lead to each other.
+    #[error("more than {MOST_LINKS} links, one after the other")]
+    Loop,
     /// Something is there that is not a regular file; the word says what (`a directory`, `a FIFO`, …).
     #[error("{0}, not a regular file")]
     NotAFile(&'static str),
+    /// A file where a folder should be.
+    #[error("a file on the way, not a folder")]
+    NotAFolder,
     /// A length of zero.
     #[error("empty (0 bytes)")]
     Empty,
@@ -69,7 +90,8 @@ impl FileTreeError {
     /// Its kind.
     pub(crate) fn cause(&self) -> Cause {
         match self {
-            Self::Missing | Self::Dangling { .. } | Self::NotAFile(_) => Cause::Missing,
+            Self::Missing | Self::Dangling { .. } | Self::NotAFile(_) | Self::NotAFolder | Self::Loop => Cause::Missing,
+            Self::Link { error, .. } => error.cause(),
             Self::Empty => Cause::Format,
             Self::Io(error) => Cause::of(error),
         }
@@ -80,6 +102,8 @@ impl From<Errno> for FileTreeError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::ENOENT => Self::Missing,
+            Errno::ENOTDIR => Self::NotAFolder,
+            Errno::ELOOP => Self::Loop,
             other => Self::Io(other.into()),
         }
     }
@@ -119,10 +143,10 @@ impl FileTree for DirTree {
     fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
         // O_PATH first: opening a FIFO would block, and opening a device can act (a watchdog starts).
         let probe = match self.beneath(path, OFlag::O_PATH) {
-            Err(Errno::ENOENT) => return Err(self.missing(path)),
-            result => result?,
+            Err(errno) => return Err(self.behind_link(path, Some(errno), errno.into())),
+            Ok(probe) => probe,
         };
-        regular(&fstat(&probe)?)?;
+        regular(&fstat(&probe)?).map_err(|error| self.behind_link(path, None, error))?;
         let file = self.beneath(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
         let size = regular(&fstat(&file)?)?;
         // Advice only: read ahead further than usual.
@@ -139,14 +163,26 @@ impl FileTree for DirTree {
 }
 
 impl DirTree {
-    /// Tells a link to nothing from nothing.
-    fn missing(&self, path: &str) -> FileTreeError {
+    /// Names the link that led to the error: the first that ends with the same `errno`, or else `path` itself.
+    fn behind_link(&self, path: &str, errno: Option<Errno>, error: FileTreeError) -> FileTreeError {
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-        let dangling = ends.filter_map(|end| path.get(..end)).find_map(|link| {
+        let to_blame = ends.filter_map(|end| path.get(..end)).find_map(|link| {
             let target = self.target(link)?;
-            matches!(self.beneath(link, OFlag::O_PATH), Err(Errno::ENOENT)).then(|| self.end(link, target))
+            let is_it = match errno {
+                Some(errno) => self.beneath(link, OFlag::O_PATH).err() == Some(errno),
+                None => link == path,
+            };
+            is_it.then(|| self.end(link, target))
         });
-        dangling.unwrap_or(FileTreeError::Missing)
+        match (to_blame, error) {
+            (None, error) => error,
+            (Some((link, target)), FileTreeError::Missing) => FileTreeError::Dangling { link, target },
+            (Some((link, target)), error) => FileTreeError::Link {
+                link,
+                target,
+                error: Box::new(error),
+            },
+        }
     }
 
     /// Where a symbolic link points to.
@@ -155,8 +191,8 @@ impl DirTree {
         Some(readlinkat(&there, "").ok()?.to_string_lossy().into_owned())
     }
 
-    /// The last link of a chain that leads to nothing.
-    fn end(&self, link: &str, target: String) -> FileTreeError {
+    /// The last link of a chain, and its target.
+    fn end(&self, link: &str, target: String) -> (String, String) {
         let (mut link, mut target) = (link.to_owned(), target);
         for _ in 0..MOST_LINKS {
             let next = match link.rsplit_once('/') {
@@ -168,7 +204,7 @@ impl DirTree {
                 None => break,
             }
         }
-        FileTreeError::Dangling { link, target }
+        (link, target)
     }
 }
 
@@ -282,7 +318,10 @@ mod tests {
         assert_eq!(error(&tree, "dir"), "a directory, not a regular file");
         assert_eq!(error(&tree, "empty"), "empty (0 bytes)");
         assert_eq!(error(&tree, "fifo"), "a FIFO, not a regular file");
-        assert_eq!(error(&tree, "to-fifo"), "a FIFO, not a regular file");
+        assert_eq!(
+            error(&tree, "to-fifo"),
+            r#"the link to-fifo points to "fifo": a FIFO, not a regular file"#
+        );
         assert_eq!(error(&tree, "socket"), "a socket, not a regular file");
         assert_eq!(error(&tree, "missing"), "no such file");
         assert_eq!(error(&tree, "missing/too"), "no such file");
@@ -296,7 +335,25 @@ mod tests {
             error(&tree, "dir/../boot/vmlinuz"),
             r#"the link /dangling points to "not/there", which does not exist"#
         );
-        assert!(error(&tree, "empty/below").contains("Not a directory"));
+        assert_eq!(error(&tree, "empty/below"), "a file on the way, not a folder");
+        symlink("empty/", at("slash")).unwrap();
+        assert_eq!(
+            error(&tree, "slash"),
+            r#"the link slash points to "empty/": a file on the way, not a folder"#
+        );
+        symlink("dir", at("to-dir")).unwrap();
+        symlink("to-dir", at("to-to-dir")).unwrap();
+        assert_eq!(
+            error(&tree, "to-to-dir"),
+            r#"the link to-dir points to "dir": a directory, not a regular file"#
+        );
+        // A name on the disk can't forge what stands around it.
+        symlink("x) PARTLABEL=boot-a", at("forged")).unwrap();
+        symlink("nothing", at("x) PARTLABEL=boot-a")).unwrap();
+        assert_eq!(
+            error(&tree, "forged"),
+            r#"the link "x) PARTLABEL=boot-a" points to "nothing", which does not exist"#
+        );
         assert_eq!(
             DirTree::new(Path::new("/dev"))
                 .unwrap()
@@ -332,6 +389,11 @@ mod tests {
             r#"the link up points to "../secret", which does not exist"#
         );
         assert!(error(&tree, "absolute").ends_with("/secret\", which does not exist"));
-        assert!(error(&tree, "round").contains("symbolic links"));
+        let round = tree.open("round").unwrap_err();
+        assert_eq!(round.cause(), Cause::Missing);
+        assert_eq!(
+            round.to_string(),
+            r#"the link round points to "round": more than 40 links, one after the other"#
+        );
     }
 }

@@ -48,6 +48,8 @@ enum WorkerError {
     Probe(#[from] ProbeError),
     #[error("{_0}")]
     Load(#[from] LoadError),
+    #[error("{error}; {}", said.join("; "))]
+    Read { error: Box<LoadError>, said: Vec<String> },
     #[error("{_0}")]
     Verify(#[from] VerifyError),
     #[error("placement: {_0}")]
@@ -66,6 +68,7 @@ impl WorkerError {
             Self::Modules(_) | Self::Unreadable(_) | Self::Machine(_) | Self::Memory => Cause::Machine,
             Self::Probe(error) => error.cause(),
             Self::Load(error) => error.cause(),
+            Self::Read { error, .. } => error.cause(),
             Self::Verify(error) => error.cause(),
             Self::Place(error) => error.cause(),
             Self::HandOff(error) => error.cause(),
@@ -152,7 +155,9 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
     }
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = load::mem_available(&meminfo).ok_or(WorkerError::Memory)?;
-    let budget = load::budget(entry, source.tree.as_ref(), &machine, available, cmdline.text)?;
+    let tree = source.tree;
+    let explained = |error| with_the_kernels_words(error, tree.as_ref());
+    let budget = load::budget(entry, tree.as_ref(), &machine, available, cmdline.text).map_err(explained)?;
     say(&budget.to_string());
 
     enter(Step::Reserve, phases)?;
@@ -169,8 +174,9 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
             told = Instant::now();
             tell(&Message::Progress(done.read));
         }
-    })?;
-    drop(source.tree);
+    });
+    let payload = payload.map_err(explained)?;
+    drop(tree);
     for note in &payload.notes {
         say(&note.to_string());
     }
@@ -209,6 +215,17 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
     enter(Step::Jump, phases)?;
     loaded.rewrite_record(&record.bytes(phases, counter::now()));
     Ok(loaded.jump()?)
+}
+
+/// A device's own error is only a number: the kernel's log has the reason.
+fn with_the_kernels_words(error: LoadError, tree: &dyn probe::FileTree) -> WorkerError {
+    match (error.cause(), tree.kernel_said()) {
+        (Cause::Io, said) if !said.is_empty() => WorkerError::Read {
+            error: Box::new(error),
+            said,
+        },
+        _ => WorkerError::Load(error),
+    }
 }
 
 /// The machine, with the memory that huge pages of earlier workers were, and what of it the purgatory may use.

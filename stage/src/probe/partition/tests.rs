@@ -70,6 +70,24 @@ fn what_it_misses_is_added_and_said() {
 }
 
 #[test]
+fn a_table_for_smaller_sectors_is_told_from_a_disk_that_is_too_small() {
+    let mut disk = block("vda", None, None, 100);
+    (disk.sector, disk.size) = (4096, 800);
+    let beyond = |start, length| {
+        let mut table = table(vec![entry(1, 40, 10)]);
+        (table.partitions[0].start, table.partitions[0].length) = (start, length);
+        table.compare(&disk, &[]).lines[0].clone()
+    };
+    let says = "partition 1 (boot-1); the table may be for sectors of 512 bytes: partition the disk again as it is connected here";
+    assert!(
+        beyond(100 * 4096, 10 * 4096).ends_with(says),
+        "{}",
+        beyond(100 * 4096, 10 * 4096)
+    );
+    assert!(beyond(100 * 4096, 900 * 4096).ends_with("the disk is too small or its image was cut off"));
+}
+
+#[test]
 fn what_lies_beyond_the_disk_is_said_and_left_out() {
     let disk = block("vda", None, None, 55);
     let mut partitions = vec![
@@ -83,7 +101,7 @@ fn what_lies_beyond_the_disk_is_said_and_left_out() {
     assert_eq!(difference.missing.len(), 1);
     assert!(
         difference.lines[0]
-            .starts_with("vda: beyond the end of the disk, which has 28160 bytes: partition 2 (boot-2), partition 3"),
+            .starts_with("vda: beyond the end of the disk, which has 28160 bytes in sectors of 512: partition 2 (boot-2), partition 3"),
         "{difference:?}"
     );
 }

@@ -173,7 +173,10 @@ pub(crate) fn identify(volume: &(impl ReadAt + ?Sized), size: u64) -> io::Result
         found.sort_by_key(|fs| fs.size > size);
         return Ok(Signatures {
             filesystems: found,
-            others: other::foreign(&head),
+            others: other::foreign(&head)
+                .into_iter()
+                .chain(other::raid_at_the_end(volume, size)?)
+                .collect(),
         });
     }
     Ok(Signatures::default())

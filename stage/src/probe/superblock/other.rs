@@ -1,6 +1,9 @@
 //! XFS, btrfs, squashfs, EROFS, and the signatures of what is no file system for Cato.
 
+use std::io;
+
 use super::{FileSystem, FileSystemKind, crc32c, crc32c_without, label, uuid};
+use crate::sys::read_at::ReadAt;
 
 /// `N` bytes of a superblock at `at`.
 fn field<const N: usize>(sb: &[u8], at: usize) -> Option<[u8; N]> {
@@ -127,4 +130,30 @@ pub(super) fn foreign(head: &[u8]) -> Vec<&'static str> {
     let mut names: Vec<_> = there.map(|(name, ..)| *name).collect();
     names.dedup();
     names
+}
+
+/// What md keeps at the end of each disk of a mirror, so that the file system in front can be read without it: format 1.0
+/// (drivers/md/md.c, super_1_load) 8 KiB before the end, 0.90 (super_90_load) in the last whole 64 KiB.
+///
+/// # Errors
+/// The device does not answer. That it can't be read there says nothing of the rest.
+pub(super) fn raid_at_the_end(volume: &(impl ReadAt + ?Sized), size: u64) -> io::Result<Option<&'static str>> {
+    const MAGIC: u32 = 0xa92b_4efc;
+    const LAST: u64 = 64 << 10;
+    let places = [
+        (1, size.checked_sub(8 << 10).map(|at| at & !0xfff)),
+        (0, (size & !(LAST - 1)).checked_sub(LAST)),
+    ];
+    for (major, at) in places {
+        let Some(at) = at else { continue };
+        let mut found = [0; 8];
+        match volume.read_exact_at(&mut found, at) {
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(e),
+            Ok(()) if u64::from_le_bytes(found) == u64::from(MAGIC) | major << 32 => {
+                return Ok(Some("linux_raid_member"));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
 }

@@ -303,6 +303,23 @@ fn damaged_superblocks_are_none() {
     }
 }
 
+/// A disk of a mirror looks like its file system: md's formats 1.0 and 0.90 are at the end.
+#[test]
+fn half_of_a_mirror_is_told() {
+    const SIZE: u64 = 1 << 20;
+    for (at, major) in [(SIZE - 8192, 1), (SIZE - 65536, 0)] {
+        let mut bytes = vec![0_u8; usize::try_from(SIZE).unwrap() + 512];
+        put(&mut bytes, usize::try_from(at).unwrap(), b"\xfc\x4e\x2b\xa9");
+        bytes[usize::try_from(at).unwrap() + 4] = major;
+        // The end of a partition is at no multiple of 4 KiB.
+        for size in [SIZE, SIZE + 512] {
+            let found = identify(&bytes, size).unwrap();
+            assert_eq!(found.others, ["linux_raid_member"], "{major}");
+        }
+    }
+    assert_eq!(identify(&vec![0_u8; 70_000], 70_000).unwrap(), Signatures::default());
+}
+
 #[test]
 fn what_cato_does_not_read_is_named() {
     if let Some(image) = made(8 * MIB, "mkswap @") {
