@@ -68,6 +68,20 @@ pub fn read(bytes: &[u8]) -> Reading<'_> {
             text: Cow::Borrowed(""),
         };
     }
+    if is_utf_16(bytes) {
+        let diagnostic = Diagnostic {
+            kind: DiagnosticKind::Encoding,
+            message: "every other byte is a NUL, as in UTF-16".to_owned(),
+            span: 0..0,
+            label: String::new(),
+            help: Some("save the file as UTF-8".to_owned()),
+        };
+        return Reading {
+            config: None,
+            diagnostics: vec![diagnostic],
+            text: Cow::Borrowed(""),
+        };
+    }
     let text = String::from_utf8_lossy(bytes);
     let lines = Lines::new(&text);
     let mut problems = Problems::new(&lines);
@@ -90,6 +104,13 @@ pub fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
         config, diagnostics, ..
     } = read(text.as_bytes());
     config.ok_or(diagnostics)
+}
+
+/// Whether every other of the first bytes is a NUL: ASCII in UTF-16, without a byte order mark.
+fn is_utf_16(bytes: &[u8]) -> bool {
+    const LOOKED_AT: usize = 64;
+    let (pairs, _) = bytes.get(..LOOKED_AT).unwrap_or(bytes).as_chunks();
+    !pairs.is_empty() && pairs.iter().all(|[a, b]| (*a == 0) != (*b == 0))
 }
 
 /// What is not UTF-8, with its place in the text with stand-ins.

@@ -40,6 +40,9 @@ fn check_value(text: &str, key: &str, value: &Value<'_>, problems: &mut Problems
         return;
     };
     let is_cmdline = key == "cmdline";
+    if !problems.is_past(value.span().start) {
+        edges(key, string, value, problems);
+    }
     // What is plain ASCII needs no second look, except for its quotes.
     if string.is_ascii() && !(is_cmdline && string.contains(['"', '\''])) || problems.is_past(value.span().start) {
         return;
@@ -58,6 +61,51 @@ fn check_value(text: &str, key: &str, value: &Value<'_>, problems: &mut Problems
     if is_cmdline {
         words(&found, problems);
         quotes(&found, problems);
+    }
+}
+
+/// What HTML makes of the letters that mean something to it.
+const ENTITIES: [&str; 5] = ["&quot;", "&amp;", "&lt;", "&gt;", "&nbsp;"];
+
+/// What was pasted along with a name, or instead of a letter.
+fn edges(key: &str, text: &str, value: &Value<'_>, problems: &mut Problems<'_>) {
+    let span = value.span();
+    if key == "cmdline" {
+        if let Some(entity) = ENTITIES.iter().find(|entity| text.contains(**entity)) {
+            let help = "write the character itself; was it pasted from the source of a web page?";
+            warn(
+                &span,
+                format!("`cmdline` contains {entity}"),
+                "the kernel takes it as it is",
+                help,
+                problems,
+            );
+        }
+        return;
+    }
+    // Of a source, the name behind `LABEL=`.
+    let name = match text.split_once('=') {
+        Some((_, name)) if key == "source" => name,
+        _ => text,
+    };
+    if key == "source" && name.len() > 1 && name.starts_with(['"', '\'']) && name.ends_with(['"', '\'']) {
+        let help = "remove the inner quotes: blkid prints them around each name";
+        warn(
+            &span,
+            "`source` names something in quotes".to_owned(),
+            "the quotes count as part of the name",
+            help,
+            problems,
+        );
+    } else if key != "title" && (name.starts_with(' ') || name.ends_with(' ')) {
+        let help = "remove it, unless the name really has it";
+        warn(
+            &span,
+            format!("`{key}` has a space at its start or end"),
+            "the space counts as part of the name",
+            help,
+            problems,
+        );
     }
 }
 

@@ -165,6 +165,8 @@ impl Piece<'_> {
             diagnostic.span = place.saturating_add(diagnostic.span.start)..place.saturating_add(diagnostic.span.end);
         } else if message == "duplicate key" {
             self.explain_duplicate(survey, problems, &mut diagnostic);
+        } else if message.starts_with("cannot extend value of type inline table") {
+            self.explain_extended(survey, problems, &mut diagnostic);
         } else if unquoted && marked.is_empty() {
             "the key has no value".clone_into(&mut diagnostic.message);
             "expected a value".clone_into(&mut diagnostic.label);
@@ -183,6 +185,18 @@ impl Piece<'_> {
             (*better).clone_into(&mut diagnostic.message);
         }
         diagnostic
+    }
+
+    /// What belongs into an inline table, which nothing can be added to.
+    fn explain_extended(&self, survey: &Survey<'_>, problems: &Problems<'_>, found: &mut Diagnostic) {
+        let key = quoted(self.text.get(found.span.clone()).unwrap_or_default());
+        let first = problems.in_text(&found.span).and_then(|span| survey.before(span.start));
+        found.message = format!("{key} is an inline table, and nothing can be added to it");
+        if let Some((first, _)) = first {
+            let line = problems.lines().line_column(first.written.start).0;
+            found.label = format!("defined in line {line}");
+        }
+        found.help = Some("give each of its tables a header of its own: [entry.NAME]".to_owned());
     }
 
     /// What is there twice.
