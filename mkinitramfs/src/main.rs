@@ -63,10 +63,10 @@ fn main() -> ExitCode {
 /// No archive that a machine unpacks into its memory is larger, but a device is.
 const LARGEST: u64 = 4 << 30;
 
-fn read(archive: &Path) -> Result<Vec<u8>> {
+fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(archive)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    ensure!(u64::try_from(bytes.len())? <= LARGEST, "more than {LARGEST} bytes");
+    fs::File::open(file)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    ensure!(u64::try_from(bytes.len())? <= most, "more than {most} bytes");
     Ok(bytes)
 }
 
@@ -74,7 +74,7 @@ fn run(options: Options) -> Result<()> {
     let mut out = io::stdout().lock();
     if let Some(archive) = options.list.as_ref().filter(|a| a.as_os_str() != "-") {
         let show = || archive.display().to_string();
-        for line in list(&read(archive).with_context(show)?).with_context(show)? {
+        for line in list(&read(archive, LARGEST).with_context(show)?).with_context(show)? {
             writeln!(out, "{line}")?;
         }
         return Ok(());
@@ -82,8 +82,10 @@ fn run(options: Options) -> Result<()> {
     let (Some(arch), Some(config), Some(output)) = (options.arch, options.config, options.output) else {
         bail!("--arch, --config and --output are required, or --list ARCHIVE");
     };
-    let config_text = fs::read_to_string(&config).with_context(|| config.display().to_string())?;
-    check_config(&config.display().to_string(), &config_text)?;
+    let show = || config.display().to_string();
+    let bytes = read(&config, u64::try_from(config::MAX_BYTES)?).with_context(show)?;
+    check_config(&show(), &bytes)?;
+    let config_text = String::from_utf8(bytes).with_context(show)?;
     let recipe = Recipe {
         arch,
         config_text,

@@ -109,11 +109,11 @@ pub fn pack(workspace: &Path, recipe: &Recipe) -> Result<Packed> {
 ///
 /// # Errors
 /// All its problems, as text that names `file`.
-pub fn check_config(file: &str, text: &str) -> Result<(Config, Vec<String>)> {
-    let reading = config::read(text.as_bytes());
+pub fn check_config(file: &str, text: &[u8]) -> Result<(Config, Vec<String>)> {
+    let reading = config::read(text);
     let drawn = reading.render(file);
     let config = reading.config.with_context(|| drawn.trim_end().to_owned())?;
-    let place = |at: usize| config::line_column(text, at);
+    let place = |at: usize| config::line_column(&reading.text, at);
     let warnings = reading.diagnostics.iter().map(|warning| {
         let (line, column) = place(warning.span.start);
         format!("{file}:{line}:{column}: {warning}")
@@ -132,7 +132,7 @@ struct Prepared<'r> {
 
 impl<'r> Prepared<'r> {
     fn new(recipe: &'r Recipe) -> Result<Self> {
-        let (config, mut warnings) = check_config("boot.toml", &recipe.config_text)?;
+        let (config, mut warnings) = check_config("boot.toml", recipe.config_text.as_bytes())?;
         let mut entries = vec![Entry::dir(paths::MODULE_FOLDER)];
         entries.extend(paths::FOLDERS.into_iter().map(Entry::dir));
         entries.push(Entry::char("dev/console", 5, 1));

@@ -322,7 +322,7 @@ fn chain(args: &BootArgs) -> Result<Chain> {
     }
     if let Some(file) = &args.config {
         let text = fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
-        mkinitramfs::check_config(&file.display().to_string(), &text)?;
+        mkinitramfs::check_config(&file.display().to_string(), text.as_bytes())?;
         chain.config = Some(text);
     }
     if let Some(file) = &args.disk {
