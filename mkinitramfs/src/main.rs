@@ -65,7 +65,9 @@ const LARGEST: u64 = 4 << 30;
 
 fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(file)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    fs::File::open(file)?
+        .take(most.saturating_add(1))
+        .read_to_end(&mut bytes)?;
     ensure!(u64::try_from(bytes.len())? <= most, "more than {most} bytes");
     Ok(bytes)
 }

@@ -62,7 +62,7 @@ impl ModuleTree {
     pub fn open(dir: &Path, arch: Arch) -> Result<Self> {
         let root = version_folder(dir)?;
         let mut files = BTreeMap::new();
-        find(&root, &mut files)?;
+        find(&root, &root.join(UPDATES), &mut files)?;
         ensure!(
             !files.is_empty(),
             "{}: no kernel modules found (.ko, .ko.xz, .ko.zst, .ko.gz)",
@@ -208,8 +208,11 @@ fn version_folder(dir: &Path) -> Result<PathBuf> {
     Ok(dir.to_owned())
 }
 
+/// What is in this folder is taken instead of the kernel's own, by modprobe as well: depmod.d(5), `search`.
+const UPDATES: &str = "updates";
+
 /// Collects modules below `dir`. Links are not followed: `build` and `source` lead out of the tree.
-fn find(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+fn find(dir: &Path, updates: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     let mut entries: Vec<_> = fs::read_dir(dir)
         .with_context(|| dir.display().to_string())?
         .collect::<std::io::Result<_>>()?;
@@ -217,10 +220,18 @@ fn find(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     for entry in entries {
         let (kind, path) = (entry.file_type()?, entry.path());
         if kind.is_dir() {
-            find(&path, files)?;
+            find(&path, updates, files)?;
         } else if let (true, Some(name)) = (kind.is_file(), module_name(&path))
-            && let Some(other) = files.insert(name, path.clone())
+            && let Some(other) = files.insert(name.clone(), path.clone())
         {
+            match (other.starts_with(updates), path.starts_with(updates)) {
+                (false, true) => continue,
+                (true, false) => {
+                    files.insert(name, other);
+                    continue;
+                }
+                _ => {}
+            }
             bail!(
                 "{} and {}: two modules with the same name",
                 other.display(),

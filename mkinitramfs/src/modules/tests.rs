@@ -239,3 +239,22 @@ fn the_index_names_the_kernel_and_a_module_of_another_is_a_warning() {
         resolved.warnings
     );
 }
+
+#[test]
+fn a_module_in_updates_is_taken_instead_of_the_kernel_s_own() {
+    for (one, other) in [
+        ("kernel/drivers/nic.ko", "updates/dkms/nic.ko"),
+        ("updates/nic.ko", "extra/nic.ko"),
+    ] {
+        let (_dir, tree) = tree(&[(one, &[]), (other, &[])]);
+        let taken = tree.files.get("nic").unwrap();
+        assert!(taken.starts_with(tree.root.join("updates")), "{}", taken.display());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["kernel", "extra"] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+        fs::write(dir.path().join(folder).join("nic.ko"), ko(EM_X86_64, &[])).unwrap();
+    }
+    let error = ModuleTree::open(dir.path(), Arch::X86_64).unwrap_err().to_string();
+    assert!(error.ends_with("two modules with the same name"), "{error}");
+}
