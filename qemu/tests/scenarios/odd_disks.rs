@@ -35,6 +35,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         add("stale-ext4-under-fat", Some(Arch::Arm64), stale);
         add("label-at-the-end-of-the-root-folder", None, label);
         add("mount-errors", Some(Arch::X86_64), mount_errors);
+        add("read-error", Some(Arch::Arm64), read_error);
         add("card-while-searching", Some(Arch::Arm64), card_while_searching);
         add("card-at-the-retry", None, card_at_the_retry);
         add("disk-that-grows", None, grows);
@@ -184,6 +185,46 @@ fn label(context: &Context, arch: Arch) -> Result<()> {
 
 /// A FAT for sectors of 512 bytes on a disk with 4096, and an ext4 larger than its partition, on a quiet console: what the
 /// superblock says and the kernel's own words are in the message. A third disk boots.
+/// A sector in the middle of the kernel can't be read: the kernel's log says which, and the next entry boots.
+fn read_error(context: &Context, arch: Arch) -> Result<()> {
+    const SECTOR: usize = 512;
+    let mut chain = context.chain(arch, Bookworm, Trixie)?;
+    chain.machine.firmware = Direct;
+    chain.service.cmdline.push_str(" quiet");
+    let files = chain.main_files(chain.make_initrd(&context.folder)?.as_deref());
+    chain.partitions = Some(vec![Partition::new("boot-b", Filesystem::Ext4, files.clone())]);
+    let image = context.folder.join("bad.img");
+    Disk {
+        partitions: vec![Partition::new("boot-a", Filesystem::Ext4, files)],
+        ..Disk::default()
+    }
+    .write(&image)?;
+    let kernel = fs::read(&chain.kernel)?;
+    let middle = kernel.chunks(SECTOR).nth(kernel.len() / SECTOR / 2);
+    let sector = fs::read(&image)?
+        .chunks(SECTOR)
+        .position(|sector| Some(sector) == middle)
+        .context("the kernel is not on the disk in one piece")?;
+    let file = image.display().to_string().replace(',', ",,");
+    let fault = "inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.errno=5";
+    chain.machine.extra = [
+        "-blockdev",
+        &format!("driver=file,node-name=whole,filename={file}"),
+        "-blockdev",
+        &format!("driver=blkdebug,node-name=bad,image=whole,{fault},inject-error.0.sector={sector}"),
+        "-device",
+        "virtio-blk-pci,drive=bad,addr=0x1e",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let ready = context.prepare(&chain)?;
+    let mut vm = context.start(&ready.machine)?;
+    vm.forbid(r"cato\[.*prompt: ")?;
+    let said = r#"cato\[.*entry "a": kernel: .*: Input/output error \(os error 5\); .*I/O error, dev vd[ab], sector [0-9]+ .*; trying "b""#;
+    vm.wait_for(said, SOON)?;
+    context.reports(&ready, &mut vm).map(drop)
+}
+
 fn mount_errors(context: &Context, arch: Arch) -> Result<()> {
     let mut chain = chain(context, arch)?;
     chain.service.cmdline.push_str(" quiet");
