@@ -220,7 +220,7 @@ fn read_error(context: &Context, arch: Arch) -> Result<()> {
     let ready = context.prepare(&chain)?;
     let mut vm = context.start(&ready.machine)?;
     vm.forbid(r"cato\[.*prompt: ")?;
-    let said = r#"cato\[.*entry "a": kernel: .*: Input/output error \(os error 5\); .*I/O error, dev vd[ab], sector [0-9]+ .*; trying "b""#;
+    let said = r#"cato\[.*entry "a": kernel: .*: I/O error \(os error 5\); .*I/O error, dev vd[ab], sector [0-9]+ .*; trying "b""#;
     vm.wait_for(said, SOON)?;
     context.reports(&ready, &mut vm).map(drop)
 }
