@@ -43,6 +43,22 @@ pub struct Reading<'t> {
 }
 
 impl Reading<'_> {
+    /// Of a file that is not looked into.
+    fn refused(kind: DiagnosticKind, message: String, help: Option<&str>) -> Self {
+        let diagnostic = Diagnostic {
+            kind,
+            message,
+            span: 0..0,
+            label: String::new(),
+            help: help.map(str::to_owned),
+        };
+        Self {
+            config: None,
+            diagnostics: vec![diagnostic],
+            text: Cow::Borrowed(""),
+        }
+    }
+
     /// Its problems as [`render`](render()) draws them.
     pub fn render(&self, file_name: &str) -> String {
         render(file_name, &self.text, &self.diagnostics)
@@ -55,32 +71,12 @@ impl Reading<'_> {
 /// in `bytes`.
 pub fn read(bytes: &[u8]) -> Reading<'_> {
     if bytes.len() > MAX_BYTES {
-        let diagnostic = Diagnostic {
-            kind: DiagnosticKind::Size,
-            message: format!("the file is longer than {} KiB", MAX_BYTES / 1024),
-            span: 0..0,
-            label: String::new(),
-            help: None,
-        };
-        return Reading {
-            config: None,
-            diagnostics: vec![diagnostic],
-            text: Cow::Borrowed(""),
-        };
+        let message = format!("the file is longer than {} KiB", MAX_BYTES / 1024);
+        return Reading::refused(DiagnosticKind::Size, message, None);
     }
     if is_utf_16(bytes) {
-        let diagnostic = Diagnostic {
-            kind: DiagnosticKind::Encoding,
-            message: "every other byte is a NUL, as in UTF-16".to_owned(),
-            span: 0..0,
-            label: String::new(),
-            help: Some("save the file as UTF-8".to_owned()),
-        };
-        return Reading {
-            config: None,
-            diagnostics: vec![diagnostic],
-            text: Cow::Borrowed(""),
-        };
+        let message = "every other byte is a NUL, as in UTF-16".to_owned();
+        return Reading::refused(DiagnosticKind::Encoding, message, Some("save the file as UTF-8"));
     }
     let text = String::from_utf8_lossy(bytes);
     let lines = Lines::new(&text);

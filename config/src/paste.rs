@@ -39,15 +39,19 @@ fn check_value(text: &str, key: &str, value: &Value<'_>, problems: &mut Problems
     let DeValue::String(string) = value.get_ref() else {
         return;
     };
-    let is_cmdline = key == "cmdline";
-    if !problems.is_past(value.span().start) {
-        edges(key, string, value, problems);
-    }
-    // What is plain ASCII needs no second look, except for its quotes.
-    if string.is_ascii() && !(is_cmdline && string.contains(['"', '\''])) || problems.is_past(value.span().start) {
+    let (is_cmdline, span) = (key == "cmdline", value.span());
+    if problems.is_past(span.start) {
         return;
     }
-    let span = value.span();
+    if is_cmdline {
+        entities(string, &span, problems);
+    } else if key != "title" {
+        edges(key, string, &span, problems);
+    }
+    // What is plain ASCII needs no second look, except for its quotes.
+    if string.is_ascii() && !(is_cmdline && string.contains(['"', '\''])) {
+        return;
+    }
     let written = text.get(span.clone()).unwrap_or_default();
     let found: Vec<(Range<usize>, char)> = match places(written, string) {
         Some(places) => {
@@ -67,45 +71,30 @@ fn check_value(text: &str, key: &str, value: &Value<'_>, problems: &mut Problems
 /// What HTML makes of the letters that mean something to it.
 const ENTITIES: [&str; 5] = ["&quot;", "&amp;", "&lt;", "&gt;", "&nbsp;"];
 
-/// What was pasted along with a name, or instead of a letter.
-fn edges(key: &str, text: &str, value: &Value<'_>, problems: &mut Problems<'_>) {
-    let span = value.span();
-    if key == "cmdline" {
-        if let Some(entity) = ENTITIES.iter().find(|entity| text.contains(**entity)) {
-            let help = "write the character itself; was it pasted from the source of a web page?";
-            warn(
-                &span,
-                format!("`cmdline` contains {entity}"),
-                "the kernel takes it as it is",
-                help,
-                problems,
-            );
-        }
-        return;
+/// What was pasted from the source of a web page.
+fn entities(text: &str, span: &Range<usize>, problems: &mut Problems<'_>) {
+    if let Some(entity) = ENTITIES.iter().find(|entity| text.contains(**entity)) {
+        let message = format!("`cmdline` contains {entity}");
+        let help = "write the character itself; was it pasted from the source of a web page?";
+        warn(span, message, "the kernel takes it as it is", help, problems);
     }
+}
+
+/// What was pasted along with a name.
+fn edges(key: &str, text: &str, span: &Range<usize>, problems: &mut Problems<'_>) {
     // Of a source, the name behind `LABEL=`.
     let name = match text.split_once('=') {
         Some((_, name)) if key == "source" => name,
         _ => text,
     };
     if key == "source" && name.len() > 1 && name.starts_with(['"', '\'']) && name.ends_with(['"', '\'']) {
+        let message = "`source` names something in quotes".to_owned();
         let help = "remove the inner quotes: blkid prints them around each name";
-        warn(
-            &span,
-            "`source` names something in quotes".to_owned(),
-            "the quotes count as part of the name",
-            help,
-            problems,
-        );
-    } else if key != "title" && (name.starts_with(' ') || name.ends_with(' ')) {
+        warn(span, message, "the quotes count as part of the name", help, problems);
+    } else if name.starts_with(' ') || name.ends_with(' ') {
+        let message = format!("`{key}` has a space at its start or end");
         let help = "remove it, unless the name really has it";
-        warn(
-            &span,
-            format!("`{key}` has a space at its start or end"),
-            "the space counts as part of the name",
-            help,
-            problems,
-        );
+        warn(span, message, "the space counts as part of the name", help, problems);
     }
 }
 

@@ -196,7 +196,7 @@ impl Piece<'_> {
             let line = problems.lines().line_column(first.written.start).0;
             found.label = format!("defined in line {line}");
         }
-        found.help = Some("give each of its tables a header of its own: [entry.NAME]".to_owned());
+        found.help = Some("write all of it between its braces, or below headers of its own".to_owned());
     }
 
     /// What is there twice.

@@ -388,4 +388,15 @@ mod tests {
                 .contains("twice")
         );
     }
+
+    #[test]
+    fn a_config_is_read_whatever_its_bytes() {
+        for (bytes, says) in [
+            (b"\xff".as_slice(), "byte 0xff at offset 0 is not UTF-8"),
+            (b"v\0e\0", "as in UTF-16"),
+        ] {
+            let error = check_config("boot.toml", bytes).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub mod modinfo;
 mod resolve;
 mod usual;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
@@ -221,22 +222,19 @@ fn find(dir: &Path, updates: &Path, files: &mut BTreeMap<String, PathBuf>) -> Re
         let (kind, path) = (entry.file_type()?, entry.path());
         if kind.is_dir() {
             find(&path, updates, files)?;
-        } else if let (true, Some(name)) = (kind.is_file(), module_name(&path))
-            && let Some(other) = files.insert(name.clone(), path.clone())
-        {
-            match (other.starts_with(updates), path.starts_with(updates)) {
-                (false, true) => continue,
-                (true, false) => {
-                    files.insert(name, other);
-                    continue;
-                }
-                _ => {}
+        } else if let (true, Some(name)) = (kind.is_file(), module_name(&path)) {
+            match files.entry(name) {
+                Entry::Vacant(place) => _ = place.insert(path),
+                Entry::Occupied(mut other) => match (other.get().starts_with(updates), path.starts_with(updates)) {
+                    (true, false) => {}
+                    (false, true) => _ = other.insert(path),
+                    _ => bail!(
+                        "{} and {}: two modules with the same name",
+                        other.get().display(),
+                        path.display()
+                    ),
+                },
             }
-            bail!(
-                "{} and {}: two modules with the same name",
-                other.display(),
-                path.display()
-            );
         }
     }
     Ok(())

@@ -18,7 +18,8 @@ const MAX_NAME: usize = 255;
 const MAX_NODES: usize = 1 << 14;
 const MAX_PROPERTIES: usize = 1 << 17;
 
-const MAGIC: u32 = 0xd00d_feed;
+/// Devicetree Specification 0.4, 5.2; big-endian.
+pub(crate) const MAGIC: u32 = 0xd00d_feed;
 const HEADER: u64 = 40;
 const VERSION: u32 = 17;
 

@@ -108,8 +108,8 @@ impl Tree {
         // It may have been saved from /sys/firmware/fdt.
         self.forget_last_boot();
         self.forget_efi();
-        self.is_machine()?;
-        said.extend(self.check_regions()?);
+        self.refuse_others()?;
+        said.extend(self.mend_regions()?);
         if let Some(running) = running {
             if self.is_stub() && !running.is_stub() {
                 return Err(DtbError::Stub);
@@ -198,7 +198,7 @@ impl Tree {
     }
 
     /// Refuses what else is kept in the format of a device tree.
-    fn is_machine(&self) -> Result<(), DtbError> {
+    fn refuse_others(&self) -> Result<(), DtbError> {
         let root = &self.tree.root;
         if root.children().any(|node| node.child("__overlay__").is_some()) {
             return Err(DtbError::Other("a device tree overlay"));
@@ -210,7 +210,7 @@ impl Tree {
     }
 
     /// The kernel takes `/reserved-memory` only with the root's own cells and a `ranges`: __reserved_mem_check_root().
-    fn check_regions(&mut self) -> Result<Option<Correction>, DtbError> {
+    fn mend_regions(&mut self) -> Result<Option<Correction>, DtbError> {
         let cells = self.cells();
         if self.regions().next().is_none() {
             return Ok(None);

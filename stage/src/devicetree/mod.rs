@@ -13,7 +13,7 @@ use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use dtoolkit::{Node, Property};
 
-pub(crate) use check::{MAX_SIZE, check_header};
+pub(crate) use check::{MAGIC, MAX_SIZE, check_header};
 pub(crate) use correct::Correction;
 pub(crate) use running::facts;
 

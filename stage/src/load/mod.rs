@@ -32,6 +32,7 @@ pub(crate) use {in_place::WhyNot, payload::Role};
 
 use std::io;
 
+use crate::devicetree;
 use crate::formats::{FormatError, Kernel, unpack};
 use crate::memory::Slot;
 use budget::KernelFile;
@@ -107,15 +108,9 @@ impl Arena {
 fn follows(kernel: &[u8], end: u64) -> bool {
     let behind = usize::try_from(end).ok().and_then(|end| kernel.get(end..));
     let zeros = |bytes: &[u8]| bytes.iter().take_while(|byte| **byte == 0).count();
-    behind.is_some_and(|behind| {
-        behind
-            .get(zeros(behind)..)
-            .is_some_and(|rest| rest.starts_with(&DTB_MAGIC))
-    })
+    let rest = behind.and_then(|behind| behind.get(zeros(behind)..));
+    rest.is_some_and(|rest| rest.starts_with(&devicetree::MAGIC.to_be_bytes()))
 }
-
-/// Devicetree Specification 0.4, 5.2.
-const DTB_MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
 
 /// Reads and unpacks the kernel.
 fn load_kernel(

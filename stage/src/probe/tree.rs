@@ -70,13 +70,13 @@ pub(crate) enum FileTreeError {
         error: Box<Self>,
     },
     /// Links that lead to each other.
-    #[error("more than {MOST_LINKS} links, one after the other")]
+    #[error("more than {MOST_LINKS} links in a row")]
     Loop,
     /// Something is there that is not a regular file; the word says what (`a directory`, `a FIFO`, …).
     #[error("{0}, not a regular file")]
     NotAFile(&'static str),
     /// A file where a folder should be.
-    #[error("a file on the way, not a folder")]
+    #[error("a part of the path is a file, not a folder")]
     NotAFolder,
     /// A length of zero.
     #[error("empty (0 bytes)")]
@@ -335,11 +335,14 @@ mod tests {
             error(&tree, "dir/../boot/vmlinuz"),
             r#"the link /dangling points to "not/there", which does not exist"#
         );
-        assert_eq!(error(&tree, "empty/below"), "a file on the way, not a folder");
+        assert_eq!(
+            error(&tree, "empty/below"),
+            "a part of the path is a file, not a folder"
+        );
         symlink("empty/", at("slash")).unwrap();
         assert_eq!(
             error(&tree, "slash"),
-            r#"the link slash points to "empty/": a file on the way, not a folder"#
+            r#"the link slash points to "empty/": a part of the path is a file, not a folder"#
         );
         symlink("dir", at("to-dir")).unwrap();
         symlink("to-dir", at("to-to-dir")).unwrap();
@@ -393,7 +396,7 @@ mod tests {
         assert_eq!(round.cause(), Cause::Missing);
         assert_eq!(
             round.to_string(),
-            r#"the link round points to "round": more than 40 links, one after the other"#
+            r#"the link round points to "round": more than 40 links in a row"#
         );
     }
 }

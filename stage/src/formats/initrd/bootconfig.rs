@@ -49,14 +49,11 @@ pub(crate) fn find(tail: &[u8]) -> Result<Option<Range<usize>>, InitrdError> {
     Ok(Some(start..end))
 }
 
-/// Whether there is a whole bootconfig in `tail` with something else than zeros behind it.
+/// Whether the last thing in `tail` that looks like a bootconfig is a whole one, with something else than zeros behind it.
 pub(crate) fn is_hidden(tail: &[u8]) -> bool {
-    let ends = tail
-        .windows(MAGIC.len())
-        .enumerate()
-        .filter(|(_, bytes)| *bytes == MAGIC);
-    ends.filter_map(|(at, _)| tail.get(..at.checked_add(MAGIC.len())?))
-        .any(|tail| matches!(find(tail), Ok(Some(_))))
+    let last = tail.windows(MAGIC.len()).rposition(|bytes| bytes == MAGIC);
+    let end = last.and_then(|at| tail.get(..at.checked_add(MAGIC.len())?));
+    end.is_some_and(|tail| matches!(find(tail), Ok(Some(_))))
 }
 
 /// Whether the last of `bytes` that is not zero is the end of a bootconfig.

@@ -27,7 +27,7 @@ const CPIO: [&[u8]; 2] = [b"070701", CPIO_CRC];
 /// With a sum of each file's bytes, which the kernel compares since 5.19.
 const CPIO_CRC: &[u8] = b"070702";
 /// The name behind the last file of an archive.
-const TRAILER: &[u8] = b"TRAILER!!!\0";
+const TRAILER: &[u8] = b"TRAILER!!!";
 /// Length of a cpio header, bytes.
 const CPIO_HEADER: usize = 110;
 /// Folders of files the kernel takes without unpacking: Documentation/arch/x86/microcode.rst,
@@ -139,7 +139,11 @@ pub(crate) fn examine(bytes: &[u8], extent: Extent) -> Result<Found, InitrdError
             let name = entry.name;
             found.early |= found.packed.is_empty() && EARLY.iter().any(|folder| name.starts_with(folder.as_bytes()));
             found.sums |= rest.starts_with(CPIO_CRC);
-            before = if name == TRAILER { Before::Trailer } else { Before::File };
+            before = if name.split(|byte| *byte == 0).next() == Some(TRAILER) {
+                Before::Trailer
+            } else {
+                Before::File
+            };
             if entry.end > rest.len() {
                 End::Beyond
             } else {

@@ -141,6 +141,11 @@ fn an_archive_without_its_trailer_may_have_been_cut_off() {
     let at = u64::try_from(cut.len()).unwrap();
     assert_eq!(junk(&[cut, &gzip(&whole)].concat()), Some(at));
     assert_eq!(junk(&[cut, &[0; 8], &whole].concat()), Some(at + 8));
+    // The kernel reads its name up to the first zero, however long the field is.
+    let mut padded = whole.clone();
+    let name = cut.len() + 94;
+    padded[name..name + 8].copy_from_slice(b"0000000c");
+    assert!(!endless(&padded));
     // Behind a trailer, whatever comes has to begin at a multiple of 4: do_reset() in init/initramfs.c.
     let at = u64::try_from(whole.len()).unwrap();
     assert_eq!(junk(&[&whole[..], &[0; 2], &gzip(&whole)].concat()), Some(at + 2));
