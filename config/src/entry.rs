@@ -10,7 +10,7 @@ use crate::problems::Problems;
 use crate::reader::{BOOLEAN, STRING, Table, Value};
 use crate::value::{Cmdline, Fault, FilePath, MaybeDigest, Title};
 use crate::word::{ArenaName, CheckName};
-use crate::{Diagnostic, DiagnosticKind, Entry, Sha256, Source, WantedDigests};
+use crate::{Diagnostic, DiagnosticKind, Entry, Sha256, SlotName, Source, WantedDigests};
 
 const FILES: &str = "a string or an array of strings";
 const DIGEST: &str = "a string of 64 hex digits";
@@ -25,6 +25,7 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems<'_>) -
     table.refuse_unknown(problems);
 
     let title = table.read::<Option<Title>>("title", STRING, problems);
+    let slot = table.read::<Option<SlotName>>("slot", STRING, problems);
     let source: Option<Source> = table
         .required(
             "source",
@@ -56,6 +57,7 @@ pub(crate) fn read(name: &str, value: &Value<'_>, problems: &mut Problems<'_>) -
     Some(Entry {
         name: name.to_owned(),
         title: title?.map_or_else(|| name.to_owned(), |title| title.0),
+        slot: slot?,
         source: source?,
         kernel: kernel?,
         initrd: initrd?,

@@ -4,14 +4,30 @@
 //! latter two by tests).
 
 /// The keys of the file itself.
-pub const ROOT: &[&str] = &["version", "order", "console", "purgatory", "entry"];
+pub const ROOT: &[&str] = &[
+    "version",
+    "order",
+    "console",
+    "purgatory",
+    "slots",
+    "watchdog",
+    "quiesce",
+    "entry",
+];
 /// The keys of `[console]`.
 pub const CONSOLE: &[&str] = &["countdown", "retry"];
 /// The keys of `[purgatory]`.
 pub const PURGATORY: &[&str] = &["console", "reason"];
+/// The keys of `[slots]`.
+pub const SLOTS: &[&str] = &["tries", "trial"];
+/// The keys of `[watchdog]`.
+pub const WATCHDOG: &[&str] = &["timeout"];
+/// The keys of `[quiesce]`.
+pub const QUIESCE: &[&str] = &["unbind"];
 /// The keys of `[entry.NAME]`.
 pub const ENTRY: &[&str] = &[
     "title",
+    "slot",
     "source",
     "kernel",
     "initrd",
@@ -51,6 +67,10 @@ const ALIASES: &[(&str, &str)] = &[
     ("timeout", "countdown"),
     ("default", "order"),
     ("entries", "entry"),
+    ("bootname", "slot"),
+    ("generation", "slot"),
+    ("attempts", "tries"),
+    ("bootlimit", "tries"),
 ];
 
 /// A kind of table.
@@ -59,18 +79,33 @@ pub(crate) enum TableKind {
     Root,
     Console,
     Purgatory,
+    Slots,
+    Watchdog,
+    Quiesce,
     Entry,
     Sha256,
 }
 
 impl TableKind {
-    const ALL: [Self; 5] = [Self::Root, Self::Console, Self::Purgatory, Self::Entry, Self::Sha256];
+    const ALL: [Self; 8] = [
+        Self::Root,
+        Self::Console,
+        Self::Purgatory,
+        Self::Slots,
+        Self::Watchdog,
+        Self::Quiesce,
+        Self::Entry,
+        Self::Sha256,
+    ];
 
     pub(crate) fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Root => ROOT,
             Self::Console => CONSOLE,
             Self::Purgatory => PURGATORY,
+            Self::Slots => SLOTS,
+            Self::Watchdog => WATCHDOG,
+            Self::Quiesce => QUIESCE,
             Self::Entry => ENTRY,
             Self::Sha256 => SHA256,
         }
@@ -81,6 +116,9 @@ impl TableKind {
             Self::Root => "the top of the file, above the first `[table]`",
             Self::Console => "`[console]`",
             Self::Purgatory => "`[purgatory]`",
+            Self::Slots => "`[slots]`",
+            Self::Watchdog => "`[watchdog]`",
+            Self::Quiesce => "`[quiesce]`",
             Self::Entry => "`[entry.NAME]`",
             Self::Sha256 => "`sha256` of an entry",
         }
@@ -177,7 +215,7 @@ mod tests {
             ("inird", Some("initrd")),
             ("cmdlne_extra", Some("cmdline_extra")),
             ("overlays", None),
-            ("slot", None),
+            ("slots", Some("slot")),
             ("x", None),
             ("", None),
         ] {

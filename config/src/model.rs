@@ -6,6 +6,8 @@ use std::time::Duration;
 use purgatory::Check;
 use serde::{Deserialize, Serialize};
 
+use crate::SlotName;
+
 /// A whole, valid `boot.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -15,6 +17,12 @@ pub struct Config {
     pub console: Console,
     /// What the code between the kernels may use besides memory.
     pub purgatory: Purgatory,
+    /// What holds for every slot.
+    pub slots: Slots,
+    /// Which time the main system has to feed the watchdog that Cato leaves running; none where Cato opens none.
+    pub watchdog: Option<Duration>,
+    /// What is taken from its driver before the jump, in this order.
+    pub unbind: Vec<Unbind>,
     /// Every entry, in file order.
     pub entries: Vec<Entry>,
 }
@@ -24,6 +32,28 @@ impl Config {
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.name == name)
     }
+
+    /// The slots, the first choice of `order` first, those of no entry in `order` last; at most [`MAX_SLOTS`](crate::MAX_SLOTS).
+    pub fn slot_names(&self) -> Vec<&SlotName> {
+        let mut names: Vec<&SlotName> = Vec::new();
+        let ordered = self.order.iter().filter_map(|name| self.entry(name));
+        // Those that are only picked by hand are known as well.
+        for slot in ordered.chain(&self.entries).filter_map(|entry| entry.slot.as_ref()) {
+            if !names.contains(&slot) {
+                names.push(slot);
+            }
+        }
+        names
+    }
+}
+
+/// `[slots]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots {
+    /// Boots that a new generation has to prove itself.
+    pub tries: u8,
+    /// How long a main system may be up without being marked good, before it reboots itself; none is for ever.
+    pub trial: Option<Duration>,
 }
 
 /// `[console]`.
@@ -63,6 +93,33 @@ impl fmt::Display for ReasonStore {
     }
 }
 
+/// What is taken from its driver: one of `[quiesce] unbind`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Unbind {
+    /// All devices of the driver of that name.
+    Driver(String),
+    /// The device of that address on a bus, as sysfs has both: `pci:0000:00:04.0`.
+    Device {
+        /// `pci`, `platform`, `usb`, …
+        bus: String,
+        /// Its name there.
+        address: String,
+    },
+    /// The device of that node of the device tree.
+    Node(String),
+}
+
+impl fmt::Display for Unbind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Driver(name) => write!(f, "driver:{name}"),
+            Self::Device { bus, address } => write!(f, "{bus}:{address}"),
+            Self::Node(path) => write!(f, "dt:{path}"),
+        }
+    }
+}
+
 /// `[entry.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -70,6 +127,8 @@ pub struct Entry {
     pub name: String,
     /// For people; the name when the file gives none.
     pub title: String,
+    /// The generation it is a part of; none is neither counted nor given up.
+    pub slot: Option<SlotName>,
     /// Where the files below are.
     pub source: Source,
     /// Path of the kernel in the source. Paths are relative to the source's root, without `..`.
@@ -174,4 +233,4 @@ macro_rules! into_string {
         }
     )*};
 }
-into_string!(ReasonStore Source Sha256);
+into_string!(ReasonStore Source Sha256 Unbind);

@@ -10,6 +10,8 @@
 //! module virtio_blk
 //! needs virtio_ring
 //! alias virtio:d00000002v*
+//! module iTCO_wdt
+//! watchdog
 //! module nls_ascii
 //! builtin vfat
 //! needs nls_ascii
@@ -35,6 +37,8 @@ pub struct Module {
     pub builtin: bool,
     /// Names of the modules that are loaded before it: its dependencies, soft ones too.
     pub needs: Vec<String>,
+    /// It drives a watchdog, or brings forth the device of one.
+    pub watchdog: bool,
     /// What it serves: patterns for a device's `modalias`, and names such as `fs-ext4`.
     pub aliases: Vec<String>,
 }
@@ -93,7 +97,7 @@ impl fmt::Display for IndexError {
             IndexErrorKind::Word(word) => {
                 write!(
                     f,
-                    "unknown word {word:?}; expected kernel, module, builtin, needs or alias"
+                    "unknown word {word:?}; expected kernel, module, builtin, needs, watchdog or alias"
                 )
             }
             IndexErrorKind::Name(name) => {
@@ -119,6 +123,9 @@ impl fmt::Display for Index {
             writeln!(f, "{word} {}", module.name)?;
             if !module.needs.is_empty() {
                 writeln!(f, "needs {}", module.needs.join(" "))?;
+            }
+            if module.watchdog {
+                writeln!(f, "watchdog")?;
             }
             for alias in &module.aliases {
                 writeln!(f, "alias {alias}")?;
@@ -181,6 +188,7 @@ impl Index {
                     ..Module::default()
                 });
             }
+            "watchdog" => self.modules.last_mut().ok_or(IndexErrorKind::Orphan)?.watchdog = true,
             "needs" | "alias" => {
                 let own = self.modules.len().saturating_sub(1);
                 let module = self.modules.last_mut().ok_or(IndexErrorKind::Orphan)?;
@@ -319,6 +327,7 @@ mod tests {
             name: name.to_owned(),
             builtin: name == "vfat",
             needs: own(needs),
+            watchdog: name == "virtio_blk",
             aliases: own(aliases),
         }
     }
@@ -469,6 +478,7 @@ mod tests {
             let modules = list.into_iter().enumerate().map(|(i, (needs, aliases))| Module {
                 name: name(i),
                 builtin: i % 5 == 4,
+                watchdog: i % 3 == 1,
                 needs: if i == 0 {
                     vec![]
                 } else {

@@ -19,8 +19,10 @@ use crate::lookalike::named;
 use crate::problems::{Advice, Problems};
 use crate::reader::{BOOLEAN, INTEGER, STRING, Table, in_file_order};
 use crate::survey::Survey;
-use crate::value::{self, Countdown, Fault, Retry, Version};
-use crate::{Config, Console, Diagnostic, DiagnosticKind, Entry, Purgatory, ReasonStore};
+use crate::value::{self, Countdown, Fault, Retry, Trial, Tries, Version, WatchdogTimeout};
+use crate::{
+    Config, Console, Diagnostic, DiagnosticKind, Entry, MAX_SLOTS, Purgatory, ReasonStore, SlotName, Slots, Unbind,
+};
 use crate::{entry, paste, render, syntax};
 
 /// The longest text that is looked at.
@@ -30,6 +32,14 @@ pub const MAX_BYTES: usize = 256 * 1024;
 const COUNTDOWN: Duration = Duration::from_secs(3);
 /// `[console] retry` where the file has none.
 const RETRY: Duration = Duration::from_mins(1);
+
+/// `[slots] tries` where the file has none.
+pub const DEFAULT_TRIES: u8 = 3;
+/// `[watchdog] timeout` where the file has none, and has slots: who wants a new generation rolled back wants that of one that
+/// hangs, too.
+const WATCHDOG: Duration = Duration::from_mins(2);
+/// The most devices to unbind: each may take its time.
+const MAX_UNBIND: usize = 16;
 
 /// What a `boot.toml` says, and what is wrong with it.
 #[derive(Debug)]
@@ -188,6 +198,21 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems<'_>) -> Opti
             reason: None,
         }),
     };
+    let slots = match table.get("slots") {
+        Some(value) => slots(value, problems),
+        None => Some(Slots {
+            tries: DEFAULT_TRIES,
+            trial: None,
+        }),
+    };
+    let watchdog = match table.get("watchdog") {
+        Some(value) => watchdog(value, problems),
+        None => Some(WatchdogTimeout::Usual),
+    };
+    let unbind = match table.get("quiesce") {
+        Some(value) => quiesce(value, problems),
+        None => Some(Vec::new()),
+    };
     let defined = entries(&table, problems);
     let order = table
         .required(
@@ -198,12 +223,22 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems<'_>) -> Opti
         .and_then(|v| order(v, &defined, problems));
 
     version?;
-    Some(Config {
+    let mut config = Config {
         order: order?,
         console: console?,
         purgatory: purgatory?,
+        slots: slots?,
+        watchdog: None,
+        unbind: unbind?,
         entries: defined.into_iter().map(|(_, entry)| entry).collect::<Option<_>>()?,
-    })
+    };
+    let usual = (!config.slot_names().is_empty()).then_some(WATCHDOG);
+    config.watchdog = match watchdog? {
+        WatchdogTimeout::Usual => usual,
+        WatchdogTimeout::Off => None,
+        WatchdogTimeout::After(timeout) => Some(timeout),
+    };
+    Some(config)
 }
 
 fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<Console> {
@@ -230,6 +265,46 @@ fn purgatory(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Optio
     })
 }
 
+fn slots(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<Slots> {
+    let table = problems.table("slots", value)?;
+    let table = Table::new(table, value.span(), TableKind::Slots, "`[slots]`");
+    table.refuse_unknown(problems);
+    let tries = table.read::<Option<Tries>>("tries", INTEGER, problems);
+    let trial = table.read::<Option<Trial>>("trial", "a string such as \"10min\"", problems);
+    Some(Slots {
+        tries: tries?.map_or(DEFAULT_TRIES, |tries| tries.0),
+        trial: trial?.map(|trial| trial.0),
+    })
+}
+
+fn watchdog(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<WatchdogTimeout> {
+    let table = problems.table("watchdog", value)?;
+    let table = Table::new(table, value.span(), TableKind::Watchdog, "`[watchdog]`");
+    table.refuse_unknown(problems);
+    let timeout = table.read::<Option<WatchdogTimeout>>("timeout", INTEGER, problems)?;
+    Some(timeout.unwrap_or(WatchdogTimeout::After(WATCHDOG)))
+}
+
+fn quiesce(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<Vec<Unbind>> {
+    let table = problems.table("quiesce", value)?;
+    let table = Table::new(table, value.span(), TableKind::Quiesce, "`[quiesce]`");
+    table.refuse_unknown(problems);
+    let Some(value) = table.get("unbind") else {
+        return Some(Vec::new());
+    };
+    let items = problems.array("unbind", "an array of strings", value)?;
+    if items.len() > MAX_UNBIND {
+        let fault = Fault::new("`unbind` is too long", format!("expected at most {MAX_UNBIND} devices"));
+        problems.bad(value.span(), fault);
+        return None;
+    }
+    let all: Vec<Option<Unbind>> = items
+        .iter()
+        .map(|item| problems.read("unbind", "an array of strings", item))
+        .collect();
+    all.into_iter().collect()
+}
+
 /// Every entry by name in file order, those with a problem as `None`: they count as defined.
 fn entries<'d>(root: &Table<'d, '_>, problems: &mut Problems<'_>) -> Vec<(&'d str, Option<Entry>)> {
     let Some(value) = root.required("entry", "[entry.NAME] with `source` and `kernel`", problems) else {
@@ -239,6 +314,7 @@ fn entries<'d>(root: &Table<'d, '_>, problems: &mut Problems<'_>) -> Vec<(&'d st
         return Vec::new();
     };
     let mut entries = Vec::new();
+    let mut slots: BTreeSet<SlotName> = BTreeSet::new();
     for (name, value) in in_file_order(table) {
         let text: &str = name.get_ref();
         if problems.is_past(name.span().start) {
@@ -247,6 +323,17 @@ fn entries<'d>(root: &Table<'d, '_>, problems: &mut Problems<'_>) -> Vec<(&'d st
         }
         let valid = problems.check(name.span(), value::entry_name(text)).is_some();
         let entry = entry::read(text, value, problems).filter(|_| valid);
+        if let Some(slot) = entry.as_ref().and_then(|entry| entry.slot.as_ref())
+            && slots.insert(slot.clone())
+            && slots.len() > MAX_SLOTS
+        {
+            let at = value.get_ref().get("slot").map_or(value.span(), Spanned::span);
+            let fault = Fault::new(format!("more than {MAX_SLOTS} slots"), "one too many");
+            problems.bad(
+                at,
+                fault.help("the state has room for no more; entries of one generation share a slot"),
+            );
+        }
         entries.push((text, entry));
     }
     if entries.is_empty() {

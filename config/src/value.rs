@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::diagnostic::quoted;
 use crate::keys::nearest;
 use crate::lookalike::named;
-use crate::{Sha256, Source};
+use crate::{Sha256, Source, Unbind};
 
 /// Why a value can't be used: what a [`Diagnostic`](crate::Diagnostic) needs except for the place. Printed as message,
 /// label and help on a line each, because serde passes an error on as text.
@@ -67,6 +67,14 @@ const VERSION: i128 = 1;
 const COUNTDOWN: RangeInclusive<u64> = 0..=3600;
 /// Bounds of `[console] retry`, in seconds.
 const RETRY: RangeInclusive<u64> = 1..=86400;
+/// Bounds of `[slots] tries`.
+const TRIES: RangeInclusive<u8> = 1..=100;
+/// Bounds of `[slots] trial`, in seconds.
+const TRIAL: RangeInclusive<u64> = 10..=86400;
+/// Bounds of `[watchdog] timeout`, in seconds, besides 0: what is shorter than that ends before the main kernel is up.
+const WATCHDOG: RangeInclusive<u64> = 10..=3600;
+/// The longest name of a driver, bus or device, and the longest path in a device tree, bytes.
+const UNBIND_BYTES: usize = 255;
 /// Longest command line in bytes. The kernel's own limit, mostly lower, is checked once the kernel is known.
 const CMDLINE_BYTES: usize = 64 * 1024;
 /// `PATH_MAX` of linux/limits.h, less the NUL.
@@ -106,6 +114,28 @@ pub(crate) struct Countdown(pub(crate) Duration);
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "i128")]
 pub(crate) struct Retry(pub(crate) Duration);
+
+/// `[slots] tries`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "i128")]
+pub(crate) struct Tries(pub(crate) u8);
+
+/// `[slots] trial`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Trial(pub(crate) Duration);
+
+/// `[watchdog] timeout`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "i128")]
+pub(crate) enum WatchdogTimeout {
+    /// The file does not say.
+    Usual,
+    /// 0: watchdogs are left alone.
+    Off,
+    /// So long.
+    After(Duration),
+}
 
 /// `title`.
 #[derive(Debug, Deserialize)]
@@ -148,6 +178,10 @@ try_from! {
     i128 => Version: version;
     i128 => Countdown: |n| seconds("countdown", n, COUNTDOWN).map(Countdown);
     i128 => Retry: |n| seconds("retry", n, RETRY).map(Retry);
+    i128 => Tries: |n| tries(n).map(Tries);
+    i128 => WatchdogTimeout: watchdog;
+    String => Trial: |text: String| trial(&text).map(Trial);
+    String => Unbind: |text: String| unbind(&text);
     String => Title: |text| title(text).map(Title);
     String => Cmdline: |text| cmdline(text).map(Cmdline);
     String => Sha256: |text: String| digest(&text);
@@ -171,6 +205,73 @@ fn seconds(key: &str, found: i128, range: RangeInclusive<u64>) -> Result<Duratio
         let label = format!("expected {} to {} seconds", range.start(), range.end());
         Fault::new(format!("`{key}` is out of range"), label)
     })
+}
+
+fn tries(found: i128) -> Result<u8, Fault> {
+    let found = u8::try_from(found).ok().filter(|found| TRIES.contains(found));
+    found.ok_or_else(|| {
+        let label = format!("expected {} to {} boots", TRIES.start(), TRIES.end());
+        Fault::new("`tries` is out of range", label)
+    })
+}
+
+fn watchdog(found: i128) -> Result<WatchdogTimeout, Fault> {
+    if found == 0 {
+        return Ok(WatchdogTimeout::Off);
+    }
+    let time = seconds("timeout", found, WATCHDOG);
+    time.map(WatchdogTimeout::After)
+        .map_err(|fault| fault.help("0 leaves watchdogs alone"))
+}
+
+fn trial(text: &str) -> Result<Duration, Fault> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
+    let unit = match unit {
+        "s" => Some(1_u64),
+        "min" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    let seconds = number.parse::<u64>().ok().zip(unit);
+    let seconds = seconds.and_then(|(number, unit)| number.checked_mul(unit));
+    let Some(seconds) = seconds else {
+        let fault = Fault::new("`trial` is not a time", "expected a number and s, min or h");
+        return Err(fault.help("write for example \"10min\""));
+    };
+    if !TRIAL.contains(&seconds) {
+        return Err(Fault::new("`trial` is out of range", "expected 10s to 24h"));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+fn unbind(text: &str) -> Result<Unbind, Fault> {
+    let fault = |message: &str, label: &str| {
+        Err(Fault::new(message, label).help(
+            "write driver:NAME, BUS:ADDRESS as below /sys/bus (pci:0000:00:04.0), or dt:/PATH of a device tree node",
+        ))
+    };
+    let Some((kind, rest)) = text.split_once(':') else {
+        return fault("the device to unbind has no kind", "no colon");
+    };
+    if text.len() > UNBIND_BYTES {
+        return fault("the device to unbind is too long", "more than 255 bytes");
+    }
+    if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic() && *c != ' ') {
+        return fault("the device to unbind is not valid", &format!("contains {}", named(bad)));
+    }
+    // It becomes a part of a path.
+    let is_name = |name: &str| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
+    match kind {
+        "dt" if rest.starts_with('/') && rest.split('/').all(|part| part != "..") => Ok(Unbind::Node(rest.to_owned())),
+        "dt" => fault("the path in the device tree is not valid", "expected dt:/…, without .."),
+        "driver" if is_name(rest) => Ok(Unbind::Driver(rest.to_owned())),
+        bus if is_name(bus) && is_name(rest) => Ok(Unbind::Device {
+            bus: bus.to_owned(),
+            address: rest.to_owned(),
+        }),
+        _ => fault("the device to unbind is not valid", "expected a name"),
+    }
 }
 
 /// The name in `[entry.NAME]`.

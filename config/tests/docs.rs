@@ -10,10 +10,13 @@ const SCHEMA: &str = include_str!("../boot.schema.json");
 const EXAMPLE: &str = include_str!("../boot.toml");
 
 /// Where the properties of each table are in the schema, and the heading of its table in the manual.
-const TABLES: [(&str, &str, &[&str]); 5] = [
+const TABLES: [(&str, &str, &[&str]); 8] = [
     ("", "Top level", keys::ROOT),
     ("/properties/console", "`[console]`", keys::CONSOLE),
     ("/properties/purgatory", "`[purgatory]`", keys::PURGATORY),
+    ("/properties/slots", "`[slots]`", keys::SLOTS),
+    ("/properties/watchdog", "`[watchdog]`", keys::WATCHDOG),
+    ("/properties/quiesce", "`[quiesce]`", keys::QUIESCE),
     ("/$defs/entry", "`[entry.NAME]`", keys::ENTRY),
     ("/$defs/entry/properties/sha256", "`[entry.NAME.sha256]`", keys::SHA256),
 ];
@@ -92,6 +95,13 @@ fn the_defaults_of_the_schema_are_those_of_the_parser() {
         default("/properties/console/properties/retry"),
         config.console.retry.as_secs()
     );
+    assert_eq!(default("/properties/slots/properties/tries"), config.slots.tries);
+    assert_eq!(entry.slot, None);
+    assert_eq!(config.watchdog, None);
+    let with_table =
+        config::parse("version=1\norder=['a']\nwatchdog={}\nentry.a = {source='/a', kernel='Image'}").unwrap();
+    let timeout = with_table.watchdog.unwrap().as_secs();
+    assert_eq!(default("/properties/watchdog/properties/timeout"), timeout);
     assert_eq!(default("/$defs/entry/properties/cmdline"), entry.cmdline);
     assert_eq!(default("/$defs/entry/properties/cmdline_extra"), entry.cmdline_extra);
     assert_eq!(default("/$defs/entry/properties/check"), entry.check.to_string());

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use config::{Arena, Check, Config, Console, Entry, Purgatory, ReasonStore, Sha256, Source, WantedDigests};
+use config::{
+    Arena, Check, Config, Console, Entry, Purgatory, ReasonStore, Sha256, SlotName, Slots, Source, Unbind,
+    WantedDigests,
+};
 use proptest::prelude::*;
 
 /// A TOML basic string: JSON's escapes are a part of TOML's.
@@ -25,9 +28,16 @@ fn written(config: &Config) -> String {
         format!("console = {}", config.purgatory.console),
     ];
     lines.extend((config.purgatory.reason.iter()).map(|reason| format!("reason = \"{reason}\"")));
+    lines.extend(["[slots]".to_owned(), format!("tries = {}", config.slots.tries)]);
+    lines.extend((config.slots.trial.iter()).map(|trial| format!("trial = \"{}s\"", trial.as_secs())));
+    let timeout = config.watchdog.map_or(0, |timeout| timeout.as_secs());
+    lines.extend(["[watchdog]".to_owned(), format!("timeout = {timeout}")]);
+    lines.push("[quiesce]".to_owned());
+    lines.push(format!("unbind = {}", list(&config.unbind, |u| quoted(&u.to_string()))));
     for e in &config.entries {
         lines.push(format!("[entry.{}]", quoted(&e.name)));
         lines.push(format!("title = {}", quoted(&e.title)));
+        lines.extend(e.slot.iter().map(|slot| format!("slot = \"{slot}\"")));
         lines.push(format!("source = {}", quoted(&e.source.to_string())));
         lines.push(format!("kernel = {}", quoted(&e.kernel)));
         lines.push(format!("initrd = {}", list(&e.initrd, |path| quoted(path))));
@@ -88,7 +98,9 @@ fn entry() -> impl Strategy<Value = Entry> {
         prop::collection::vec(path(), 0..4),
         prop::option::of(path()),
     );
+    let slot = prop::option::of("[ABC1]|system[.]0");
     let rest = (
+        slot,
         text(),
         text(),
         any::<bool>(),
@@ -97,7 +109,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     );
     let digests = (digest(), prop::collection::vec(digest(), 0..4), digest());
     (files, rest, digests).prop_map(
-        |((source, kernel, initrd, dtb), (title, cmdline, cmdline_extra, check, arena), digests)| {
+        |((source, kernel, initrd, dtb), (slot, title, cmdline, cmdline_extra, check, arena), digests)| {
             let mut sha256 = WantedDigests {
                 kernel: digests.0,
                 initrd: digests.1,
@@ -113,6 +125,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             Entry {
                 name: String::new(),
                 title,
+                slot: slot.and_then(|slot| slot.parse::<SlotName>().ok()),
                 source,
                 kernel,
                 initrd,
@@ -127,12 +140,23 @@ fn entry() -> impl Strategy<Value = Entry> {
     )
 }
 
+fn unbind() -> impl Strategy<Value = Unbind> {
+    prop_oneof![
+        "[a-z_-]{1,20}".prop_map(Unbind::Driver),
+        ("[a-z]{3}", "[0-9a-f:.]{3,12}").prop_map(|(bus, address)| Unbind::Device { bus, address }),
+        "(/[a-z0-9@,]{1,8}){1,4}".prop_map(Unbind::Node),
+    ]
+}
+
 prop_compose! {
     fn configs()(
         entries in prop::collection::btree_map("[a-zA-Z0-9._-]{1,32}", entry(), 1..5),
         pick in prop::collection::vec(any::<prop::sample::Index>(), 1..5),
         countdown in 0_u64..=3600,
         retry in 1_u64..=86400,
+        (tries, trial) in (1_u8..=100, prop::option::of(10_u64..=86400)),
+        watchdog in prop::option::of(10_u64..=3600),
+        unbind in prop::collection::vec(unbind(), 0..4),
         console in any::<bool>(),
         reason in prop::option::of(reason()),
     ) -> Config {
@@ -143,7 +167,12 @@ prop_compose! {
         order.reverse();
         let purgatory = Purgatory { console, reason };
         let console = Console { countdown: Duration::from_secs(countdown), retry: Duration::from_secs(retry) };
-        Config { order, console, purgatory, entries }
+        let slots = Slots { tries, trial: trial.map(Duration::from_secs) };
+        let watchdog = watchdog.map(Duration::from_secs);
+        let mut entries = entries;
+        // Four are the most.
+        entries.iter_mut().skip(4).for_each(|entry| entry.slot = None);
+        Config { order, console, purgatory, slots, watchdog, unbind, entries }
     }
 }
 

@@ -45,6 +45,24 @@ impl Cause {
     }
 }
 
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Missing => "missing",
+            Self::Io => "input or output",
+            Self::Format => "format",
+            Self::Verification => "verification",
+            Self::Placement => "placement",
+            Self::Memory => "memory",
+            Self::Refused => "refused by the kernel",
+            Self::Busy => "busy",
+            Self::Machine => "machine",
+            Self::Timeout => "timeout",
+            Self::Crash => "crash",
+        })
+    }
+}
+
 /// A failure as it is told: its kind, and why in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failure {

@@ -9,6 +9,9 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+mod slots;
+mod wdtest;
+
 use crate::report;
 
 const USAGE: &str = "\
@@ -17,6 +20,23 @@ usage: cato check FILE     say whether FILE is a valid boot.toml: exit 0, or 1 a
                            exit 1 when Cato did not boot it
             --json         the same as one JSON object
             --svg FILE     the same as a picture, `-` for stdout
+       cato state init PLACE [SLOT...]
+                           make a new state on PLACE, a partition or an image of one, in which these slots are
+                           good; over another one only with --force
+       cato state show [PLACE]
+       cato status         what is known of the slots; --json as one JSON object
+       cato last-words [PLACE]
+                           what the last kernel that panicked said, as far as pstore had it
+       cato mark-good      this system is well (exit 3 when it is not the one that was booted)
+       cato mark-good SLOT [PLACE] | mark-bad SLOT [PLACE]
+                           the slot is well, or is not to be booted
+       cato set-next SLOT [PLACE]
+                           the slot is the first choice from now on; with --once for one boot
+       cato trial          wait for [slots] trial, then exit 4 when this system was not marked good by then:
+                           the machine is to be rebooted
+       cato wdtest         on a main system booted with cato.wdtest on the service kernel's command line: wait for
+                           the watchdog to reset the machine, or say why it has not
+       cato rauc REQUEST   RAUC's custom boot loader backend, also by a link called cato-rauc
        cato --help         this text
        cato --version      the version and the architecture
 ";
@@ -27,6 +47,8 @@ enum Outcome {
     Yes = 0,
     No = 1,
     Misused = 2,
+    Refused = 3,
+    TrialOver = 4,
 }
 
 /// Runs the command that `arguments`, without the program's own name, ask for.
@@ -35,6 +57,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Nobody is left to tell when stdout or stderr is closed; the exit code is still right.
     let outcome = execute(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock());
     ExitCode::from(outcome.unwrap_or(Outcome::No) as u8)
+}
+
+/// What `cato state show --json` prints of an image, for whoever makes images.
+///
+/// # Errors
+/// What it says instead.
+pub fn state(place: &Path) -> Result<String, String> {
+    let command = slots::Command::Show {
+        place: Some(place),
+        json: true,
+    };
+    slots::run(&command).map_err(|error| error.to_string())
 }
 
 fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -> io::Result<Outcome> {
@@ -58,6 +92,11 @@ fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -
             Ok(forms) => report_on(&forms, out, err),
             Err(why) => misused(err, &format!("report: {why}")),
         },
+        [command] if *command == "wdtest" => {
+            writeln!(err, "error: {}", wdtest::run(Path::new("/")))?;
+            Ok(Outcome::No)
+        }
+        [command, ..] if slots::WORDS.iter().any(|word| command == word) => on_slots(&words, out, err),
         [] => misused(err, "no command given"),
         [word, ..] if is_option(word) => misused(err, &format!("unknown option `{}`", word.display())),
         [word, ..] => misused(err, &format!("unknown command `{}`", word.display())),
@@ -98,6 +137,33 @@ impl<'a> Forms<'a> {
             }
         }
         Ok(forms)
+    }
+}
+
+fn on_slots(words: &[&OsStr], out: &mut impl Write, err: &mut impl Write) -> io::Result<Outcome> {
+    let command = match slots::Command::of(words) {
+        Ok(command) => command,
+        Err(why) => return misused(err, &why),
+    };
+    match slots::run(&command) {
+        Ok(said) => {
+            for line in said.lines() {
+                if line.starts_with("warning: ") {
+                    writeln!(err, "{line}")?;
+                } else {
+                    writeln!(out, "{line}")?;
+                }
+            }
+            Ok(Outcome::Yes)
+        }
+        Err(error) => {
+            writeln!(err, "error: {error}")?;
+            Ok(match error {
+                slots::SlotsError::TrialOver { .. } => Outcome::TrialOver,
+                slots::SlotsError::Refused { .. } | slots::SlotsError::NotBooted => Outcome::Refused,
+                _ => Outcome::No,
+            })
+        }
     }
 }
 

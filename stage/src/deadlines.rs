@@ -15,6 +15,9 @@ const fn millis(count: u64) -> Duration {
 
 // PID 1: no wait of its own blocks it.
 
+/// How long an opened watchdog waits for PID 1. Longer than what PID 1 does without a look at the clock, and than what a
+/// disk's interrupt storm may keep it from running.
+pub(crate) const HEARTBEAT: Duration = seconds(60);
 /// Longest sleep of PID 1, and how often it feeds watchdogs: the shortest that hardware has are a few seconds.
 pub(crate) const TICK: Duration = seconds(1);
 /// How long a serial line gets to send why the machine is reset: 5 KiB at 115200 baud.
@@ -28,6 +31,11 @@ pub(crate) const HUNG_UP: Duration = millis(100);
 /// At the prompt without a valid config to say how long: then the machine is reset.
 pub(crate) const RETRY_WITHOUT_CONFIG: Duration = seconds(60);
 
+/// Between a load that failed and the second try: some machines take only that one.
+pub(crate) const LOAD_AGAIN: Duration = seconds(2);
+/// The prompt's timer doubles up to this, unless `boot.toml` has a longer one.
+pub(crate) const LONGEST_RETRY: Duration = seconds(15 * 60);
+
 // PID 1's children.
 
 /// Between `SIGKILL` and giving up on a child: one that is not gone by then is stuck in the kernel.
@@ -38,8 +46,18 @@ pub(crate) const REASON: Duration = seconds(2);
 pub(crate) const UNLOAD: Duration = seconds(10);
 /// For `reboot(2)` to leave: drivers shut their devices down.
 pub(crate) const REBOOT: Duration = seconds(10);
+/// For loading a watchdog's driver.
+pub(crate) const WATCHDOG: Duration = seconds(10);
+/// For finding the state and reading it, as long as a source may take, and for what a kernel said as it died.
+pub(crate) const STATE: Duration = seconds(40);
+/// For writing the state.
+pub(crate) const ACCOUNT: Duration = seconds(10);
+/// For another command that changes the state to be done with it.
+pub(crate) const LOCK: Duration = seconds(5);
+/// Between two looks at whether it is.
+pub(crate) const LOCK_LOOK: Duration = millis(20);
 /// For all of one entry, whatever its progress.
-pub(crate) const ENTRY: Duration = seconds(600);
+pub(crate) const ENTRY: Duration = seconds(660);
 
 /// For a step; [`Step::Load`]'s and [`Step::Probe`]'s start again at each sign of life.
 pub(crate) const fn step(step: Step) -> Duration {
@@ -52,6 +70,9 @@ pub(crate) const fn step(step: Step) -> Duration {
         Step::LayOut => seconds(120),
         // One that looks for pages in the kernel's list of them was measured at 97 s.
         Step::Kexec => seconds(300),
+        // Four writes of 4 KiB, on a card that may be tidying up.
+        Step::Account => ACCOUNT,
+        Step::Quiesce => seconds(40),
         Step::Loaded => seconds(5),
     }
 }
@@ -71,6 +92,9 @@ pub(crate) const READ_SHARE: Duration = seconds(2);
 pub(crate) const LATE_SHARE: Duration = seconds(20);
 /// Events can get lost; nobody waits longer than this without a look.
 pub(crate) const SAFETY_LOOK: Duration = seconds(1);
+/// For a driver to let go of a device, and for all of them.
+pub(crate) const UNBIND: Duration = seconds(2);
+pub(crate) const UNBIND_ALL: Duration = seconds(30);
 /// For detaching what an earlier worker left mounted. It is out of the way at once; what may take for ever is the kernel
 /// waiting for the last reads of a disk that died.
 pub(crate) const DETACH: Duration = seconds(1);
@@ -86,6 +110,7 @@ pub(crate) const PROGRESS: Duration = millis(250);
 const _: () = {
     // Between two lines of a search goes no more than the wait and one device's share: PID 1 does not give up first.
     assert!(DEVICE_WAIT.as_millis() * 2 < step(Step::Probe).as_millis());
+    assert!(DEVICE_WAIT.as_millis() + LATE_SHARE.as_millis() < STATE.as_millis());
     assert!(DEVICE_WAIT.as_millis() + BIND_SHARE.as_millis() + DETACH.as_millis() < step(Step::Probe).as_millis());
     // Several devices get their turn within the wait, and one that is late has to be known as such within it.
     assert!(BIND_SHARE.as_millis() * 3 < DEVICE_WAIT.as_millis());
@@ -105,6 +130,9 @@ const _: () = {
         left = others;
     }
     assert!(sum + LATE_SHARE.as_millis() < ENTRY.as_millis());
+    assert!(BIND_SHARE.as_millis() * 3 < WATCHDOG.as_millis());
+    assert!((UNBIND_ALL.as_millis() + UNBIND.as_millis()) < step(Step::Quiesce).as_millis());
+    assert!(TICK.as_millis() * 10 < HEARTBEAT.as_millis());
     // PID 1 is never away for longer than it feeds watchdogs.
     assert!(LAST_WORDS.as_millis() < TICK.as_millis());
     assert!(JUMP_WORDS.as_millis() + HUNG_UP.as_millis() < TICK.as_millis());

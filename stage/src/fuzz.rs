@@ -167,6 +167,7 @@ fn boot(input: &[u8]) {
     let entry = Entry {
         name: "a".to_owned(),
         title: String::new(),
+        slot: None,
         source: Source::Initramfs("/".to_owned()),
         kernel: "kernel".to_owned(),
         initrd: ["initrd", "initrd2"].into_iter().filter_map(named).collect(),
@@ -177,7 +178,7 @@ fn boot(input: &[u8]) {
         arena: Arena::Segments,
         sha256: WantedDigests::default(),
     };
-    let cmdline = cmdline::complete(&entry.cmdline, &machine.cmdline, true).text;
+    let cmdline = cmdline::complete(&entry.cmdline, &machine.cmdline, &cmdline::Own::default(), true).text;
     let arena = budget(&entry, &files, &machine, FREE, cmdline).and_then(|b| b.reserve(&machine, &mut []));
     let payload = match arena.and_then(|arena| arena.load(&mut |_| ())) {
         Ok(payload) => payload,
@@ -208,9 +209,12 @@ fn look_at(layout: &layout::Layout, machine: &Machine, record: &[u8]) {
 fn of_cmdline(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let (entry, running) = text.split_once('\n').unwrap_or((&text, ""));
-    let done = cmdline::complete(entry, running, true);
+    let done = cmdline::complete(entry, running, &cmdline::Own::default(), true);
     assert!(done.text.len() <= entry.len() + running.len() + done.added.len() + "panic=30".len() + 1);
-    assert_eq!(cmdline::complete(&done.text, running, true).text, done.text);
+    assert_eq!(
+        cmdline::complete(&done.text, running, &cmdline::Own::default(), true).text,
+        done.text
+    );
     for arch in Arch::ALL {
         service::missing(arch, running);
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A step of the flow. The last three are the parts of the hand-off: a worker that dies there leaves another mess in each.
+/// A step of the flow. Those from [`Kexec`](Self::Kexec) on are the parts of the hand-off: a worker that dies there leaves another mess in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// An entry was taken; its worker starts.
@@ -23,6 +23,10 @@ pub(crate) enum Step {
     LayOut,
     /// `kexec_load(2)`.
     Kexec,
+    /// The attempt is written down, where the entry has a slot.
+    Account,
+    /// Devices are taken from their drivers, where `boot.toml` has some.
+    Quiesce,
     /// Loaded; waiting for PID 1's word.
     Loaded,
     /// `reboot(RB_KEXEC)`.
@@ -31,7 +35,7 @@ pub(crate) enum Step {
 
 impl Step {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Select,
         Self::Probe,
         Self::Budget,
@@ -40,6 +44,8 @@ impl Step {
         Self::Verify,
         Self::LayOut,
         Self::Kexec,
+        Self::Account,
+        Self::Quiesce,
         Self::Loaded,
         Self::Jump,
     ];
@@ -55,6 +61,8 @@ impl Step {
             Self::Verify => "verify",
             Self::LayOut => "layout",
             Self::Kexec => "kexec",
+            Self::Account => "account",
+            Self::Quiesce => "quiesce",
             Self::Loaded => "loaded",
             Self::Jump => "jump",
         }
@@ -63,7 +71,7 @@ impl Step {
     /// The word before a line of the log: the flow's own.
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Kexec | Self::Loaded | Self::Jump => "hand-off",
+            Self::Kexec | Self::Account | Self::Quiesce | Self::Loaded | Self::Jump => "hand-off",
             other => other.name(),
         }
     }

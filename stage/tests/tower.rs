@@ -29,6 +29,8 @@ const LAYERS: &[&str] = &[
     "load",
     "layout",
     "kexec",
+    "quiesce",
+    "state",
     "select",
     "worker",
     "supervisor",

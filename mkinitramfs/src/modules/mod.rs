@@ -21,7 +21,7 @@ use config::modules::{Index, alias_matches, canonical_name};
 
 use self::modinfo::ModInfo;
 use self::resolve::Walk;
-use self::usual::DEFAULTS;
+use self::usual::{DEFAULTS, WATCHDOG_PARENTS};
 use crate::compression;
 
 /// A module ready to be packed.
@@ -100,6 +100,12 @@ impl ModuleTree {
 
     fn has_builtin_alias(&self, wanted: &str) -> bool {
         self.builtin_aliases.iter().any(|alias| alias_matches(alias, wanted))
+    }
+
+    /// Whether it drives a watchdog, or brings forth the device of one.
+    fn is_watchdog(&self, name: &str) -> bool {
+        let is_in_folder = |path: &PathBuf| path.parent().is_some_and(|folder| folder.ends_with("drivers/watchdog"));
+        WATCHDOG_PARENTS.contains(&name) || self.files.get(name).is_some_and(is_in_folder)
     }
 
     /// The modules whose name begins with `stem`.

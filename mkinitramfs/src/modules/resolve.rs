@@ -158,6 +158,7 @@ impl<'t> Walk<'t> {
                 name: name.to_owned(),
                 builtin,
                 needs,
+                watchdog: self.tree.is_watchdog(name),
                 aliases: info.aliases,
             });
         }

@@ -49,7 +49,35 @@ pub(super) const DEFAULTS: &[&str] = &[
     "exfat",
     "squashfs",
     "erofs",
+    // Watchdogs that a device asks for and that go on running across kexec.
+    "iTCO_wdt",
+    "lpc_ich",
+    "i2c_i801",
+    "sp5100_tco",
+    "hpwdt",
+    "i6300esb",
+    "wdat_wdt",
+    "arm_smc_wdt",
+    "armada_37xx_wdt",
+    "bcm2835_wdt",
+    "dw_wdt",
+    "gpio_wdt",
+    "imx2_wdt",
+    "meson_gxbb_wdt",
+    "meson_wdt",
+    "mtk_wdt",
+    "qcom_wdt",
+    "rti_wdt",
+    "sbsa_gwdt",
+    "sl28cpld_wdt",
+    "sp805_wdt",
+    "sunxi_wdt",
+    // What earlier kernels said as they died.
+    "ramoops",
 ];
+
+/// Drivers of what else is on the chip that an iTCO_wdt finds itself on: the platform device is theirs.
+pub(super) const WATCHDOG_PARENTS: &[&str] = &["lpc_ich", "i2c_i801"];
 
 /// What a file system takes that no `.modinfo` says.
 #[derive(Debug)]

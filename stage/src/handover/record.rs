@@ -39,6 +39,14 @@ pub(crate) struct Handover {
     pub title: String,
     /// Why it was taken.
     pub why: String,
+    /// Its slot; empty where it has none, as are the next two.
+    pub slot: String,
+    /// Which boot of the slot this is, in hexadecimal: `cato mark-good` shows it.
+    pub nonce: String,
+    /// The slot that was preferred to this one and failed, and how.
+    pub passed_over: String,
+    /// Jumps since power-on, with this one.
+    pub kexecs: u64,
     /// `in place`, or `segments: ` and why.
     pub arena: String,
     /// `fast`, `sha256` or `off`.
@@ -113,6 +121,7 @@ impl Handover {
             let mut less = Self {
                 title: String::new(),
                 why: String::new(),
+                passed_over: String::new(),
                 ..self.clone()
             };
             let first = less.to_toml();
@@ -132,6 +141,9 @@ impl Handover {
             ("entry", &self.entry),
             ("title", &self.title),
             ("why", &self.why),
+            ("slot", &self.slot),
+            ("nonce", &self.nonce),
+            ("passed_over", &self.passed_over),
             ("arena", &self.arena),
             ("check", &self.check),
         ] {
@@ -143,7 +155,8 @@ impl Handover {
         let most = |n: u64| n.min(i64::MAX.unsigned_abs());
         let _ = writeln!(
             out,
-            "payload = {{ kernel = {}, initrd = {}, dtb = {} }}\ncopied = {}\nread = {}",
+            "kexecs = {}\npayload = {{ kernel = {}, initrd = {}, dtb = {} }}\ncopied = {}\nread = {}",
+            most(self.kexecs),
             most(kernel),
             most(initrd),
             most(dtb),
@@ -211,6 +224,10 @@ fn read(table: &DeTable<'_>) -> Result<Handover, &'static str> {
         entry: text(table, "entry")?,
         title: text(table, "title")?,
         why: text(table, "why")?,
+        slot: text(table, "slot")?,
+        nonce: text(table, "nonce")?,
+        passed_over: text(table, "passed_over")?,
+        kexecs: size(table, "kexecs")?,
         arena: text(table, "arena")?,
         check: text(table, "check")?,
         payload,
@@ -263,6 +280,10 @@ pub(super) mod tests {
             entry: "a".into(),
             title: "appliance \"2.4.1\"\\\n".into(),
             why: "first in order".into(),
+            slot: "B".into(),
+            nonce: "00c0ffee00c0ffee".into(),
+            passed_over: "slot A: bad: its tries are used up".into(),
+            kexecs: 1,
             arena: "in place".into(),
             check: "fast".into(),
             payload: Payload {

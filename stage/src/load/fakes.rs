@@ -104,6 +104,7 @@ pub(crate) fn entry() -> Entry {
     Entry {
         name: "a".into(),
         title: "a".into(),
+        slot: None,
         source: Source::Initramfs("/".into()),
         kernel: "k".into(),
         initrd: Vec::new(),

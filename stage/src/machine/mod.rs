@@ -2,8 +2,10 @@
 
 mod console;
 mod files;
+mod identity;
 mod read;
 pub(crate) mod record;
+mod reset;
 pub mod service;
 
 use std::fmt;
@@ -14,9 +16,11 @@ pub use purgatory::{Conduit, UartKind};
 use crate::memory::MemoryMap;
 #[cfg(feature = "fuzz")]
 pub(crate) use files::Files;
+pub(crate) use identity::identity;
 #[cfg(feature = "fuzz")]
 pub(crate) use read::read;
 pub(crate) use read::{MachineError, page_size, running};
+pub(crate) use reset::{LastReset, last_reset, last_words};
 
 /// The running machine.
 #[derive(Debug, Clone)]

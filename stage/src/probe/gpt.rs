@@ -265,6 +265,7 @@ fn partitions(entries: &[u8], size: usize, sector_size: u64) -> Vec<Partition> {
                 length: last.saturating_add(1).saturating_sub(first).saturating_mul(sector_size),
                 partuuid: Guid(entry.guid).to_string(),
                 partlabel: Some(name).filter(|name| !name.is_empty()),
+                parttype: Some(Guid(entry.type_guid).to_string()),
             })
         })
         .collect()

@@ -81,6 +81,7 @@ impl Mbr {
             length: u64::from(sectors).saturating_mul(sector.into()),
             partuuid: format!("{:08x}-{number:02x}", self.signature),
             partlabel: None,
+            parttype: None,
         };
         let used = (1..).zip(&self.records).filter(|(_, record)| record.is_used());
         let mut partitions: Vec<Partition> = used

@@ -17,10 +17,12 @@ pub(crate) mod superblock;
 mod table;
 pub(crate) mod tree;
 pub(crate) mod volumes;
+mod watchdogs;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use config::Source;
@@ -34,7 +36,47 @@ use modules::Modules;
 use search::Search;
 pub(crate) use search::Unfinished;
 pub(crate) use tree::{DirTree, FileTree, FileTreeError};
-use volumes::Volume;
+use volumes::{Fit, Volume};
+pub(crate) use watchdogs::{bind_watchdogs, load_pstore};
+
+/// What a search looks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted<'s> {
+    /// A file system.
+    Source(&'s Source),
+    /// The partition with the state.
+    State,
+}
+
+/// The type of the partition with the state, in a GPT.
+pub(crate) const STATE_TYPE: &str = "32a75679-f8ae-4ea2-b9ca-8255f57806eb";
+
+impl Wanted<'_> {
+    fn means(self, volume: &Volume) -> bool {
+        match self {
+            Self::Source(source) => volume.is(source),
+            Self::State => volume.parttype.as_deref() == Some(STATE_TYPE),
+        }
+    }
+
+    /// How sure that is, and whether it may be what an older file system left.
+    fn fit(self, volume: &Volume) -> (Fit, bool) {
+        match self {
+            Self::Source(source) => (volume.fits(source), volume.is_ambiguous()),
+            // Its content is looked at by whoever reads it.
+            Self::State => (Fit::First, false),
+        }
+    }
+}
+
+impl fmt::Display for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(source) => write!(f, "source {source}"),
+            Self::State => write!(f, "state partition (GPT type {STATE_TYPE})"),
+        }
+    }
+}
 
 /// A source whose files can be read.
 pub(crate) struct Opened {
@@ -67,10 +109,10 @@ pub(crate) enum ProbeError {
         cause: io::Error,
     },
     /// Nothing has that name, as far as was looked.
-    #[error("source {wanted}: not found within {}.{} s; {}", waited.as_secs(), waited.subsec_millis() / 100, found_instead(seen, stuck, without_driver))]
+    #[error("{wanted}: not found within {}.{} s; {}", waited.as_secs(), waited.subsec_millis() / 100, found_instead(seen, stuck, without_driver))]
     NotFound {
-        /// As in the config.
-        wanted: Source,
+        /// What, as [`Wanted`] says it.
+        wanted: String,
         /// How long was looked.
         waited: Duration,
         /// Every volume there is.
@@ -186,7 +228,7 @@ fn open_device(
         known_late,
         late,
     )?;
-    let volume = search.find(source)?;
+    let volume = search.find(Wanted::Source(source))?;
     let unfinished = search.unfinished();
     match mounting::open(&volume, source, modules, say) {
         Ok(tree) => Ok(Opened {
@@ -200,6 +242,43 @@ fn open_device(
             problem,
         }),
     }
+}
+
+/// Finds the partition with the state: its name in `/dev`, and what is known of it for the console. `say`, `known_late` and
+/// `late` are as for [`open_source`].
+///
+/// # Errors
+/// See [`ProbeError`].
+pub(crate) fn find_state(
+    index: &Index,
+    deadline: Instant,
+    say: &mut dyn FnMut(&str),
+    known_late: &[String],
+    late: &mut dyn FnMut(&str),
+) -> Result<Volume, ProbeError> {
+    let mut modules = Modules::new(index);
+    let (sys, dev) = (Path::new("/sys"), Path::new("/dev"));
+    Search::begin(sys, dev, &mut modules, deadline, say, known_late, late)?.find(Wanted::State)
+}
+
+/// The state partition of a running system, as it is: nothing is loaded or bound for it. With a GUID, the one that has it.
+pub(crate) fn present_state(partuuid: Option<&str>) -> Option<PathBuf> {
+    let blocks = block::blocks(Path::new("/sys"));
+    let dev = |name: &str| Path::new("/dev").join(name);
+    let is_meant = |uuid: &str| partuuid.is_none_or(|wanted| wanted == uuid);
+    let disks = blocks.iter().filter(|b| b.partition.is_none() && b.size != 0);
+    disks
+        .filter_map(|disk| Some((disk, File::open(dev(&disk.name)).ok()?)))
+        .find_map(|(disk, file)| {
+            let table = table::read(&file, disk.sector, disk.bytes()).ok()?.ok()??;
+            let is_it = |b: &&&block::Block| {
+                table
+                    .entry(b)
+                    .is_some_and(|entry| entry.parttype.as_deref() == Some(STATE_TYPE) && is_meant(&entry.partuuid))
+            };
+            let found = volumes::partitions(&blocks, &disk.name);
+            found.iter().find(is_it).map(|b| dev(&b.name))
+        })
 }
 
 #[cfg(test)]
@@ -236,12 +315,13 @@ mod tests {
     #[test]
     fn what_was_seen_instead_is_named() {
         let error = ProbeError::NotFound {
-            wanted: Source::PartLabel("boot-x".into()),
+            wanted: Wanted::Source(&Source::PartLabel("boot-x".into())).to_string(),
             waited: Duration::from_secs(10),
             seen: vec![Volume {
                 name: "vda1".into(),
                 partlabel: Some("efi".into()),
                 partuuid: None,
+                parttype: None,
                 size: 0,
                 sector: 512,
                 state: volumes::State::Read(superblock::Signatures::default()),

@@ -314,6 +314,7 @@ mod tests {
             name: "vda9".into(),
             partlabel: None,
             partuuid: None,
+            parttype: None,
             size: 0,
             sector: 512,
             state: State::Read(Signatures::default()),

@@ -19,6 +19,8 @@ pub(crate) struct Partition {
     pub partuuid: String,
     /// Only a GPT has it.
     pub partlabel: Option<String>,
+    /// The GUID of its type, lower case; only a GPT has it.
+    pub parttype: Option<String>,
 }
 
 /// What a disk says about its partitions.

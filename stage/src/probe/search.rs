@@ -13,15 +13,14 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use config::Source;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::ProbeError;
 use super::block::{self, Block};
 use super::devices::{self, Device};
 use super::modules::Modules;
 use super::partition::Partition;
 use super::volumes::{self, Contents, Fit, Known, State, Volume};
+use super::{ProbeError, Wanted};
 use crate::deadlines::{BIND_SHARE, LATE_SHARE, READ_SHARE, SAFETY_LOOK, SHORT_SHARE};
 use crate::sys::child::{RemoteDevice, Write};
 use crate::sys::netlink::Uevents;
@@ -98,19 +97,19 @@ impl<'a, 'i> Search<'a, 'i> {
 
     /// Searches until the volume is there or the deadline has passed. One that can't be read is taken when there is
     /// nothing left to bind: another disk may have one of the same name.
-    pub(crate) fn find(&mut self, source: &Source) -> Result<Volume, ProbeError> {
+    pub(crate) fn find(&mut self, wanted: Wanted<'_>) -> Result<Volume, ProbeError> {
         let started = Instant::now();
         self.hold_buses();
         loop {
             let announced = self.uevents.drain().map_err(ProbeError::Events)?;
             self.announced.extend(announced.iter().map(|e| e.name().to_owned()));
             self.look();
-            let matching = self.matching(source);
+            let matching = self.matching(wanted);
             let is_over = Instant::now() >= self.deadline;
-            if is_over || matches!(matching.first(), Some(v) if v.fits(source) == Fit::First && !v.is_ambiguous()) {
+            if is_over || matching.first().is_some_and(|v| wanted.fit(v) == (Fit::First, false)) {
                 return self
-                    .take_first(source, matching)
-                    .ok_or_else(|| self.not_found(source, started.elapsed()));
+                    .take_first(wanted, matching)
+                    .ok_or_else(|| self.not_found(wanted, started.elapsed()));
             }
             let undriven = devices::undriven(self.sys);
             let loaded = self.load_for_free_buses(&undriven);
@@ -119,7 +118,7 @@ impl<'a, 'i> Search<'a, 'i> {
             if loaded || bound {
                 continue;
             }
-            if !busy && let Some(volume) = self.take_first(source, matching) {
+            if !busy && let Some(volume) = self.take_first(wanted, matching) {
                 return Ok(volume);
             }
             self.wait()?;
@@ -368,24 +367,24 @@ impl<'a, 'i> Search<'a, 'i> {
         whole.map(|b| &b.name).filter(|name| self.announced.contains(*name))
     }
 
-    /// The volumes that `source` means: first what can be read, then by place in the machine (bus address, partition
+    /// The volumes that are meant: first what can be read, then by place in the machine (bus address, partition
     /// number).
-    fn matching(&self, source: &Source) -> Vec<Volume> {
+    fn matching(&self, wanted: Wanted<'_>) -> Vec<Volume> {
         let mut matching: Vec<Volume> = volumes::volumes(&self.blocks, &self.known)
             .into_iter()
-            .filter(|v| v.is(source) && !matches!(v.state, State::Silent | State::Empty))
+            .filter(|v| wanted.means(v) && !matches!(v.state, State::Silent | State::Empty))
             .collect();
-        matching.sort_by_key(|v| (v.fits(source), v.is_ambiguous()));
+        matching.sort_by_key(|v| wanted.fit(v));
         matching
     }
 
-    fn take_first(&mut self, source: &Source, matching: Vec<Volume>) -> Option<Volume> {
+    fn take_first(&mut self, wanted: Wanted<'_>, matching: Vec<Volume>) -> Option<Volume> {
         if let [first, others @ ..] = matching.as_slice()
             && !others.is_empty()
         {
             let others: Vec<String> = others.iter().map(Volume::to_string).collect();
             (self.say)(&format!(
-                "warning: {source} is not unique: taking {first}, not {}",
+                "warning: {wanted} is not unique: taking {first}, not {}",
                 others.join(", ")
             ));
         }
@@ -479,7 +478,7 @@ impl<'a, 'i> Search<'a, 'i> {
         }
     }
 
-    fn not_found(&self, source: &Source, waited: Duration) -> ProbeError {
+    fn not_found(&self, wanted: Wanted<'_>, took: Duration) -> ProbeError {
         let stuck = self.jobs.iter().filter_map(|j| match &j.kind {
             JobKind::Bind { device, .. } => Some(device.to_string()),
             JobKind::Show { .. } => None,
@@ -490,8 +489,8 @@ impl<'a, 'i> Search<'a, 'i> {
             .filter(|d| self.modules.index.for_modalias(&d.modalias).next().is_none())
             .map(|d| format!("{d} ({})", d.modalias));
         ProbeError::NotFound {
-            wanted: source.clone(),
-            waited,
+            wanted: wanted.to_string(),
+            waited: took,
             seen: volumes::volumes(&self.blocks, &self.known),
             stuck: stuck.collect(),
             without_driver: without_driver.collect(),

@@ -51,6 +51,8 @@ pub(crate) struct Volume {
     pub partlabel: Option<String>,
     /// GPT GUID or MBR `SSSSSSSS-PP`.
     pub partuuid: Option<String>,
+    /// GPT type GUID.
+    pub parttype: Option<String>,
     /// What is on it.
     pub state: State,
 }
@@ -183,6 +185,7 @@ pub(crate) fn volumes(blocks: &[Block], known: &Known) -> Vec<Volume> {
                 sector: b.sector,
                 partlabel: (entry.and_then(|entry| entry.partlabel.clone())).or_else(|| b.partname.clone()),
                 partuuid: entry.map(|entry| entry.partuuid.clone()),
+                parttype: entry.and_then(|entry| entry.parttype.clone()),
                 state: match known.get(&b.name) {
                     _ if b.size == 0 => State::Empty,
                     None => State::Silent,
@@ -269,6 +272,7 @@ mod tests {
             length: 0,
             partuuid: "abababab-abab-abab-abab-abababababab".into(),
             partlabel: Some(partlabel.into()),
+            parttype: None,
         };
         let partitions = vec![entry];
         Contents {
@@ -356,6 +360,7 @@ mod tests {
             sector: 512,
             partlabel: Some(partlabel.into()),
             partuuid: None,
+            parttype: None,
             state: State::Read(Signatures { filesystems, others }),
         }
     }

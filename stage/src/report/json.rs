@@ -15,11 +15,14 @@ pub(crate) fn json(report: &Report) -> String {
         ("entry", &h.entry),
         ("title", &h.title),
         ("why", &h.why),
+        ("slot", &h.slot),
+        ("passed_over", &h.passed_over),
         ("arena", &h.arena),
         ("check", &h.check),
     ] {
         out.text(key, value);
     }
+    out.raw("kexecs", &h.kexecs.to_string());
     let Payload { kernel, initrd, dtb } = h.payload;
     let mut payload = Object::new();
     for (key, bytes) in [("kernel", kernel), ("initrd", initrd), ("dtb", dtb)] {

@@ -27,6 +27,10 @@ fn record() -> (Record, Handover) {
         entry: "a".into(),
         title: "appliance 2.4.1 <beta> & \"more\"".into(),
         why: "first in order".into(),
+        slot: "B".into(),
+        nonce: String::new(),
+        passed_over: String::new(),
+        kexecs: 1,
         arena: "in place".into(),
         check: "fast".into(),
         payload: Payload {

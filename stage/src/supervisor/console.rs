@@ -1,7 +1,7 @@
 //! The serial console, without ever waiting for it: what it does not take is kept, up to a bound, then dropped.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,14 +11,29 @@ use nix::sys::termios::{InputFlags, LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 use crate::deadlines;
 use crate::sys::tty::unsent;
+use crate::text::cut;
 
 /// Bytes kept for a console that does not take them.
 const BACKLOG: usize = 64 * 1024;
+
+/// The longest record that the kernel takes is a little more (PRINTKRB_RECORD_MAX, 1024 bytes).
+const KMSG: usize = 900;
+
+/// Whether records of the lowest level reach the console, as the first number of /proc/sys/kernel/printk says.
+fn shows_everything(printk: &str) -> bool {
+    let level = printk
+        .split_ascii_whitespace()
+        .next()
+        .and_then(|level| level.parse::<u32>().ok());
+    level.is_none_or(|level| level > 7)
+}
 
 /// `/dev/console`, or nothing where there is none.
 #[derive(Debug, Default)]
 pub(crate) struct Console {
     tty: Option<File>,
+    /// The kernel's log, which a main system may find in pstore, and a shell in dmesg.
+    kmsg: Option<File>,
     pending: VecDeque<u8>,
     dropped: usize,
 }
@@ -42,7 +57,22 @@ impl Console {
             // Not a terminal: then there is nothing to set.
             let _ = tcsetattr(tty, SetArg::TCSANOW, &mode);
         }
-        Self { tty, ..Self::default() }
+        // Every line, not ten in five seconds (Documentation/admin-guide/sysctl/kernel.rst); where it is refused, some are lost.
+        let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on");
+        // Where the kernel shows everything, it would show these twice, and print them itself, however slow its console is.
+        let kmsg = (!shows_everything(&fs::read_to_string("/proc/sys/kernel/printk").unwrap_or_default()))
+            .then(|| {
+                OpenOptions::new()
+                    .write(true)
+                    .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+                    .open("/dev/kmsg")
+            })
+            .and_then(Result::ok);
+        Self {
+            tty,
+            kmsg,
+            ..Self::default()
+        }
     }
 
     /// For `poll`.
@@ -57,6 +87,10 @@ impl Console {
 
     /// Queues `line` and writes what the console takes.
     pub(crate) fn print(&mut self, line: &str) {
+        if let Some(kmsg) = &mut self.kmsg {
+            // Of the lowest level: the console has it already. The kernel's log never blocks, and nobody is to be told.
+            let _ = kmsg.write_all(format!("<7>{}", cut(line, KMSG)).as_bytes());
+        }
         if self.dropped > 0 && self.pending.len() < BACKLOG / 2 {
             let note = format!(
                 "cato: {} bytes of log lost, the console did not take them\n",

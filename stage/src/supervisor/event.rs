@@ -1,5 +1,7 @@
 //! What happens to PID 1, and what it can do about it.
 
+use std::time::Duration;
+
 use crate::worker::message::{Job, Message};
 
 /// How a child ended.
@@ -48,6 +50,10 @@ pub(super) enum Action {
     Abandon,
     /// Tell the worker to jump.
     Go,
+    /// Open a watchdog, unless one is open.
+    Arm,
+    /// Give the watchdogs to the main system, which has this time to feed them.
+    HandOff(Duration),
     /// Feed the watchdogs that nobody else feeds.
     Feed,
     /// Reset at once: sysrq-b, then `reboot(2)`, then wait for the watchdog.

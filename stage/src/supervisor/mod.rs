@@ -48,9 +48,10 @@ pub fn run() -> ! {
     let config = read_config(&mut console);
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     warn_of_service(&mut console, &cmdline);
+    let hangs = crate::text::cmdline::value(&cmdline, "cato.fault") == Some("pid1:hang");
     let mut supervisor = Supervisor {
         console,
-        policy: Policy::new(config, began_us),
+        policy: Policy::new(config, began_us).testing(crate::text::cmdline::flag(&cmdline, "cato.wdtest")),
         children: Children::default(),
         watchdogs: Watchdogs::default(),
         signals: child_signals(),
@@ -58,6 +59,10 @@ pub fn run() -> ! {
     };
     loop {
         supervisor.turn();
+        // A fault for the tests, as those of the worker: nothing is fed from here on.
+        while hangs && supervisor.watchdogs.is_any_open() {
+            std::thread::park();
+        }
     }
 }
 
@@ -139,6 +144,16 @@ impl Supervisor {
                         self.log("watchdog", &line);
                     }
                     self.watchdogs.feed();
+                }
+                Action::Arm => {
+                    for line in self.watchdogs.arm(Path::new("/")) {
+                        self.log("watchdog", &line);
+                    }
+                }
+                Action::HandOff(timeout) => {
+                    for line in self.watchdogs.hand_off(Path::new("/"), timeout) {
+                        self.log("watchdog", &line);
+                    }
                 }
                 Action::Kill => self.children.kill(),
                 Action::Abandon => self.children.abandon(),

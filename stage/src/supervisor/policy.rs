@@ -3,16 +3,20 @@
 //!
 //! The order of last resorts: next entry, the prompt's timer, `reboot(2)` in a child, sysrq-b, the watchdog.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use config::Config;
+use config::{Config, SlotName};
 
 use crate::cause::{Cause, Failure};
 use crate::deadlines;
-use crate::select::{Tried, select};
+use crate::select::{Tried, Why, select};
+use crate::state::slots::{Now, Rules};
+use crate::state::store::Stored;
+use crate::state::{Condition, Event as SlotEvent, EventKind, Reset, State};
 use crate::step::Step;
 use crate::text::cut;
-use crate::worker::message::{Answer, Boot, Job, Message, Question};
+use crate::worker::message::{Account, Answer, Boot, FoundState, FoundStored, Job, Kept, Message, Question};
 
 pub(super) use super::event::{Action, Event};
 
@@ -49,8 +53,8 @@ struct Asking {
     until: Millis,
     /// What it has said so far; it counts when the child has ended.
     answer: Option<Result<Answer, Failure>>,
-    /// A key was pressed in the meantime.
-    key: bool,
+    /// What an earlier worker may have loaded is to be dropped afterwards.
+    loaded: bool,
 }
 
 /// A worker boots an entry.
@@ -72,6 +76,10 @@ enum Phase {
         until: Millis,
     },
     Booting(Booting),
+    /// A load that failed is tried once more then.
+    Pause {
+        until: Millis,
+    },
     /// The worker failed or was killed, and is not gone yet; it may have loaded something.
     Stopping {
         until: Millis,
@@ -86,18 +94,49 @@ enum Phase {
 }
 
 /// PID 1's mind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Policy {
     config: Option<Config>,
     /// When PID 1 started, microseconds since boot.
     began_us: u64,
     tried: Tried,
+    /// What is still to be asked before the first entry is tried.
+    opening: VecDeque<Question>,
+    /// That is under way.
+    is_opening: bool,
+    /// A key was pressed before the countdown.
+    key: bool,
+    /// The entry whose load failed, and gets or had its second try.
+    again: Option<String>,
+    /// That try is still to come.
+    is_paused: bool,
+    /// How often the prompt's timer ran out since somebody pressed a key.
+    retries: u32,
     /// Devices that did not answer to a worker.
     late: Vec<String>,
+    /// What is known of the slots, and where that is kept; none where no entry has a slot, or it can't be found.
+    kept: Option<Kept>,
+    /// It differs from what is on the disk.
+    is_unsaved: bool,
+    /// Writing it did not come back once: nobody waits for it again.
+    is_stuck: bool,
+    /// Stands in for the state where that can't be read: nothing of it is ever written.
+    stand_in: Option<State>,
+    /// The service command line asks for a test of the watchdog.
+    is_test: bool,
+    /// Why the machine was reset last.
+    reset: Reset,
+    /// For what is written down: the kernel's version, and jumps since power-on.
+    kernel: [u8; 2],
+    kexecs: u16,
     /// When watchdogs are fed next.
     feed: Millis,
     phase: Phase,
 }
+
+/// So many of the last events are shown at the prompt.
+const SHOWN_EVENTS: usize = 6;
 
 /// Most devices that are remembered, and bytes of each one's name: they come from a worker.
 const MOST_LATE: (usize, usize) = (64, 128);
@@ -111,12 +150,40 @@ fn after(now: Millis, duration: Duration) -> Millis {
 }
 
 /// How long the answer may take.
-fn limit(question: Question) -> Duration {
+fn limit(question: &Question) -> Duration {
     match question {
         Question::LastJump(_) => deadlines::REASON,
+        Question::Watchdog => deadlines::WATCHDOG,
+        Question::State => deadlines::STATE,
+        Question::Keep(_) => deadlines::ACCOUNT,
         Question::Unload => deadlines::UNLOAD,
         Question::Reboot => deadlines::REBOOT,
     }
+}
+
+/// What an event is for whoever reads the log.
+fn told(event: &SlotEvent) -> Option<String> {
+    let slot = event.slot.as_ref().map(ToString::to_string).unwrap_or_default();
+    match event.kind {
+        EventKind::Failed(how) => Some(format!("slot {slot}: {how}")),
+        EventKind::GivenUp(why) => Some(format!("slot {slot} is given up: {why}")),
+        EventKind::Died(reset) => Some(format!("the last start booted nothing: {reset}")),
+        EventKind::Reset(reset) => Some(format!("slot {slot} was marked good, and later {reset}")),
+        EventKind::Cloned => {
+            Some("the state is another machine's: its strikes and its last boot do not count".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// `A (good), B (untested, 3 tries left)`
+fn slots(state: &State) -> String {
+    let all: Vec<String> = state
+        .slots
+        .iter()
+        .map(|slot| format!("{} ({slot})", slot.name))
+        .collect();
+    all.join(", ")
 }
 
 impl Policy {
@@ -127,10 +194,30 @@ impl Policy {
             config,
             began_us,
             tried: Tried::default(),
+            opening: VecDeque::new(),
+            is_opening: true,
+            key: false,
+            again: None,
+            is_paused: false,
+            retries: 0,
             late: Vec::new(),
+            kept: None,
+            is_unsaved: false,
+            is_stuck: false,
+            stand_in: None,
+            is_test: false,
+            reset: Reset::Unknown,
+            kernel: [0; 2],
+            kexecs: 0,
             feed: 0,
             phase: Phase::New,
         }
+    }
+
+    /// The same to test the watchdog: the first entry is booted with nobody to feed it.
+    pub(super) fn testing(mut self, is_test: bool) -> Self {
+        self.is_test = is_test;
+        self
     }
 
     /// When [`Event::Tick`] is wanted at the latest.
@@ -142,9 +229,10 @@ impl Policy {
     fn due(&self) -> Option<Millis> {
         match &self.phase {
             Phase::New => Some(0),
-            Phase::Asking(Asking { until, .. }) | Phase::Countdown { until } | Phase::Stopping { until, .. } => {
-                Some(*until)
-            }
+            Phase::Asking(Asking { until, .. })
+            | Phase::Countdown { until }
+            | Phase::Pause { until }
+            | Phase::Stopping { until, .. } => Some(*until),
             Phase::Booting(booting) => Some(booting.until.min(booting.latest)),
             Phase::Prompt { retry } => Some(*retry),
             Phase::Over => None,
@@ -154,7 +242,9 @@ impl Policy {
     /// The next state, and what to do.
     pub(super) fn on(&mut self, now: Millis, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
-        if now >= self.feed && self.phase != Phase::Over {
+        // Whatever is waited for has its end: when that has passed and nothing came of it, there is no progress.
+        let is_late = self.due().is_none_or(|due| now > after(due, deadlines::KILL));
+        if now >= self.feed && (!is_late || self.phase == Phase::New) {
             self.feed = after(now, deadlines::TICK);
             actions.push(Action::Feed);
         }
@@ -164,10 +254,7 @@ impl Policy {
 
     fn decide(&mut self, now: Millis, event: Event) -> Vec<Action> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::New => match self.config.as_ref().and_then(|c| c.purgatory.reason) {
-                Some(place) => vec![self.ask(now, Question::LastJump(place))],
-                None => self.start(now),
-            },
+            Phase::New => self.open(now),
             Phase::Asking(asking) => self.asking(now, event, asking),
             Phase::Countdown { until } => match event {
                 Event::Key(_) => self.prompt(now, "stopped by a key press"),
@@ -175,6 +262,8 @@ impl Policy {
                 _ => self.stay(Phase::Countdown { until }),
             },
             Phase::Booting(booting) => self.booting(now, event, booting),
+            Phase::Pause { until } if now >= until => self.boot_next(now),
+            Phase::Pause { until } => self.stay(Phase::Pause { until }),
             Phase::Stopping { until, loaded } => match event {
                 Event::Gone(_) => self.clear(now, loaded, Vec::new()),
                 _ if now >= until => {
@@ -202,12 +291,12 @@ impl Policy {
     }
 
     /// Has a child look for the answer.
-    fn ask(&mut self, now: Millis, question: Question) -> Action {
+    fn ask(&mut self, now: Millis, question: Question, loaded: bool) -> Action {
         self.phase = Phase::Asking(Asking {
-            question,
-            until: after(now, limit(question)),
+            question: question.clone(),
+            until: after(now, limit(&question)),
             answer: None,
-            key: false,
+            loaded,
         });
         Action::Spawn(Job::Ask(question))
     }
@@ -228,8 +317,16 @@ impl Policy {
                 Vec::new(),
                 failed(Cause::Io, format!("can't start a child process: {why}")),
             ),
+            // It has said all there is to say, and does not end.
+            Event::Tick | Event::Key(_) if now >= asking.until && asking.answer.is_some() => {
+                let answer = asking
+                    .answer
+                    .take()
+                    .unwrap_or_else(|| failed(Cause::Crash, String::new()));
+                (vec![Action::Kill, Action::Abandon], answer)
+            }
             Event::Tick | Event::Key(_) if now >= asking.until => {
-                let text = format!("no answer within {} s", limit(asking.question).as_secs());
+                let text = format!("no answer within {} s", limit(&asking.question).as_secs());
                 (vec![Action::Kill, Action::Abandon], failed(Cause::Timeout, text))
             }
             Event::Said(Message::Answer(answer)) => {
@@ -241,25 +338,53 @@ impl Policy {
                 return self.stay(Phase::Asking(asking));
             }
             Event::Key(_) => {
-                asking.key = true;
+                self.key = true;
+                return self.stay(Phase::Asking(asking));
+            }
+            Event::Said(Message::Say(text)) => {
+                let label = match asking.question {
+                    Question::Watchdog => "watchdog",
+                    _ => "slots",
+                };
+                self.phase = Phase::Asking(asking);
+                return vec![Action::Log(label, text)];
+            }
+            Event::Said(Message::Late(name)) => {
+                self.was_late(&name);
                 return self.stay(Phase::Asking(asking));
             }
             Event::Said(_) | Event::Tick => return self.stay(Phase::Asking(asking)),
         };
-        actions.extend(self.answered(now, asking.question, answer, asking.key));
+        actions.extend(self.answered(now, asking, answer));
         actions
     }
 
-    fn answered(&mut self, now: Millis, question: Question, answer: Result<Answer, Failure>, key: bool) -> Vec<Action> {
+    fn answered(&mut self, now: Millis, asking: Asking, answer: Result<Answer, Failure>) -> Vec<Action> {
+        let Asking { question, loaded, .. } = asking;
         let words = |answer| match answer {
             Ok(_) => "unexpected answer from the child process".to_owned(),
             Err(Failure { text, .. }) => text,
         };
         match (question, answer) {
-            // Whatever comes of it, the boot goes on.
+            // Whatever comes of these three, the boot goes on.
+            (Question::Watchdog, answer) => {
+                if let Ok(Answer::Watchdog(reset)) = answer {
+                    self.reset = reset;
+                }
+                let problem = answer.err().map(|failure| format!("warning: its driver: {failure}"));
+                let mut actions: Vec<Action> = problem.into_iter().map(|text| Action::Log("watchdog", text)).collect();
+                actions.push(Action::Arm);
+                actions.extend(self.open_next(now));
+                actions
+            }
             (Question::LastJump(_), answer) => {
                 let line = match answer {
-                    Ok(Answer::LastJump(said)) => said.map(|text| Action::Log("purgatory", text)),
+                    Ok(Answer::LastJump(said, was_off)) => {
+                        if was_off == Some(true) && self.reset == Reset::Unknown {
+                            self.reset = Reset::PowerOn;
+                        }
+                        said.map(|text| Action::Log("purgatory", text))
+                    }
                     other => {
                         // What the child could not say itself.
                         let advice = match &other {
@@ -275,14 +400,57 @@ impl Policy {
                         ))
                     }
                 };
+                if matches!(&line, Some(Action::Log("purgatory", _))) {
+                    self.reset = Reset::Purgatory;
+                }
                 let mut actions: Vec<Action> = line.into_iter().collect();
-                actions.extend(self.start(now));
-                if key && matches!(self.phase, Phase::Countdown { .. }) {
-                    actions.extend(self.prompt(now, "stopped by a key press"));
+                actions.extend(self.open_next(now));
+                actions
+            }
+            (Question::State, answer) => {
+                let mut actions = match answer {
+                    Ok(Answer::State(found)) => self.know(now, *found),
+                    other => self.do_without(now, &words(other)),
+                };
+                // A second reset of this kind would be the service Linux's own: it has to leave a trace of the first.
+                let was_failure = self.reset.is_failure();
+                if let Some(kept) = self.kept.clone().filter(|_| was_failure) {
+                    self.opening.push_front(Question::Keep(Box::new(kept)));
+                }
+                actions.extend(self.open_next(now));
+                actions
+            }
+            (Question::Keep(kept), answer) => {
+                let mut actions = Vec::new();
+                match answer {
+                    Ok(Answer::Kept(stored, other)) => {
+                        actions.extend(other.map(|error| {
+                            Action::Log(
+                                "warning",
+                                format!("{}: only one copy of the state is written: {error}", kept.device),
+                            )
+                        }));
+                        self.kept = Some(Kept {
+                            stored: *stored,
+                            ..*kept
+                        });
+                    }
+                    other => {
+                        let is_stuck = matches!(&other, Err(failure) if failure.cause == Cause::Timeout);
+                        self.is_stuck |= is_stuck;
+                        let text = format!("the state can't be written: {}", words(other));
+                        actions.push(Action::Log("warning", text));
+                    }
+                }
+                self.is_unsaved = false;
+                if self.is_opening {
+                    actions.extend(self.open_next(now));
+                } else {
+                    actions.extend(self.clear(now, loaded, Vec::new()));
                 }
                 actions
             }
-            (Question::Unload, Ok(Answer::Unloaded)) => self.boot_next(now),
+            (Question::Unload, Ok(Answer::Done)) => self.go_on(now),
             (Question::Unload, Err(Failure { cause: Cause::Busy, .. })) => Self::reset(
                 "kexec is locked by a call that oopsed or never returned, so nothing can be loaded any more \
                  (if the service kernel is 6.12 on a CPU with 52-bit addresses: add arm64.nolva to its command line)",
@@ -292,13 +460,129 @@ impl Policy {
         }
     }
 
+    /// Everything that has to be known before the first entry is tried, the watchdog first.
+    fn open(&mut self, now: Millis) -> Vec<Action> {
+        if let Some(config) = &self.config {
+            let watchdog = config.watchdog.map(|_| Question::Watchdog);
+            let reason = config.purgatory.reason.map(Question::LastJump);
+            let state = (!config.slot_names().is_empty()).then_some(Question::State);
+            self.opening = [watchdog, reason, state].into_iter().flatten().collect();
+        }
+        self.open_next(now)
+    }
+
+    fn open_next(&mut self, now: Millis) -> Vec<Action> {
+        if let Some(question) = self.opening.pop_front() {
+            return vec![self.ask(now, question, false)];
+        }
+        self.is_opening = false;
+        self.start(now)
+    }
+
+    /// The state can't be read: nothing is counted. After a reset that the last system is to blame for, another one is first.
+    fn do_without(&mut self, now: Millis, why: &str) -> Vec<Action> {
+        let Some(config) = &self.config else { return Vec::new() };
+        let mut state = State::lost(&Rules::of(config), self.moment(now, ""));
+        let mut text = format!("warning: {why}; nothing is counted, and the slots are tried in the order of boot.toml");
+        if self.reset.is_failure() && state.slots.len() > 1 {
+            state.slots.rotate_left(1);
+            text = format!("{text}, but for the first, which comes last: {}", self.reset);
+        }
+        self.stand_in = Some(state);
+        vec![Action::Log("slots", text)]
+    }
+
+    /// Takes in what was found, and says what it means.
+    fn know(&mut self, now: Millis, found: FoundState) -> Vec<Action> {
+        let Some(config) = &self.config else { return Vec::new() };
+        (self.kernel, self.kexecs) = (found.kernel, found.kexecs);
+        let (rules, at) = (Rules::of(config), self.moment(now, ""));
+        let mut lines = Vec::new();
+        // The purgatory's own word is the surest.
+        if self.reset == Reset::Unknown || self.reset == Reset::PowerOn && found.reset.is_failure() {
+            self.reset = found.reset;
+        }
+        let mut stored = match found.stored {
+            FoundStored::Known(stored) => stored,
+            FoundStored::Lost(why) => {
+                lines.push(format!("warning: {}: {why}; each slot has one try", found.describe));
+                Stored::new(State::lost(&rules, at))
+            }
+            FoundStored::Nothing(why) => return self.do_without(now, &why),
+        };
+        if let Some(damage) = stored.damage.take() {
+            lines.push(format!("{}: one copy of the state is lost ({damage})", found.describe));
+        }
+        self.tried.suspect = stored.state.suspect(self.reset);
+        stored.state.wake(&rules, found.machine, self.reset, at);
+        // The last wake's are this boot's; those before it may have been dropped.
+        let (boot, events) = (stored.state.boots, &stored.state.events);
+        let new = events.iter().filter(|event| event.boot == boot);
+        lines.extend(new.filter_map(told));
+        if let Some(suspect) = &self.tried.suspect {
+            lines.push(format!(
+                "warning: the service Linux died twice before slot {suspect} was booted, so its files may be why: it comes last"
+            ));
+        }
+        lines.push(slots(&stored.state));
+        self.kept = Some(Kept {
+            device: found.device,
+            partuuid: found.partuuid,
+            stored,
+        });
+        self.is_unsaved = true;
+        lines.into_iter().map(|line| Action::Log("slots", line)).collect()
+    }
+
+    fn moment<'e>(&self, now: Millis, entry: &'e str) -> Now<'e> {
+        Now {
+            uptime_ms: u32::try_from(now).unwrap_or(u32::MAX),
+            time: 0,
+            kernel: self.kernel,
+            kexecs: self.kexecs,
+            entry,
+        }
+    }
+
+    fn was_late(&mut self, name: &str) {
+        let name = cut(name, MOST_LATE.1);
+        if self.late.len() < MOST_LATE.0 && !self.late.contains(&name) {
+            self.late.push(name);
+        }
+    }
+
+    fn state(&self) -> Option<&State> {
+        self.kept
+            .as_ref()
+            .map(|kept| &kept.stored.state)
+            .or(self.stand_in.as_ref())
+    }
+
+    /// What was preferred to the slot and is not booted, and why: for whoever updates the machine.
+    fn passed_over(&self, slot: Option<&SlotName>) -> Option<String> {
+        let slots = &self.kept.as_ref()?.stored.state.slots;
+        let better = slots.iter().take_while(|other| slot != Some(&other.name));
+        let first = better
+            .into_iter()
+            .find(|other| other.failure.is_some() && !other.is_bootable())?;
+        Some(format!("slot {}: {first}", first.name))
+    }
+
     fn start(&mut self, now: Millis) -> Vec<Action> {
         let Some(config) = &self.config else {
             return self.prompt(now, "there is no valid boot.toml");
         };
         let countdown = config.console.countdown;
+        if self.is_test && self.reset == Reset::Watchdog {
+            self.is_test = false;
+            let passed = "wdtest: passed, the watchdog has reset the machine; remove cato.wdtest from the service kernel's command line";
+            return self.prompt(now, passed);
+        }
         if countdown.is_zero() {
             return self.boot_next(now);
+        }
+        if self.key {
+            return self.prompt(now, "stopped by a key press");
         }
         self.phase = Phase::Countdown {
             until: after(now, countdown),
@@ -308,9 +592,17 @@ impl Policy {
     }
 
     fn boot_next(&mut self, now: Millis) -> Vec<Action> {
-        let Some((config, choice)) = self.config.as_ref().and_then(|c| Some((c, select(c, &self.tried)?))) else {
+        let chosen = |config| Some((config, select(config, &self.tried, self.state())?));
+        let Some((config, choice)) = self.config.as_ref().and_then(chosen) else {
             return self.prompt(now, "no entry left");
         };
+        if let (None, Some(kept)) = (
+            &choice.entry.slot,
+            self.kept.clone().filter(|_| self.is_unsaved && !self.is_stuck),
+        ) {
+            // The worker of an entry with a slot writes it down.
+            return vec![self.ask(now, Question::Keep(Box::new(kept)), false)];
+        }
         let (entry, title) = (&choice.entry.name, &choice.entry.title);
         let log = Action::Log(
             Step::Select.label(),
@@ -322,13 +614,42 @@ impl Policy {
             until: after(now, deadlines::step(Step::Select)),
             latest: after(now, deadlines::ENTRY),
         });
+        let account = (choice.entry.slot.clone().zip(self.kept.clone())).map(|(slot, kept)| Account {
+            is_needed: self.is_needed(&kept.stored.state, &slot, choice.why),
+            is_stuck: self.is_stuck,
+            kept,
+            slot,
+        });
+        // The test is no boot of the slot: it is meant to end in a reset.
+        let account = account.filter(|_| !self.is_test);
         let boot = Boot {
+            account,
+            passed_over: self.passed_over(choice.entry.slot.as_ref()),
+            watchdog: config.watchdog,
+            trial: config.slots.trial,
+            is_test: self.is_test,
+            unbind: config.unbind.clone(),
             purgatory: config.purgatory.clone(),
             choice,
             began_us: self.began_us,
             late: self.late.clone(),
         };
         vec![log, Action::Spawn(Job::Boot(Box::new(boot)))]
+    }
+
+    /// Whether a slot may not be booted unless that is written down.
+    fn is_needed(&self, state: &State, slot: &SlotName, why: Why) -> bool {
+        let is_good = state.slot(slot).is_some_and(|slot| slot.condition == Condition::Good);
+        // One that may be what failed last time, again and again, if nothing can be written.
+        let was_last = state.attempt.as_ref().is_some_and(|attempt| attempt.slot == *slot);
+        let is_alone = state.choices().len() < 2;
+        match why {
+            // Who picks an entry answers for it.
+            Why::Picked => false,
+            // Or it would not be once.
+            Why::Once => true,
+            _ => !is_good || self.reset.is_failure() && was_last && !is_alone,
+        }
     }
 
     fn booting(&mut self, now: Millis, event: Event, mut at: Booting) -> Vec<Action> {
@@ -342,7 +663,11 @@ impl Policy {
                 (at.step, at.until) = (next, after(now, deadlines::step(next)));
                 if next == Step::Loaded {
                     // Before the word is given: afterwards nobody here may run again.
-                    vec![Action::Log(Step::Jump.label(), "reboot(KEXEC)".to_owned()), Action::Go]
+                    let mut actions = vec![Action::Log(Step::Jump.label(), "reboot(KEXEC)".to_owned())];
+                    let timeout = self.config.as_ref().and_then(|config| config.watchdog);
+                    actions.extend(timeout.map(Action::HandOff));
+                    actions.push(Action::Go);
+                    actions
                 } else {
                     Vec::new()
                 }
@@ -356,10 +681,14 @@ impl Policy {
                 Vec::new()
             }
             Event::Said(Message::Late(name)) => {
-                let name = cut(&name, MOST_LATE.1);
-                if self.late.len() < MOST_LATE.0 && !self.late.contains(&name) {
-                    self.late.push(name);
+                self.was_late(&name);
+                Vec::new()
+            }
+            Event::Said(Message::Accounted(stored)) => {
+                if let Some(kept) = &mut self.kept {
+                    kept.stored = *stored;
                 }
+                self.is_unsaved = false;
                 Vec::new()
             }
             Event::Said(Message::Fail(failure)) => return self.failed(now, &at, &failure, false),
@@ -395,12 +724,40 @@ impl Policy {
 
     /// Says why and what is next, then gets the worker out of the way.
     fn failed(&mut self, now: Millis, at: &Booting, failure: &Failure, gone: bool) -> Vec<Action> {
+        let loaded = at.step >= Step::Kexec;
+        // Some machines take a load only the second time.
+        let may_help = !matches!(failure.cause, Cause::Refused | Cause::Crash | Cause::Timeout);
+        if at.step == Step::Kexec && may_help && self.again.as_ref() != Some(&at.entry) {
+            (self.again, self.is_paused) = (Some(at.entry.clone()), true);
+            let pause = deadlines::LOAD_AGAIN.as_secs();
+            let text = format!("entry {:?}: {failure}; trying once more in {pause} s", at.entry);
+            return self.stop(now, Action::Log("entry", text), loaded, gone);
+        }
+        // A write that never comes back: a good slot is booted without it.
+        if at.step == Step::Account && failure.cause == Cause::Timeout && !self.is_stuck {
+            self.is_stuck = true;
+            let text = format!("entry {:?}: {failure}; trying once more, without writing", at.entry);
+            return self.stop(now, Action::Log("entry", text), loaded, gone);
+        }
+        if at.step == Step::Account {
+            // What needs to be written down as much is no better: no bad slot takes its place.
+            self.tried.all_failed = false;
+        }
         let blame = blame(failure.cause);
         self.tried.failed.push(at.entry.clone());
+        let slot = self.config.as_ref().and_then(|c| c.entry(&at.entry)?.slot.clone());
+        let moment = self.moment(now, &at.entry);
+        if let (Some(slot), Some(kept)) = (slot, &mut self.kept) {
+            kept.stored.state.failed(&slot, at.step, failure.cause, moment);
+            self.is_unsaved = true;
+        }
         if let (Blame::Machine, Some(config)) = (blame, &self.config) {
             self.tried.failed.extend(config.order.iter().cloned());
         }
-        let next = match (blame, self.config.as_ref().and_then(|c| select(c, &self.tried))) {
+        let next = match (
+            blame,
+            self.config.as_ref().and_then(|c| select(c, &self.tried, self.state())),
+        ) {
             (_, Some(choice)) => format!("trying {:?}", choice.entry.name),
             (Blame::Entry, None) => format!("no entry left, trying again in {} s", self.retry().as_secs()),
             (Blame::Machine, None) => format!(
@@ -409,7 +766,11 @@ impl Policy {
             ),
         };
         let log = Action::Log("entry", format!("entry {:?}: {failure}; {next}", at.entry));
-        let loaded = at.step >= Step::Kexec;
+        self.stop(now, log, loaded, gone)
+    }
+
+    /// Gets the worker out of the way.
+    fn stop(&mut self, now: Millis, log: Action, loaded: bool, gone: bool) -> Vec<Action> {
         if gone {
             return self.clear(now, loaded, vec![log]);
         }
@@ -423,22 +784,43 @@ impl Policy {
     /// Before anything else, what the worker may have loaded is dropped. One that never came to `kexec_load` costs no
     /// call: a locked-down kernel refuses this one too, and each counts against `kexec_load_limit_reboot`.
     fn clear(&mut self, now: Millis, loaded: bool, mut actions: Vec<Action>) -> Vec<Action> {
-        if loaded {
-            actions.push(self.ask(now, Question::Unload));
+        if let Some(kept) = self.kept.clone().filter(|_| self.is_unsaved && !self.is_stuck) {
+            actions.push(self.ask(now, Question::Keep(Box::new(kept)), loaded));
+        } else if loaded {
+            actions.push(self.ask(now, Question::Unload, false));
         } else {
-            actions.extend(self.boot_next(now));
+            actions.extend(self.go_on(now));
         }
         actions
     }
 
+    /// The next entry, or the same again after a pause.
+    fn go_on(&mut self, now: Millis) -> Vec<Action> {
+        if std::mem::take(&mut self.is_paused) {
+            let until = after(now, deadlines::LOAD_AGAIN);
+            return self.stay(Phase::Pause { until });
+        }
+        self.boot_next(now)
+    }
+
+    /// Longer each time: what did not help after a minute may after an hour, and until then the machine is not worn out.
     fn retry(&self) -> Duration {
-        (self.config.as_ref()).map_or(deadlines::RETRY_WITHOUT_CONFIG, |c| c.console.retry)
+        let Some(config) = &self.config else {
+            return deadlines::RETRY_WITHOUT_CONFIG;
+        };
+        let first = config.console.retry;
+        let factor = 2_u32.saturating_pow(self.retries);
+        first.saturating_mul(factor).min(deadlines::LONGEST_RETRY.max(first))
     }
 
     /// Waits for a key or the timer, and begins anew then: whoever is there may have repaired what did not work.
     fn prompt(&mut self, now: Millis, why: &str) -> Vec<Action> {
-        self.tried = Tried::default();
+        self.tried = Tried {
+            all_failed: true,
+            ..Tried::default()
+        };
         self.late.clear();
+        self.again = None;
         let retry = self.retry();
         self.phase = Phase::Prompt {
             retry: after(now, retry),
@@ -456,14 +838,26 @@ impl Policy {
             "{why}. Keys: {again}{keys}b = reboot; {alone} by itself in {} s",
             retry.as_secs()
         );
-        vec![Action::Log("prompt", text)]
+        // Why it came to this, for whoever reads nothing but the end of the log.
+        let mut lines = Vec::new();
+        if let Some(kept) = &self.kept {
+            let events = &kept.stored.state.events;
+            let last = events.iter().skip(events.len().saturating_sub(SHOWN_EVENTS));
+            lines.extend(last.map(ToString::to_string));
+            lines.push(slots(&kept.stored.state));
+        }
+        let known = lines.into_iter().map(|line| Action::Log("slots", line));
+        known.chain([Action::Log("prompt", text)]).collect()
     }
 
     fn at_prompt(&mut self, now: Millis, event: &Event, retry: Millis) -> Vec<Action> {
+        if matches!(event, Event::Key(b'r' | b'1'..=b'9' | b'\r' | b'\n' | b'?')) {
+            self.retries = 0;
+        }
         match event {
             Event::Key(b'b') => {
                 let log = Action::Log("prompt", "rebooting".to_owned());
-                vec![log, self.ask(now, Question::Reboot)]
+                vec![log, self.ask(now, Question::Reboot, false)]
             }
             Event::Key(b'r') if self.config.is_some() => self.boot_next(now),
             Event::Key(key @ b'1'..=b'9') => {
@@ -478,7 +872,10 @@ impl Policy {
             }
             Event::Key(b'\r' | b'\n' | b'?') => self.prompt(now, "waiting"),
             _ if now >= retry && self.config.is_none() => Self::reset("there is no valid boot.toml"),
-            _ if now >= retry => self.boot_next(now),
+            _ if now >= retry => {
+                self.retries = self.retries.saturating_add(1);
+                self.boot_next(now)
+            }
             // Any other key is noise: it must not keep an unattended box here.
             _ => self.stay(Phase::Prompt { retry }),
         }
@@ -488,3 +885,7 @@ impl Policy {
 #[cfg(test)]
 #[path = "policy_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod model_tests;

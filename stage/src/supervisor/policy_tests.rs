@@ -46,7 +46,7 @@ fn limit_of(step: Step) -> Millis {
 }
 
 const KILL: Millis = 2_000;
-const ENTRY: Millis = 600_000;
+const ENTRY: Millis = 660_000;
 
 fn step(policy: &mut Policy, now: Millis, step: Step) -> Vec<Action> {
     on(policy, now, Event::Said(Message::Step(step)))
@@ -171,7 +171,8 @@ fn progress_moves_the_deadline_of_load_but_not_of_the_whole_entry() {
         assert!(on(&mut policy, now, Event::Tick).is_empty(), "at {now}");
         now += limit_of(Step::Load) - 1;
     }
-    assert!(log(&on(&mut policy, ENTRY, Event::Tick)).contains("within 600 s"));
+    let text = log(&on(&mut policy, ENTRY, Event::Tick));
+    assert!(text.contains(&format!("within {} s", ENTRY / 1000)), "{text}");
 }
 
 #[test]
@@ -230,12 +231,12 @@ fn answer(answer: Answer) -> Event {
 fn the_reason_of_the_last_reset_comes_first() {
     let mut policy = asking(0);
     let text = "last jump: segment \"initrd\" ...".to_owned();
-    assert!(on(&mut policy, 1, answer(Answer::LastJump(Some(text.clone())))).is_empty());
+    assert!(on(&mut policy, 1, answer(Answer::LastJump(Some(text.clone()), None))).is_empty());
     let actions = on(&mut policy, 2, Event::Gone(Exit::Code(0)));
     assert_eq!(actions[0], Action::Log("purgatory", text));
     assert_eq!(booted(&actions), Some(("a", Why::First)));
     let mut policy = asking(0);
-    on(&mut policy, 1, answer(Answer::LastJump(None)));
+    on(&mut policy, 1, answer(Answer::LastJump(None, None)));
     let actions = on(&mut policy, 2, Event::Gone(Exit::Code(0)));
     assert!(matches!(
         actions.as_slice(),
@@ -263,7 +264,7 @@ fn a_reason_that_can_not_be_read_is_said_and_stops_nothing() {
             "no /dev/mem".to_owned(),
         ),
         (
-            Some(answer(Answer::Unloaded)),
+            Some(answer(Answer::Done)),
             Event::Gone(Exit::Code(0)),
             "unexpected answer from the child process".to_owned(),
         ),
@@ -289,14 +290,14 @@ fn a_reason_that_can_not_be_read_is_said_and_stops_nothing() {
 #[test]
 fn what_is_loaded_is_dropped_or_the_machine_is_reset() {
     for (said, says) in [
-        (answer(Answer::Unloaded), None),
+        (answer(Answer::Done), None),
         (fail(Cause::Busy, "EBUSY"), Some("arm64.nolva")),
         (
             fail(Cause::Refused, "EPERM"),
             Some("can't unload the kexec image: EPERM"),
         ),
         (
-            answer(Answer::LastJump(None)),
+            answer(Answer::LastJump(None, None)),
             Some("unexpected answer from the child process"),
         ),
         (
@@ -426,6 +427,194 @@ fn a_key_while_the_reason_is_read_stops_the_countdown() {
     assert_eq!(booted(&actions), Some(("a", Why::First)));
 }
 
+/// A config with slots A and B, and a watchdog.
+fn slotted() -> Policy {
+    let mut config = config(&["a", "b"]);
+    config.console.countdown = Duration::ZERO;
+    config.watchdog = Some(Duration::from_mins(2));
+    for (entry, slot) in config.entries.iter_mut().zip(["A", "B"]) {
+        entry.slot = slot.parse().ok();
+    }
+    Policy::new(Some(config), 1)
+}
+
+/// What a child that ends by itself answered.
+fn answered(policy: &mut Policy, now: Millis, said: Answer) -> Vec<Action> {
+    assert!(on(policy, now, answer(said)).is_empty());
+    on(policy, now, Event::Gone(Exit::Code(0)))
+}
+
+fn state(stored: FoundStored, reset: Reset) -> Answer {
+    Answer::State(Box::new(FoundState {
+        device: "vda9".into(),
+        partuuid: None,
+        describe: "vda9 (state)".into(),
+        stored,
+        kernel: [6, 12],
+        kexecs: 0,
+        machine: 1,
+        reset,
+    }))
+}
+
+#[test]
+fn the_watchdog_comes_first_and_is_given_to_the_main_system_last() {
+    let mut policy = slotted();
+    assert!(asks(&on(&mut policy, 0, Event::Tick), Question::Watchdog));
+    let actions = answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
+    assert_eq!(actions, [Action::Arm, Action::Spawn(Job::Ask(Question::State))]);
+    answered(
+        &mut policy,
+        2,
+        state(FoundStored::Known(Stored::new(State::default())), Reset::Unknown),
+    );
+    let actions = step(&mut policy, 3, Step::Loaded);
+    assert_eq!(actions[1..], [Action::HandOff(Duration::from_mins(2)), Action::Go]);
+}
+
+#[test]
+fn a_driver_that_hangs_costs_its_time_and_the_watchdog_is_still_looked_for() {
+    let mut policy = slotted();
+    on(&mut policy, 0, Event::Tick);
+    let actions = on(&mut policy, millis(deadlines::WATCHDOG), Event::Tick);
+    assert_eq!(actions[..2], [Action::Kill, Action::Abandon]);
+    assert!(
+        log(&actions).contains("warning: its driver: no answer within 10 s"),
+        "{actions:?}"
+    );
+    assert_eq!(actions[3..], [Action::Arm, Action::Spawn(Job::Ask(Question::State))]);
+}
+
+#[test]
+fn a_watchdog_that_passed_its_test_ends_at_the_prompt() {
+    for (reset, is_passed) in [(Reset::Watchdog, true), (Reset::Unknown, false)] {
+        let mut policy = slotted().testing(true);
+        on(&mut policy, 0, Event::Tick);
+        answered(&mut policy, 1, Answer::Watchdog(reset));
+        let mut actions = answered(
+            &mut policy,
+            2,
+            state(FoundStored::Known(Stored::new(State::default())), reset),
+        );
+        if is_passed {
+            // What a reset may be repeated for is written down first.
+            assert!(matches!(
+                actions.last(),
+                Some(Action::Spawn(Job::Ask(Question::Keep(_))))
+            ));
+            actions = answered(
+                &mut policy,
+                3,
+                Answer::Kept(Box::new(Stored::new(State::default())), None),
+            );
+        }
+        assert_eq!(log(&actions).contains("wdtest: passed"), is_passed);
+        assert_eq!(booted(&actions).is_some(), !is_passed);
+    }
+}
+
+/// After a reset that A may be to blame for, B comes first: nothing else remembers it.
+#[test]
+fn without_a_state_the_reset_decides() {
+    for (reset, first) in [
+        (Reset::Unknown, "a"),
+        (Reset::PowerOn, "a"),
+        (Reset::Watchdog, "b"),
+        (Reset::Panic, "b"),
+    ] {
+        let mut policy = slotted();
+        on(&mut policy, 0, Event::Tick);
+        answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
+        let nothing = FoundStored::Nothing("state partition: not found".to_owned());
+        let actions = answered(&mut policy, 2, state(nothing, reset));
+        assert!(log(&actions).contains("not found; nothing is counted"));
+        assert_eq!(booted(&actions), Some((first, Why::First)));
+        let Some(Action::Spawn(Job::Boot(boot))) = actions.last() else {
+            panic!()
+        };
+        assert_eq!(boot.account, None);
+    }
+}
+
+#[test]
+fn an_unproven_slot_that_somebody_picks_needs_no_account() {
+    let mut policy = slotted();
+    on(&mut policy, 0, Event::Tick);
+    answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
+    let actions = answered(
+        &mut policy,
+        2,
+        state(FoundStored::Lost("zeros".to_owned()), Reset::Unknown),
+    );
+    let is_needed = |actions: &[Action]| match actions.last() {
+        Some(Action::Spawn(Job::Boot(boot))) => boot.account.as_ref().unwrap().is_needed,
+        other => panic!("{other:?}"),
+    };
+    assert!(is_needed(&actions));
+    for _ in 0..2 {
+        on(&mut policy, 3, fail(Cause::Io, "the attempt can't be written down"));
+        on(&mut policy, 3, Event::Gone(Exit::Code(1)));
+        let actions = answered(
+            &mut policy,
+            3,
+            Answer::Kept(Box::new(Stored::new(State::default())), None),
+        );
+        if booted(&actions).is_none() {
+            break;
+        }
+    }
+    assert!(!is_needed(&on(&mut policy, 4, Event::Key(b'1'))));
+}
+
+#[test]
+fn a_load_that_fails_is_tried_once_more() {
+    let mut policy = booting(&["a", "b"]);
+    step(&mut policy, 1, Step::Kexec);
+    let actions = on(&mut policy, 2, fail(Cause::Placement, "EADDRNOTAVAIL"));
+    assert_eq!(log(&actions), "entry \"a\": EADDRNOTAVAIL; trying once more in 2 s");
+    assert!(asks(&on(&mut policy, 3, Event::Gone(Exit::Code(1))), Question::Unload));
+    assert!(answered(&mut policy, 4, Answer::Done).is_empty());
+    assert_eq!(policy.due(), Some(2004));
+    assert_eq!(booted(&on(&mut policy, 2004, Event::Tick)), Some(("a", Why::First)));
+    step(&mut policy, 2005, Step::Kexec);
+    let actions = on(&mut policy, 2006, fail(Cause::Placement, "EADDRNOTAVAIL"));
+    assert!(log(&actions).ends_with("trying \"b\""));
+}
+
+#[test]
+fn the_prompt_waits_longer_each_time_until_somebody_is_there() {
+    let mut policy = booting(&["a"]);
+    let mut now = 0;
+    for seconds in [60, 120, 240, 480, 900, 900] {
+        now += 1;
+        assert!(log(&on(&mut policy, now, Event::Gone(Exit::Code(1)))).contains(&format!("in {seconds} s")));
+        now += seconds * 1000;
+        assert_eq!(booted(&on(&mut policy, now, Event::Tick)), Some(("a", Why::First)));
+    }
+    on(&mut policy, now, Event::Gone(Exit::Code(1)));
+    assert_eq!(
+        booted(&on(&mut policy, now + 1, Event::Key(b'r'))),
+        Some(("a", Why::First))
+    );
+    assert!(log(&on(&mut policy, now + 2, Event::Gone(Exit::Code(1)))).contains("in 60 s"));
+}
+
+/// The loop still turns, but nothing comes of it: then the watchdog is not fed.
+#[test]
+fn without_progress_nothing_is_fed() {
+    let mut policy = booting(&["a"]);
+    policy.phase = Phase::Stopping {
+        until: 1000,
+        loaded: false,
+    };
+    assert!(policy.on(2000, Event::Tick).contains(&Action::Feed));
+    policy.phase = Phase::Stopping {
+        until: 1000,
+        loaded: false,
+    };
+    assert!(!policy.on(3500, Event::Tick).contains(&Action::Feed));
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let steps = [
         Step::Select,
@@ -442,8 +631,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Said(Message::Progress(1))),
         Just(Event::Said(Message::Say("x".to_owned()))),
         Just(Event::Said(Message::Late("x".to_owned()))),
-        Just(answer(Answer::Unloaded)),
-        Just(answer(Answer::LastJump(Some("x".to_owned())))),
+        Just(answer(Answer::Done)),
+        Just(answer(Answer::LastJump(Some("x".to_owned()), Some(true)))),
         Just(fail(Cause::Busy, "x")),
         Just(fail(Cause::Format, "x")),
         (0i32..20).prop_map(|c| Event::Gone(Exit::Code(c))),
@@ -453,7 +642,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// After any events, either the reset was given or a tick within ten minutes and a bit moves things on.
+    /// After any events, either the reset was given or a tick within a quarter of an hour moves things on.
     #[test]
     fn nothing_waits_for_ever(events in prop::collection::vec((0u64..20_000, any_event()), 0..60), known: bool, reason: bool) {
         let mut config = config(&["a", "b"]);
@@ -467,7 +656,7 @@ proptest! {
         prop_assert_eq!(policy.due().is_none(), reset);
         prop_assert_eq!(policy.wake().is_none(), reset);
         if let Some(due) = policy.due() {
-            prop_assert!(due.saturating_sub(now) <= ENTRY);
+            prop_assert!(due.saturating_sub(now) <= ENTRY.max(millis(deadlines::LONGEST_RETRY)));
             prop_assert!(!on(&mut policy, due.max(now), Event::Tick).is_empty(), "a due tick does something");
         }
     }

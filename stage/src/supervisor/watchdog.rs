@@ -1,4 +1,5 @@
-//! Keeps alive the watchdogs that would reset the machine otherwise, and no other: opening one arms it.
+//! The watchdogs that PID 1 feeds: those that would reset the machine otherwise, and, where `boot.toml` wants it, the first
+//! there is. Opening one arms it, and none is ever closed.
 //!
 //! It is for PID 1 itself: a driver that hangs here hangs PID 1, and then its watchdog resets the machine, as it should.
 
@@ -6,6 +7,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
+
+use crate::deadlines::HEARTBEAT;
+use crate::sys::watchdog::set_timeout;
 
 /// The watchdogs PID 1 feeds.
 #[derive(Debug, Default)]
@@ -13,26 +18,23 @@ pub(crate) struct Watchdogs {
     fed: Vec<(String, File)>,
     /// Those that can't be opened: said once.
     lost: Vec<String>,
+    /// One is to be opened, and was not there yet.
+    is_wanted: bool,
 }
 
 impl Watchdogs {
     /// Takes over each watchdog that has nobody else to feed it. Gives a line for each.
     pub(crate) fn adopt(&mut self, root: &Path) -> Vec<String> {
         let mut lines = Vec::new();
+        if self.is_wanted && !candidates(root).is_empty() {
+            lines.extend(self.arm(root));
+        }
         for name in orphans(root) {
             if self.lost.contains(&name) || self.fed.iter().any(|(n, _)| *n == name) {
                 continue;
             }
-            let device = root.join("dev").join(&name);
-            match OpenOptions::new()
-                .write(true)
-                .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-                .open(&device)
-            {
-                Ok(file) => {
-                    lines.push(format!("Cato feeds {name} from now on"));
-                    self.fed.push((name, file));
-                }
+            match self.open(root, &name) {
+                Ok(()) => lines.push(format!("Cato feeds {name} from now on")),
                 Err(error) => {
                     lines.push(format!("can't feed {name}: {error}; it may reset the machine"));
                     self.lost.push(name);
@@ -42,6 +44,62 @@ impl Watchdogs {
         lines
     }
 
+    /// Opens the first watchdog that can be, unless one is open: to leave it running across the jump.
+    pub(crate) fn arm(&mut self, root: &Path) -> Vec<String> {
+        let mut lines = Vec::new();
+        for name in candidates(root) {
+            if self.fed.is_empty()
+                && let Err(error) = self.open(root, &name)
+            {
+                lines.push(format!("can't open {name}: {error}"));
+            }
+        }
+        self.is_wanted = self.fed.is_empty();
+        let Some((name, file)) = self.fed.first() else {
+            lines.push("warning: there is no watchdog, so nothing resets the machine when a kernel hangs".to_owned());
+            return lines;
+        };
+        let driver = driver(root, name);
+        // Some drivers do not say whose device theirs is.
+        let identity = fs::read_to_string(root.join("sys/class/watchdog").join(name).join("identity"));
+        let described = match identity {
+            Ok(identity) => format!("{name} ({})", identity.trim()),
+            Err(_) => name.clone(),
+        };
+        lines.push(match set_timeout(file, HEARTBEAT) {
+            Ok(timeout) => format!("{described} is armed: {} s", timeout.as_secs()),
+            Err(errno) => format!("{described} is armed; its time can't be set: {}", errno.desc()),
+        });
+        let stops = driver
+            .iter()
+            .map(String::as_str)
+            .filter(|driver| stops_on_kexec(driver));
+        let loaded = STOP_ON_KEXEC
+            .iter()
+            .filter(|name| root.join("sys/module").join(name).exists());
+        for driver in stops.chain(loaded.copied()) {
+            lines.push(format!(
+                "warning: the watchdog driver {driver} stops its watchdog at kexec, whatever the command line says, so nothing \
+                 resets a main kernel that hangs; use another watchdog of the machine, or another service kernel"
+            ));
+        }
+        lines
+    }
+
+    fn open(&mut self, root: &Path, name: &str) -> std::io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(root.join("dev").join(name))?;
+        self.fed.push((name.to_owned(), file));
+        Ok(())
+    }
+
+    /// Whether there is one to feed.
+    pub(crate) fn is_any_open(&self) -> bool {
+        !self.fed.is_empty()
+    }
+
     /// Feeds them. Any byte but `V` does (Documentation/watchdog/watchdog-api.rst).
     pub(crate) fn feed(&mut self) {
         for (_, file) in &mut self.fed {
@@ -49,6 +107,124 @@ impl Watchdogs {
             let _ = file.write_all(b".");
         }
     }
+
+    /// The last feeding before the jump: from here on it is for the main system. Gives a line for each that may not wait for
+    /// as long as it should.
+    pub(crate) fn hand_off(&mut self, root: &Path, timeout: Duration) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (name, file) in &self.fed {
+            match set_timeout(file, timeout) {
+                Ok(set) if set >= timeout => {}
+                Ok(set) => lines.push(format!("{name} waits for {} s only", set.as_secs())),
+                // Longer than the driver takes: then as long as it does.
+                Err(nix::errno::Errno::EINVAL) if let Some(most) = max_timeout(root, name) => {
+                    let set = set_timeout(file, most).unwrap_or(most);
+                    lines.push(format!("{name} waits for {} s only, its longest", set.as_secs()));
+                }
+                Err(errno) => lines.push(format!(
+                    "{name}: can't be set to {} s: {}",
+                    timeout.as_secs(),
+                    errno.desc()
+                )),
+            }
+        }
+        self.feed();
+        lines
+    }
+}
+
+/// A watchdog of the kernel's timers, which end with the kernel.
+const SOFTDOG: &str = "softdog";
+
+/// Drivers of Linux 7.2 that stop their watchdog on the way to another kernel, in their `shutdown` or by a notifier of their
+/// own; `watchdog.stop_on_reboot=0` says nothing to them. As module names.
+const STOP_ON_KEXEC: [&str; 39] = [
+    "acquirewdt",
+    "advantechwdt",
+    "alim1535_wdt",
+    "alim7101_wdt",
+    "at91rm9200_wdt",
+    "ath79_wdt",
+    "eurotechwdt",
+    "geodewdt",
+    "ib700wdt",
+    "indydog",
+    "mena21_wdt",
+    "menf21bmc_wdt",
+    "mt7621_wdt",
+    "nv_tco",
+    "omap_wdt",
+    "orion_wdt",
+    "pc87413_wdt",
+    "pcwd",
+    "pcwd_pci",
+    "pcwd_usb",
+    "rc32434_wdt",
+    "s3c2410_wdt",
+    "sbc60xxwdt",
+    "sbc7240_wdt",
+    "sbc8360",
+    "sbc_epx_c3",
+    "sc1200wdt",
+    "sch311x_wdt",
+    "shwdt",
+    "smsc37b787_wdt",
+    "starfive_wdt",
+    "txx9wdt",
+    "w83877f_wdt",
+    "w83977f_wdt",
+    "wafer5823wdt",
+    "wdrtas",
+    "wdt",
+    "wdt977",
+    "wdt_pci",
+];
+
+/// By the name of the driver in sysfs, which for some is not the module's.
+fn stops_on_kexec(driver: &str) -> bool {
+    let driver = driver.replace('-', "_");
+    STOP_ON_KEXEC.contains(&driver.as_str())
+        || ["atmel_st_watchdog", "a21_watchdog", "sh_wdt"].contains(&driver.as_str())
+}
+
+fn driver(root: &Path, watchdog: &str) -> Option<String> {
+    let link = root.join("sys/class/watchdog").join(watchdog).join("device/driver");
+    let target = fs::read_link(link).ok()?;
+    Some(target.file_name()?.to_str()?.to_owned())
+}
+
+/// Those that may be armed: first those that go on running, the others behind them, each in the order of their numbers.
+fn candidates(root: &Path) -> Vec<String> {
+    let mut names = devices(root);
+    names.retain(|name| driver(root, name).is_none_or(|driver| driver != SOFTDOG));
+    let number = |name: &str| {
+        name.trim_start_matches(|c: char| !c.is_ascii_digit())
+            .parse::<u32>()
+            .ok()
+    };
+    names.sort_by_key(|name| {
+        let stops = driver(root, name).is_some_and(|driver| stops_on_kexec(&driver));
+        (stops, number(name))
+    });
+    names
+}
+
+/// The longest time that a driver says it takes.
+fn max_timeout(root: &Path, watchdog: &str) -> Option<Duration> {
+    let file = root.join("sys/class/watchdog").join(watchdog).join("max_timeout");
+    let seconds = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero())
+}
+
+/// All names under `/sys/class/watchdog`, sorted.
+fn devices(root: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(root.join("sys/class/watchdog"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
 }
 
 /// Names under `/sys/class/watchdog` that nobody but PID 1 keeps alive, sorted.
@@ -65,15 +241,12 @@ fn orphans(root: &Path) -> Vec<String> {
     let unfed = parameter("handle_boot_enabled").is_some_and(|v| matches!(v.as_str(), "N" | "0"))
         || parameter("open_timeout").is_some_and(|v| v != "0");
     let class = root.join("sys/class/watchdog");
-    let mut names: Vec<String> = fs::read_dir(&class)
+    let is_active =
+        |name: &String| fs::read_to_string(class.join(name).join("state")).is_ok_and(|s| s.trim() == "active");
+    devices(root)
         .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| unfed || fs::read_to_string(entry.path().join("state")).is_ok_and(|s| s.trim() == "active"))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
+        .filter(|name| unfed || is_active(name))
+        .collect()
 }
 
 #[cfg(test)]
@@ -129,5 +302,48 @@ mod tests {
         let mut watchdogs = Watchdogs::default();
         assert!(watchdogs.adopt(root.path())[0].contains("can't feed watchdog0"));
         assert!(watchdogs.adopt(root.path()).is_empty());
+    }
+
+    #[test]
+    fn the_first_hardware_watchdog_is_armed_once() {
+        let root = machine(&[]);
+        let class = root.path().join("sys/class/watchdog");
+        let link = |watchdog: &str, driver: &str| {
+            let device = class.join(watchdog).join("device");
+            fs::create_dir_all(&device).unwrap();
+            std::os::unix::fs::symlink(Path::new("/bus/drivers").join(driver), device.join("driver")).unwrap();
+        };
+        fs::write(class.join("watchdog0/state"), "inactive\n").unwrap();
+        link("watchdog0", "softdog");
+        link("watchdog1", "omap-wdt");
+        fs::write(class.join("watchdog1/identity"), "OMAP Watchdog\n").unwrap();
+        let mut watchdogs = Watchdogs::default();
+        let lines = watchdogs.arm(root.path());
+        assert!(
+            lines[0].starts_with("watchdog1 (OMAP Watchdog) is armed; its time can't be set"),
+            "{lines:?}"
+        );
+        assert!(lines[1].contains("omap-wdt stops its watchdog at kexec"), "{lines:?}");
+        assert_eq!(watchdogs.arm(root.path()).len(), 2, "no second one");
+        assert_eq!(watchdogs.fed.len(), 1);
+        assert_eq!(watchdogs.hand_off(root.path(), Duration::from_mins(1)).len(), 1);
+        assert_eq!(fs::read(root.path().join("dev/watchdog1")).unwrap(), b".");
+    }
+
+    #[test]
+    fn no_watchdog_is_said() {
+        let root = tempfile::tempdir().unwrap();
+        let lines = Watchdogs::default().arm(root.path());
+        assert!(lines[0].starts_with("warning: there is no watchdog"), "{lines:?}");
+    }
+
+    #[test]
+    fn legacy_drivers_are_known_by_their_modules() {
+        let root = machine(&[]);
+        fs::create_dir_all(root.path().join("sys/module/w83877f_wdt")).unwrap();
+        let lines = Watchdogs::default().arm(root.path());
+        assert!(lines.last().unwrap().contains("w83877f_wdt"), "{lines:?}");
+        assert!(stops_on_kexec("starfive-wdt") && !stops_on_kexec("iTCO_wdt"));
+        assert!(STOP_ON_KEXEC.is_sorted());
     }
 }

@@ -89,11 +89,18 @@ impl Page {
 
     /// Writes zeros over the first `bytes`, in words as above.
     pub(crate) fn clear(&self, bytes: usize) {
-        for n in 0..bytes.div_ceil(size_of::<u32>()).min(WORDS) {
+        for n in 0..bytes.div_ceil(size_of::<u32>()) {
+            self.set(n, 0);
+        }
+    }
+
+    /// Writes the word `n` of the page, where it has one.
+    pub(crate) fn set(&self, n: usize, word: u32) {
+        if n < WORDS {
             // SAFETY: `n` is below WORDS, which is what the mapping holds from `first` on.
             let place = unsafe { self.first.add(n) };
             // SAFETY: aligned and mapped for writing until `self` is dropped; no Rust object lives there.
-            unsafe { place.write_volatile(0) };
+            unsafe { place.write_volatile(word) };
         }
     }
 }

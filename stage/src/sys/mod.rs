@@ -14,3 +14,4 @@ pub(crate) mod random;
 pub(crate) mod read_at;
 pub(crate) mod tty;
 pub(crate) mod uevent;
+pub(crate) mod watchdog;

@@ -1,7 +1,7 @@
 //! Kernel modules.
 
-use std::ffi::CStr;
-use std::fs::File;
+use std::ffi::CString;
+use std::fs::{self, File};
 use std::io;
 
 use config::modules::Module;
@@ -9,11 +9,12 @@ use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 
 use crate::cause::Cause;
+use crate::text::cmdline::module_parameters;
 
 /// Known to every kernel for every module: its drivers are probed by workers, and finit_module(2) does not wait for
 /// all of the kernel's asynchronous probing to end, which a single dead disk delays for ever
 /// (kernel/module/main.c, do_init_module).
-const PARAMETERS: &CStr = c"async_probe=1";
+const ALWAYS: &str = "async_probe=1";
 
 /// Why a module is not in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,13 @@ fn refusal(cause: Errno) -> String {
     format!("{why} ({})", cause.desc())
 }
 
+/// Those of every module, then those that the kernel's command line has for this one.
+fn parameters(cmdline: &str, name: &str) -> CString {
+    let own = module_parameters(cmdline, name);
+    let all = [ALWAYS.to_owned()].into_iter().chain(own).collect::<Vec<_>>().join(" ");
+    CString::new(all).unwrap_or_default()
+}
+
 /// Puts one module into the kernel; one that is there already, or built in, is fine. Does not wait for its devices.
 ///
 /// # Errors
@@ -93,7 +101,8 @@ pub(crate) fn load(module: &Module) -> Result<(), ModuleError> {
         path,
         cause,
     })?;
-    match finit_module(&file, PARAMETERS, ModuleInitFlags::empty()) {
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    match finit_module(&file, &parameters(&cmdline, &module.name), ModuleInitFlags::empty()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(cause) => Err(ModuleError::Refused {
             name: module.name.clone(),

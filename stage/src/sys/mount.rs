@@ -63,6 +63,24 @@ pub(crate) fn mount_basics() -> Vec<MountError> {
     problems
 }
 
+/// Where [`mount_pstore`] puts it.
+pub(crate) const PSTORE: &str = "/sys/fs/pstore";
+
+/// Mounts what earlier kernels left behind (Documentation/admin-guide/pstore-blk.rst, ramoops.rst). For a child: firmware may be
+/// asked.
+pub(crate) fn mount_pstore() {
+    if !is_mount_point(Path::new(PSTORE)) {
+        // A kernel without pstore has no such folder, and then nothing was left.
+        let _ = mount(
+            Some("pstore"),
+            PSTORE,
+            Some("pstore"),
+            NOSUID_NODEV_NOEXEC,
+            None::<&str>,
+        );
+    }
+}
+
 fn is_mount_point(target: &Path) -> bool {
     let above = target.parent().map(stat);
     matches!((stat(target), above), (Ok(there), Some(Ok(above))) if there.st_dev != above.st_dev)

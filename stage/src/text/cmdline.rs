@@ -56,27 +56,32 @@ pub(crate) struct Completed {
     pub added: Vec<String>,
 }
 
-/// The entry's command line with what it lacks, unless `extra` is off:
+/// Words of Cato's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Own {
+    /// Which boot this is: added in any case, as without them no slot can prove itself.
+    pub identity: Vec<String>,
+    /// What is added unless the entry wants nothing.
+    pub safety: Vec<String>,
+}
+
+/// The entry's command line with what it lacks; only the first of these, where `extra` is off:
+/// - what names this boot, and
 /// - the running kernel's `console=` words when the entry has none;
 /// - its `earlycon` and `earlyprintk` words when the entry has neither and no console of its own either;
-/// - `panic=30` when the entry says nothing about panics.
+/// - `panic=30` when the entry says nothing about panics;
+/// - each word of our own, unless the entry has one with the same key.
 ///
 /// Words are separated and quoted as in the kernel's `next_arg`; what follows a lone `--` is for init, so additions go
 /// before it.
-pub(crate) fn complete(entry: &str, running: &str, extra: bool) -> Completed {
+pub(crate) fn complete(entry: &str, running: &str, words_of_ours: &Own, extra: bool) -> Completed {
     let entry = entry.trim();
-    if !extra {
-        return Completed {
-            text: entry.to_owned(),
-            added: Vec::new(),
-        };
-    }
     let own: Vec<Word<'_>> = words(entry).collect();
     let own_console = kernel_words(&own).any(|w| w.key() == "console");
     let own_early = kernel_words(&own).any(|w| is_early(w.key()));
     let running: Vec<Word<'_>> = words(running).collect();
     let mut added: Vec<String> = Vec::new();
-    for word in kernel_words(&running) {
+    for word in kernel_words(&running).filter(|_| extra) {
         let wanted = match word.key() {
             "console" => !own_console,
             key if is_early(key) => !own_early && !own_console,
@@ -86,9 +91,14 @@ pub(crate) fn complete(entry: &str, running: &str, extra: bool) -> Completed {
             added.push(word.text.to_owned());
         }
     }
-    if kernel_words(&own).all(|w| w.key() != "panic") {
+    if extra && kernel_words(&own).all(|w| w.key() != "panic") {
         added.push(PANIC.to_owned());
     }
+    let key = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+    let is_said = |word: &&String| kernel_words(&own).any(|w| w.key() == key(word));
+    let safety = words_of_ours.safety.iter().filter(|_| extra);
+    let wanted = words_of_ours.identity.iter().chain(safety);
+    added.extend(wanted.filter(|word| !is_said(word)).cloned());
 
     let separator = own.iter().find(|w| w.text == "--").map(|w| w.at);
     // After a quote that never closes everything is one word: then the additions go first.
@@ -130,6 +140,18 @@ pub(crate) fn values<'a>(cmdline: &'a str, key: &str) -> Vec<&'a str> {
     kernel_words(&all)
         .filter(|w| w.key() == key)
         .filter_map(Word::value)
+        .collect()
+}
+
+/// What `cmdline` has for a module's own parameters, `module.parameter=value`, as the module takes them: the kernel hands them
+/// only to what is built in. `-` and `_` are the same in the module's name.
+pub(crate) fn module_parameters(cmdline: &str, module: &str) -> Vec<String> {
+    let all: Vec<Word<'_>> = words(cmdline).collect();
+    kernel_words(&all)
+        .filter(|word| word.is_closed())
+        .filter_map(|word| word.text.split_once('.'))
+        .filter(|(name, _)| name.replace('-', "_") == module)
+        .map(|(_, parameter)| parameter.to_owned())
         .collect()
 }
 
@@ -216,12 +238,23 @@ mod tests {
     const SERVICE: &str = "quiet console=tty0 console=ttyAMA0,115200 earlycon=pl011,0x9000000 nr_cpus=1 console=tty0";
 
     fn text(entry: &str) -> String {
-        complete(entry, SERVICE, true).text
+        complete(entry, SERVICE, &Own::default(), true).text
+    }
+
+    #[test]
+    fn a_modules_own_words_are_found() {
+        let cmdline =
+            "ramoops.mem_address=0x1000 a.b=1 ramoops.x=\"a b\" nvme-core.io_timeout=5 ramoops -- ramoops.no=1";
+        assert_eq!(
+            module_parameters(cmdline, "ramoops"),
+            ["mem_address=0x1000", "x=\"a b\""]
+        );
+        assert_eq!(module_parameters(cmdline, "nvme_core"), ["io_timeout=5"]);
     }
 
     #[test]
     fn a_silent_entry_gets_the_service_console_in_its_order() {
-        let done = complete("root=/dev/vda2 ro", SERVICE, true);
+        let done = complete("root=/dev/vda2 ro", SERVICE, &Own::default(), true);
         assert_eq!(
             done.text,
             "root=/dev/vda2 ro console=tty0 console=ttyAMA0,115200 earlycon=pl011,0x9000000 panic=30"
@@ -256,30 +289,36 @@ mod tests {
 
     #[test]
     fn an_entry_can_opt_out() {
-        let done = complete("  root=/dev/vda2 \n", SERVICE, false);
+        let done = complete("  root=/dev/vda2 \n", SERVICE, &Own::default(), false);
         assert_eq!((done.text.as_str(), done.added.len()), ("root=/dev/vda2", 0));
     }
 
     #[test]
     fn additions_stay_before_what_is_for_init() {
         assert_eq!(
-            complete("ro -- console=hvc0 single", "console=ttyS0", true).text,
+            complete("ro -- console=hvc0 single", "console=ttyS0", &Own::default(), true).text,
             "ro console=ttyS0 panic=30 -- console=hvc0 single"
         );
-        assert_eq!(complete("-- a", "", true).text, "panic=30 -- a");
+        assert_eq!(complete("-- a", "", &Own::default(), true).text, "panic=30 -- a");
         // Inside quotes, or with more to it, it is a word like any other; and the service's init words stay its own.
         assert_eq!(
-            complete("a=\"x -- y\" --b", "-- console=ttyS0", true).text,
+            complete("a=\"x -- y\" --b", "-- console=ttyS0", &Own::default(), true).text,
             "a=\"x -- y\" --b panic=30"
         );
     }
 
     #[test]
     fn quotes_hold_words_together() {
-        assert_eq!(complete("a=\"b panic=1\"", "", true).text, "a=\"b panic=1\" panic=30");
-        assert_eq!(complete("a=\"never closed", "", true).text, "panic=30 a=\"never closed");
         assert_eq!(
-            complete("", "console=\"ttyS0,115200 x\"", true).added,
+            complete("a=\"b panic=1\"", "", &Own::default(), true).text,
+            "a=\"b panic=1\" panic=30"
+        );
+        assert_eq!(
+            complete("a=\"never closed", "", &Own::default(), true).text,
+            "panic=30 a=\"never closed"
+        );
+        assert_eq!(
+            complete("", "console=\"ttyS0,115200 x\"", &Own::default(), true).added,
             ["console=\"ttyS0,115200 x\"", "panic=30"]
         );
         assert_eq!(value("a=1 b=\"x y\" a=2 -- a=3", "a"), Some("2"));
@@ -295,7 +334,7 @@ mod tests {
             entry in r#"( ?[ab"= -]|--| console=x| panic=1){0,12}"#,
             running in r#"( ?[ab"= -]|--| console=y| earlycon){0,12}"#,
         ) {
-            let done = complete(&entry, &running, true);
+            let done = complete(&entry, &running, &Own::default(), true);
             let read: Vec<String> = {
                 let all: Vec<Word<'_>> = words(&done.text).collect();
                 kernel_words(&all).map(|w| w.text.to_owned()).collect()
@@ -307,7 +346,7 @@ mod tests {
             }
             prop_assert_eq!(read.len().checked_sub(own.len()), Some(done.added.len()));
             // Once is enough.
-            prop_assert_eq!(complete(&done.text, &running, true).text, done.text);
+            prop_assert_eq!(complete(&done.text, &running, &Own::default(), true).text, done.text);
         }
     }
 }

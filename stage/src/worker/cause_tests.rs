@@ -63,7 +63,7 @@ fn of_the_worker_itself() {
 #[test]
 fn of_the_source() {
     let missing = ProbeError::NotFound {
-        wanted: Source::Label("x".to_owned()),
+        wanted: "source LABEL=x".to_owned(),
         waited: Duration::ZERO,
         seen: Vec::new(),
         stuck: Vec::new(),
@@ -84,6 +84,7 @@ fn of_the_source() {
             name: "vda1".to_owned(),
             partlabel: None,
             partuuid: None,
+            parttype: None,
             size: 0,
             sector: 512,
             state: State::Empty,

@@ -3,13 +3,17 @@
 //!
 //! Each is one frame (COBS, with a zero byte behind it) of the types below, so one that is damaged costs itself and no other.
 
-use config::{Purgatory, ReasonStore};
+use std::time::Duration;
+
+use config::{Purgatory, ReasonStore, SlotName, Unbind};
 use postcard::accumulator::{CobsAccumulator, FeedResult};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Failure;
 use crate::select::Choice;
+use crate::state::Reset;
+use crate::state::store::Stored;
 use crate::step::Step;
 use crate::text::cut;
 
@@ -23,10 +27,16 @@ pub(crate) enum Job {
 }
 
 /// What may hang or die with the one who looks, and so is not for PID 1 itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Question {
     /// Why the purgatory reset the machine, as left there. Reading may fault, and may never come back.
     LastJump(ReasonStore),
+    /// Load the drivers of watchdogs, and have them bound.
+    Watchdog,
+    /// What is known of the slots: the state partition is looked for, and read.
+    State,
+    /// Write it down again.
+    Keep(Box<Kept>),
     /// `kexec_load` with nothing: drop what a dead worker may have loaded, before its pages are used again.
     Unload,
     /// `reboot(RB_AUTOBOOT)`: whoever is still there to answer was refused.
@@ -44,6 +54,74 @@ pub(crate) struct Boot {
     pub began_us: u64,
     /// Devices that did not answer to an earlier worker, by the names it gave them.
     pub late: Vec<String>,
+    /// What to write down before the jump, when the entry has a slot.
+    pub account: Option<Account>,
+    /// The slot that was preferred to this entry and failed: for the hand-over record.
+    pub passed_over: Option<String>,
+    /// How long the main system has to open the watchdog, where one is left running.
+    pub watchdog: Option<Duration>,
+    /// How long it may be up without being marked good.
+    pub trial: Option<Duration>,
+    /// The watchdog is tested: the main system is to be reset by it.
+    pub is_test: bool,
+    /// What is taken from its driver before the jump.
+    pub unbind: Vec<Unbind>,
+}
+
+/// An attempt that is to be written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Account {
+    /// The state before it.
+    pub kept: Kept,
+    /// The slot.
+    pub slot: SlotName,
+    /// Without it the slot is not booted: nobody has said that it is good.
+    pub is_needed: bool,
+    /// Writing has not come back before, so it is not tried.
+    pub is_stuck: bool,
+}
+
+/// The state, and where it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// The partition's name in `/dev`.
+    pub device: String,
+    /// Its GUID: the main system finds the same one by it.
+    pub partuuid: Option<String>,
+    /// What is there.
+    pub stored: Stored,
+}
+
+/// What was found of the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FoundState {
+    /// The partition's name in `/dev`.
+    pub device: String,
+    /// Its GUID.
+    pub partuuid: Option<String>,
+    /// The partition for the console.
+    pub describe: String,
+    /// What it holds.
+    pub stored: FoundStored,
+    /// The running kernel's version, two numbers.
+    pub kernel: [u8; 2],
+    /// Jumps since power-on.
+    pub kexecs: u16,
+    /// Which machine this is, as a hash; 0 when nothing says.
+    pub machine: u64,
+    /// Why it was reset last, as far as the kernel knows.
+    pub reset: Reset,
+}
+
+/// What a state partition holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FoundStored {
+    /// A state.
+    Known(Stored),
+    /// None any more, and why.
+    Lost(String),
+    /// Nothing that may be written to, or there is no such partition, and why.
+    Nothing(String),
 }
 
 /// One message of a child.
@@ -57,6 +135,8 @@ pub(crate) enum Message {
     Progress(u64),
     /// This device did not answer in its time.
     Late(String),
+    /// The attempt is written down.
+    Accounted(Box<Stored>),
     /// What was asked.
     Answer(Answer),
     /// It can't be done, and why.
@@ -66,10 +146,17 @@ pub(crate) enum Message {
 /// The answer to a [`Question`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// To [`Question::LastJump`]: what is to be said of it, if something was left.
-    LastJump(Option<String>),
+    /// To [`Question::LastJump`]: what is to be said of it, if something was left; and whether the power was off since, where that
+    /// can be told.
+    LastJump(Option<String>, Option<bool>),
+    /// To [`Question::State`].
+    State(Box<FoundState>),
+    /// To [`Question::Keep`]: it is on the device; and what is wrong with the other copy.
+    Kept(Box<Stored>, Option<String>),
+    /// To [`Question::Watchdog`]: why the machine was reset last, as far as the watchdogs know.
+    Watchdog(Reset),
     /// To [`Question::Unload`]: nothing is loaded.
-    Unloaded,
+    Done,
 }
 
 /// The frame of `value`.
@@ -155,11 +242,17 @@ mod tests {
     #[test]
     fn an_entry_is_handed_over_as_it_is() {
         let config = config(&["a", "b"]);
-        let mut choice = select(&config, &Tried::default()).unwrap();
+        let mut choice = select(&config, &Tried::default(), None).unwrap();
         choice.entry.source = config::Source::PartUuid("8cb7c4dc-4a10-4e4e-8ebb-0a2c7c3e6e0e".to_owned());
         choice.entry.sha256.initrd = vec![None, Some(config::Sha256([7; 32]))];
         for reason in [None, Some(ReasonStore::Cmos(0x30)), Some(ReasonStore::Memory(0x1000))] {
             let job = Job::Boot(Box::new(Boot {
+                account: None,
+                passed_over: None,
+                watchdog: Some(Duration::from_mins(1)),
+                trial: None,
+                is_test: false,
+                unbind: vec![Unbind::Driver("xhci_hcd".to_owned())],
                 choice: choice.clone(),
                 purgatory: Purgatory { console: true, reason },
                 began_us: u64::MAX,
@@ -204,7 +297,7 @@ mod tests {
                 Message::say(&text),
                 Message::Progress(bytes),
                 Message::Step(Step::Load),
-                Message::Answer(Answer::LastJump(Some(text.clone()))),
+                Message::Answer(Answer::LastJump(Some(text.clone()), None)),
                 Message::fail(Failure::new(Cause::Placement, text)),
             ];
             let stream: Vec<u8> = sent.iter().flat_map(|m| frame(m).unwrap()).collect();

@@ -74,6 +74,43 @@ pub(crate) fn take(place: ReasonStore) -> Result<Option<String>, ReasonError> {
     }
 }
 
+/// The last two words of the page: left before a jump, gone when the memory has lost its power since.
+const MARK: [(usize, u32); 2] = [(1022, 0x6f74_6163), (1023, 0x706d_756a)];
+
+/// Whether the machine was without power since [`mark`] was called; `None` where nothing tells. Clears the mark.
+pub(super) fn was_off(place: ReasonStore) -> Option<bool> {
+    let ReasonStore::Memory(at) = place else { return None };
+    let page = page(Path::new("/dev/mem"), at)?;
+    let bytes = page.read();
+    let is_there = |(n, word): &(usize, u32)| bytes.as_chunks::<4>().0.get(*n) == Some(&word.to_ne_bytes());
+    let is_marked = MARK.iter().all(is_there);
+    for (n, _) in MARK {
+        page.set(n, 0);
+    }
+    Some(!is_marked)
+}
+
+/// Leaves a mark that a reset keeps, and that a power cut takes away.
+pub(super) fn mark(place: ReasonStore) {
+    if let ReasonStore::Memory(at) = place
+        && let Some(page) = page(Path::new("/dev/mem"), at)
+    {
+        for (n, word) in MARK {
+            page.set(n, word);
+        }
+    }
+}
+
+/// The page, where no kernel uses it; what is wrong with it is for [`take`] to say.
+fn page(device: &Path, at: u64) -> Option<Page> {
+    let iomem = std::fs::read_to_string("/proc/iomem").ok()?;
+    let ram = map::iomem(&iomem).map(|map| map.ram).unwrap_or_default();
+    if is_used(at, &ram) {
+        return None;
+    }
+    Page::map(device, at).ok()
+}
+
 /// Whether the purgatory may write there, with `ram` all System RAM. [`take`] says so where it can't.
 pub(crate) fn can_be_left(place: ReasonStore, arch: Arch, ram: &[Span]) -> bool {
     match place {

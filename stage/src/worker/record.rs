@@ -2,11 +2,16 @@
 
 use zerocopy::IntoBytes as _;
 
+use super::message::Boot;
 use crate::handover::{Clock, Handover, Payload, Phases};
 use crate::layout::Layout;
 use crate::load::{self, ArenaKind};
 use crate::machine::{Machine, record};
-use crate::select::Choice;
+use crate::state::moment;
+use crate::text::cut;
+
+/// The longest text of a slot that failed, bytes: the record stays small.
+const PASSED_OVER: usize = 256;
 
 /// What is known so far, for bytes of a fixed length: their place is in what the main kernel is told, and is found before
 /// all is known.
@@ -22,8 +27,10 @@ pub(super) struct Record {
 
 impl Record {
     /// For the choice whose files have been read.
-    pub(super) fn new(choice: &Choice, payload: &load::Payload, clock: Clock, machine: &Machine) -> Self {
+    pub(super) fn new(boot: &Boot, nonce: u64, payload: &load::Payload, clock: Clock, machine: &Machine) -> Self {
+        let choice = &boot.choice;
         let entry = &choice.entry;
+        let slot = boot.account.as_ref().map(|account| account.slot.to_string());
         let bytes = |slot: Option<&[u8]>| slot.map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         let sizes = Payload {
             kernel: bytes(Some(&payload.kernel.bytes)),
@@ -36,6 +43,10 @@ impl Record {
             entry: entry.name.clone(),
             title: entry.title.clone(),
             why: choice.why.to_string(),
+            nonce: slot.as_ref().map(|_| format!("{nonce:016x}")).unwrap_or_default(),
+            slot: slot.unwrap_or_default(),
+            passed_over: cut(boot.passed_over.as_deref().unwrap_or_default(), PASSED_OVER),
+            kexecs: u64::from(moment::kexecs()).saturating_add(1),
             arena: payload.arena.to_string(),
             check: entry.check.to_string(),
             payload: sizes,

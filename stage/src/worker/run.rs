@@ -11,6 +11,7 @@ use config::modules::{Index, IndexError};
 use config::{Purgatory, paths};
 use nix::sys::reboot::{RebootMode, reboot};
 
+use super::keeping::{self, KeepingError};
 use super::message::{Answer, Boot, Job, Message, Question, frame, parse};
 use super::reason;
 use super::record::Record;
@@ -23,9 +24,10 @@ use crate::load::{self, LoadError, VerifyError};
 use crate::machine::service;
 use crate::machine::{self, Machine, MachineError};
 use crate::probe::{self, ProbeError};
+use crate::quiesce;
 use crate::step::Step;
 use crate::sys::{counter, hugepages};
-use crate::text::cmdline;
+use crate::text::cmdline::{self, Own};
 
 /// First argument of a worker.
 pub const FLAG: &str = "--worker";
@@ -56,6 +58,8 @@ enum WorkerError {
     Place(#[from] LayoutError),
     #[error("{_0}")]
     HandOff(#[from] HandOffError),
+    #[error("state: {_0}")]
+    Keeping(#[from] KeepingError),
     #[error("PID 1 did not confirm the jump")]
     NoWord,
     #[error("told to fail here by cato.fault")]
@@ -72,6 +76,7 @@ impl WorkerError {
             Self::Verify(error) => error.cause(),
             Self::Place(error) => error.cause(),
             Self::HandOff(error) => error.cause(),
+            Self::Keeping(error) => error.cause(),
             Self::NoWord | Self::Fault => Cause::Crash,
         }
     }
@@ -111,16 +116,29 @@ fn job() -> io::Result<Job> {
 fn answer(question: Question) -> Result<Answer, Failure> {
     match question {
         Question::LastJump(place) => match reason::take(place) {
-            Ok(said) => Ok(Answer::LastJump(said)),
+            Ok(said) => Ok(Answer::LastJump(said, reason::was_off(place))),
             Err(error) => Err(Failure::new(error.cause(), error.to_string())),
         },
+        Question::Watchdog => {
+            let index = modules().map_err(|error| Failure::new(error.cause(), error.to_string()))?;
+            probe::bind_watchdogs(&index, &mut |text| tell(&Message::say(text)));
+            Ok(Answer::Watchdog(keeping::reset()))
+        }
+        Question::State => find_state().map_err(|error| Failure::new(error.cause(), error.to_string())),
+        Question::Keep(kept) => keeping::keep(*kept).map_err(|error| Failure::new(error.cause(), error.to_string())),
         Question::Unload => kexec::unload()
-            .map(|()| Answer::Unloaded)
+            .map(|()| Answer::Done)
             .map_err(|error| Failure::new(error.cause(), error.to_string())),
         Question::Reboot => match reboot(RebootMode::RB_AUTOBOOT) {
             Err(errno) => Err(Failure::new(Cause::Refused, errno.desc())),
         },
     }
+}
+
+fn find_state() -> Result<Answer, WorkerError> {
+    let mut say = |text: &str| tell(&Message::say(text));
+    let mut late = |name: &str| tell(&Message::Late(name.to_owned()));
+    Ok(keeping::find(&modules()?, &mut say, &mut late))
 }
 
 /// The flow: select ▸ probe ▸ budget ▸ reserve ▸ load ▸ verify ▸ lay out ▸ hand off.
@@ -149,7 +167,9 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
 
     enter(Step::Budget, phases)?;
     let running = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let cmdline = cmdline::complete(&entry.cmdline, &running, entry.cmdline_extra);
+    let nonce = keeping::nonce();
+    let own = words(boot, nonce);
+    let cmdline = cmdline::complete(&entry.cmdline, &running, &own, entry.cmdline_extra);
     if !cmdline.added.is_empty() {
         say(&format!("command line: added {}", cmdline.added.join(" ")));
     }
@@ -186,7 +206,7 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
 
     enter(Step::LayOut, phases)?;
     machine.notes().for_each(|note| say(&note.to_string()));
-    let mut record = Record::new(&boot.choice, &payload, clock, &machine);
+    let mut record = Record::new(boot, nonce, &payload, clock, &machine);
     let layout = layout::lay_out(payload, &machine, PURGATORY, &record.bytes(phases, 0))?;
     record.laid_out(&layout);
     if let (Some(place), None) = (machine.reason, layout.reason()) {
@@ -205,6 +225,18 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
     let mut loaded = kexec::load(layout)?;
     say(&format!("loaded in {} ms", begin.elapsed().as_millis()));
 
+    if let Some(account) = &boot.account {
+        enter(Step::Account, phases)?;
+        if let Some(stored) = keeping::account(account, &entry.name, nonce, &mut say)? {
+            tell(&Message::Accounted(Box::new(stored)));
+        }
+    }
+
+    if !boot.unbind.is_empty() {
+        enter(Step::Quiesce, phases)?;
+        quiesce::unbind(Path::new("/sys"), &boot.unbind, &mut say);
+    }
+
     enter(Step::Loaded, phases)?;
     wait_for_word()?;
     // The last words before the kernel does not leave, if it does not: they have to name the cause.
@@ -212,9 +244,33 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
         say(&device.to_string());
     }
 
+    machine.reason.into_iter().for_each(reason::mark);
     enter(Step::Jump, phases)?;
     loaded.rewrite_record(&record.bytes(phases, counter::now()));
     Ok(loaded.jump()?)
+}
+
+/// What the main kernel is told besides: which boot this is, and what it has to do for it.
+fn words(boot: &Boot, nonce: u64) -> Own {
+    let mut own = Own::default();
+    if let Some(account) = &boot.account {
+        own.identity.extend(keeping::words(account, nonce));
+        own.identity
+            .extend(boot.trial.map(|trial| format!("cato.trial={}", trial.as_secs())));
+    }
+    // RAUC looks for its own word first.
+    own.identity
+        .extend(boot.choice.entry.slot.as_ref().map(|slot| format!("rauc.slot={slot}")));
+    // One that firmware or Cato left running, and that nobody opens, would be fed by the kernel for ever.
+    let timeout = boot.watchdog.map(|timeout| timeout.as_secs());
+    own.safety
+        .extend(timeout.map(|timeout| format!("watchdog.open_timeout={timeout}")));
+    if let (true, Some(timeout)) = (boot.is_test, timeout) {
+        // So that nobody feeds it.
+        own.identity
+            .extend([format!("cato.wdtest={timeout}"), "systemd.watchdog_sec=0".to_owned()]);
+    }
+    own
 }
 
 /// A device's own error is only a number: the kernel's log has the reason.

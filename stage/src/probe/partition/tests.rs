@@ -25,6 +25,7 @@ fn entry(number: u32, start: u64, sectors: u64) -> Partition {
         length: sectors * SECTOR,
         partuuid: format!("uuid-{number}"),
         partlabel: Some(format!("boot-{number}")),
+        parttype: None,
     }
 }
 

@@ -86,7 +86,7 @@ impl Machine {
         )
         .unwrap();
         search.share = share;
-        let found = search.find(&Source::PartLabel("boot-a".to_owned()));
+        let found = search.find(Wanted::Source(&config::Source::PartLabel("boot-a".to_owned())));
         let unfinished = search.unfinished();
         self.late.borrow_mut().extend(heard);
         (found, unfinished, said)

@@ -1,0 +1,469 @@
+//! `cato state`, `cato status`, `cato mark-good` and the others that read and change what is known of the slots, on a
+//! main system or on an image.
+//!
+//! Given the words behind `cato`; responsible for what they mean, and for one change at a time.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use config::SlotName;
+
+use super::wdtest;
+use crate::deadlines::{LOCK, LOCK_LOOK};
+use crate::handover;
+use crate::machine::record;
+use crate::probe;
+use crate::state::device::Device;
+use crate::state::moment::now;
+use crate::state::slots::Refusal;
+use crate::state::store::{self, LoadError, SaveError, Stored};
+use crate::state::{Condition, State};
+use crate::text::{cmdline, printable, quoted};
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Command<'a> {
+    /// A state as it leaves the factory; over another one only by force.
+    Init {
+        place: &'a Path,
+        good: Vec<SlotName>,
+        force: bool,
+    },
+    /// What there is to know.
+    Show { place: Option<&'a Path>, json: bool },
+    /// The slot that was booted is good.
+    MarkGood,
+    /// What is known of a slot changes; on a place that is named, or on this machine's.
+    Change {
+        slot: SlotName,
+        change: Change,
+        on: Option<&'a Path>,
+    },
+    /// What a kernel said as it died.
+    LastWords(Option<&'a Path>),
+    /// Waits until the trial is over, and is answered with whether it was passed.
+    Trial,
+    /// What RAUC asks of its custom backend.
+    Rauc(Request),
+}
+
+/// What becomes of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is good.
+    Good,
+    /// It is not to be booted.
+    Bad,
+    /// It is the first choice from now on.
+    Next,
+    /// It is booted next, and once.
+    Once,
+}
+
+/// What RAUC asks (src/bootloaders/custom.c of RAUC 1.15): one word each on stdout, nothing else.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    GetPrimary,
+    GetCurrent,
+    GetState(SlotName),
+    SetPrimary(SlotName),
+    SetState(SlotName, bool),
+}
+
+/// The words that begin one of these commands.
+pub(super) const WORDS: [&str; 8] = [
+    "last-words",
+    "state",
+    "status",
+    "mark-good",
+    "mark-bad",
+    "set-next",
+    "trial",
+    "rauc",
+];
+
+impl<'a> Command<'a> {
+    /// From the words behind `cato`.
+    pub(super) fn of(words: &[&'a OsStr]) -> Result<Self, String> {
+        let is_option = |word: &&OsStr| word.as_encoded_bytes().starts_with(b"-");
+        let (options, rest): (Vec<&'a OsStr>, Vec<&'a OsStr>) = words.iter().copied().partition(is_option);
+        let place = rest.get(2).copied().map(Path::new);
+        let rest: Vec<&str> = rest.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+        let mut options = Options(options);
+        let slot = |name: &str| name.parse::<SlotName>().map_err(|fault| fault.message);
+        let command = match (rest.as_slice(), place) {
+            (["state", "init", _, good @ ..], Some(place)) => Self::Init {
+                place,
+                good: good.iter().map(|name| slot(name)).collect::<Result<_, _>>()?,
+                force: options.take("--force"),
+            },
+            (["state", "show"] | ["status"], _) => Self::Show {
+                place: None,
+                json: options.take("--json"),
+            },
+            (["state", "show", _], place) => Self::Show {
+                place,
+                json: options.take("--json"),
+            },
+            (["state", "init"], _) => return Err("state init: no PLACE given".to_owned()),
+            (["state", ..], _) => return Err("state: say init or show".to_owned()),
+            (["mark-good"], _) => Self::MarkGood,
+            ([command @ ("mark-good" | "mark-bad" | "set-next"), name, rest @ ..], place) => Self::Change {
+                slot: slot(name)?,
+                change: match *command {
+                    "mark-good" => Change::Good,
+                    "mark-bad" => Change::Bad,
+                    _ if options.take("--once") => Change::Once,
+                    _ => Change::Next,
+                },
+                on: match rest {
+                    [] => None,
+                    [_] => place,
+                    _ => return Err(format!("{command}: too many words")),
+                },
+            },
+            (["last-words"], _) => Self::LastWords(None),
+            (["last-words", place], _) => Self::LastWords(Some(Path::new(*place))),
+            (["trial"], _) => Self::Trial,
+            (["rauc", "get-primary"], _) => Self::Rauc(Request::GetPrimary),
+            (["rauc", "get-current"], _) => Self::Rauc(Request::GetCurrent),
+            (["rauc", "get-state", name], _) => Self::Rauc(Request::GetState(slot(name)?)),
+            (["rauc", "set-primary", name], _) => Self::Rauc(Request::SetPrimary(slot(name)?)),
+            (["rauc", "set-state", name, "good"], _) => Self::Rauc(Request::SetState(slot(name)?, true)),
+            (["rauc", "set-state", name, "bad"], _) => Self::Rauc(Request::SetState(slot(name)?, false)),
+            (["rauc", ..], _) => {
+                return Err("rauc: expected get-primary, get-current, get-state SLOT, set-primary SLOT, or set-state SLOT good|bad".to_owned());
+            }
+            ([command @ ("mark-bad" | "set-next")], _) => return Err(format!("{command}: no SLOT given")),
+            ([command, ..], _) => return Err(format!("{command}: too many words")),
+            ([], _) => return Err("no command given".to_owned()),
+        };
+        match options.0.first() {
+            Some(option) => Err(format!("unknown option `{}`", option.display())),
+            None => Ok(command),
+        }
+    }
+}
+
+struct Options<'a>(Vec<&'a OsStr>);
+
+impl Options<'_> {
+    fn take(&mut self, option: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|word| *word != option);
+        self.0.len() != before
+    }
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SlotsError {
+    /// No partition of that type.
+    #[error(
+        "there is no state partition (GPT type {}); name its place, or make one",
+        probe::STATE_TYPE
+    )]
+    NoPartition,
+    /// The device or image.
+    #[error("{}: {error}", place.display())]
+    Open { place: PathBuf, error: io::Error },
+    /// Somebody else changes it.
+    #[error("{}: another cato changes the state", place.display())]
+    Locked { place: PathBuf },
+    /// Nothing that can be read.
+    #[error("{}: {error}", place.display())]
+    Load { place: PathBuf, error: LoadError },
+    /// It could not be written.
+    #[error("{}: {error}", place.display())]
+    Save { place: PathBuf, error: SaveError },
+    /// One is there.
+    #[error("{}: there is a state; --force makes a new one", place.display())]
+    Exists { place: PathBuf },
+    /// Cato has not booted this system from a slot.
+    #[error(
+        "this system was not booted from a slot: neither its command line nor a hand-over record of Cato names one"
+    )]
+    NotBooted,
+    /// The slot has had its time.
+    #[error("slot {slot} was not marked good within {} s: it is noted, and the machine is to be rebooted", limit.as_secs())]
+    TrialOver { slot: SlotName, limit: Duration },
+    /// Nothing is kept.
+    #[error("{}: no kernel's last words are kept", place.display())]
+    NoWords { place: PathBuf },
+    /// No slot at all.
+    #[error("no slot can be booted")]
+    NoPrimary,
+    /// The state says no.
+    #[error("slot {slot}: {why}")]
+    Refused { slot: SlotName, why: Refusal },
+}
+
+/// What was done, for stdout.
+pub(super) fn run(command: &Command<'_>) -> Result<String, SlotsError> {
+    match command {
+        Command::Init { place, good, force } => init(place, good, *force),
+        Command::Show { place, json } => {
+            let place = place.map_or_else(partition, |place| Ok(place.to_owned()))?;
+            let mut device = open(&place, false)?;
+            let stored = store::load(&mut device).map_err(|error| SlotsError::Load { place, error })?;
+            Ok(if *json { as_json(&stored) } else { as_text(&stored) })
+        }
+        Command::MarkGood => {
+            let (slot, nonce) = booted().ok_or(SlotsError::NotBooted)?;
+            let said = change(None, &slot, |state| state.mark_booted_good(&slot, nonce, now()))?;
+            Ok(said + &wdtest::warning(Path::new("/")).unwrap_or_default())
+        }
+        Command::Change {
+            slot,
+            change: Change::Good,
+            on: None,
+        } => mark_good(slot),
+        Command::Change { slot, change: how, on } => change(*on, slot, |state| match how {
+            Change::Good => state.mark_good(slot, now()),
+            Change::Bad => state.mark_bad(slot, now()),
+            Change::Next => state.set_primary(slot, now()),
+            Change::Once => state.set_once(slot, now()),
+        }),
+        Command::Trial => trial(),
+        Command::LastWords(place) => {
+            let place = place.map_or_else(partition, |place| Ok(place.to_owned()))?;
+            let mut device = open(&place, false)?;
+            let text = device.last_words().map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => SlotsError::NoWords { place },
+                _ => SlotsError::Open { place, error },
+            })?;
+            // A program of the main system may have written it.
+            let text = String::from_utf8_lossy(&text).into_owned();
+            Ok(text.lines().map(|line| printable(line) + "\n").collect())
+        }
+        Command::Rauc(request) => rauc(request),
+    }
+}
+
+/// The slot and the number of this boot: from the command line, or, where nothing may be added to that, from the record.
+fn booted() -> Option<(SlotName, u64)> {
+    let parsed = |slot: &str, nonce: &str| Some((slot.parse().ok()?, u64::from_str_radix(nonce, 16).ok()?));
+    let running = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let word = |key| cmdline::value(&running, key);
+    if let Some(found) = word("cato.slot").zip(word("cato.nonce")) {
+        return parsed(found.0, found.1);
+    }
+    let record = record::find(Path::new("/")).ok()??;
+    let (_, handover) = handover::parse(&record.bytes).ok()?;
+    parsed(&handover.slot, &handover.nonce)
+}
+
+/// The one that runs has to prove that it is the boot that is counted.
+fn mark_good(slot: &SlotName) -> Result<String, SlotsError> {
+    match booted().filter(|(booted, _)| booted == slot) {
+        Some((_, nonce)) => change(None, slot, |state| state.mark_booted_good(slot, nonce, now())),
+        None => change(None, slot, |state| state.mark_good(slot, now())),
+    }
+}
+
+/// Waits for as long as this system may be up without a mark, and notes it when there is none then. What can't be noted does
+/// not lead to a reboot: it would be one without an end.
+fn trial() -> Result<String, SlotsError> {
+    let running = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let limit = cmdline::value(&running, "cato.trial").and_then(|seconds| seconds.parse().ok());
+    let Some((limit, (slot, nonce))) = limit.map(Duration::from_secs).zip(booted()) else {
+        return Ok("no trial: neither cato.trial= nor a slot is on the command line\n".to_owned());
+    };
+    let up = Duration::from_millis(now().uptime_ms.into());
+    thread::sleep(limit.saturating_sub(up));
+    match change(None, &slot, |state| state.trial_over(&slot, nonce, now())) {
+        Ok(_) => Err(SlotsError::TrialOver { slot, limit }),
+        Err(SlotsError::Refused {
+            why: Refusal::Marked, ..
+        }) => Ok(format!("slot {slot} was marked good in its time\n")),
+        Err(error) => Ok(format!("warning: the trial can't be judged: {error}\n")),
+    }
+}
+
+fn rauc(request: &Request) -> Result<String, SlotsError> {
+    let state = || {
+        let place = partition()?;
+        let mut device = open(&place, false)?;
+        let stored = store::load(&mut device).map_err(|error| SlotsError::Load { place, error })?;
+        Ok::<_, SlotsError>(stored.state)
+    };
+    let line = |word: &dyn fmt::Display| Ok(format!("{word}\n"));
+    match request {
+        Request::GetPrimary => line(state()?.primary().ok_or(SlotsError::NoPrimary)?),
+        Request::GetCurrent => line(&booted().ok_or(SlotsError::NotBooted)?.0),
+        Request::GetState(slot) => match state()?.slot(slot) {
+            Some(found) if found.is_well() => line(&"good"),
+            // RAUC's journal has why.
+            Some(found) => Ok(format!("warning: slot {slot}: {found}\nbad\n")),
+            None => Err(SlotsError::Refused {
+                slot: slot.clone(),
+                why: Refusal::Unknown,
+            }),
+        },
+        Request::SetPrimary(slot) => change(None, slot, |state| state.set_primary(slot, now())),
+        Request::SetState(slot, true) => mark_good(slot),
+        Request::SetState(slot, false) => change(None, slot, |state| state.mark_bad(slot, now())),
+    }
+}
+
+fn partition() -> Result<PathBuf, SlotsError> {
+    let running = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    probe::present_state(cmdline::value(&running, "cato.state")).ok_or(SlotsError::NoPartition)
+}
+
+fn open(place: &Path, write: bool) -> Result<Device, SlotsError> {
+    let place = place.to_owned();
+    Device::open(&place, write).map_err(|error| SlotsError::Open { place, error })
+}
+
+/// Opens it for a change, alone.
+fn alone(place: &Path) -> Result<Device, SlotsError> {
+    let device = open(place, true)?;
+    let since = Instant::now();
+    loop {
+        match device.lock() {
+            Ok(()) => return Ok(device),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && since.elapsed() < LOCK => {
+                thread::sleep(LOCK_LOOK);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(SlotsError::Locked {
+                    place: place.to_owned(),
+                });
+            }
+            Err(error) => {
+                let place = place.to_owned();
+                return Err(SlotsError::Open { place, error });
+            }
+        }
+    }
+}
+
+fn init(place: &Path, good: &[SlotName], force: bool) -> Result<String, SlotsError> {
+    let mut device = alone(place)?;
+    let is_there = !matches!(store::load(&mut device), Err(LoadError::Lost { .. }));
+    if is_there && !force {
+        return Err(SlotsError::Exists {
+            place: place.to_owned(),
+        });
+    }
+    write(place, &mut device, &mut Stored::new(State::factory(good)))
+}
+
+fn change(
+    on: Option<&Path>,
+    slot: &SlotName,
+    change: impl FnOnce(&mut State) -> Result<(), Refusal>,
+) -> Result<String, SlotsError> {
+    let place = on.map_or_else(partition, |place| Ok(place.to_owned()))?;
+    let mut device = alone(&place)?;
+    let mut stored = match store::load(&mut device) {
+        Ok(stored) => stored,
+        Err(error) => return Err(SlotsError::Load { place, error }),
+    };
+    let slot = slot.clone();
+    change(&mut stored.state).map_err(|why| SlotsError::Refused { slot, why })?;
+    write(&place, &mut device, &mut stored)
+}
+
+fn write(place: &Path, device: &mut Device, stored: &mut Stored) -> Result<String, SlotsError> {
+    let place = place.to_owned();
+    match stored.save(device) {
+        Ok(None) => Ok(String::new()),
+        Ok(Some(error)) => Ok(format!(
+            "warning: {}: only one copy is written: {error}\n",
+            place.display()
+        )),
+        Err(error) => Err(SlotsError::Save { place, error }),
+    }
+}
+
+fn as_text(stored: &Stored) -> String {
+    let state = &stored.state;
+    let mut lines: Vec<String> = state
+        .slots
+        .iter()
+        .map(|slot| format!("slot {}: {slot}", slot.name))
+        .collect();
+    if state.slots.is_empty() {
+        lines.push("no slots yet: Cato adds those of boot.toml when it boots".to_owned());
+    }
+    lines.extend(state.once.iter().map(|slot| format!("next boot: slot {slot}, once")));
+    lines.extend(state.attempt.iter().map(|attempt| {
+        let mark = if attempt.is_confirmed {
+            "marked good"
+        } else {
+            "not marked good"
+        };
+        format!("last boot: slot {}, {mark}", attempt.slot)
+    }));
+    lines.extend(
+        stored
+            .damage
+            .iter()
+            .map(|damage| format!("warning: one copy of the state is lost ({damage})")),
+    );
+    for event in &state.events {
+        lines.push(event.to_string());
+    }
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+fn as_json(stored: &Stored) -> String {
+    let state = &stored.state;
+    let word = |condition| match condition {
+        Condition::Untested => "untested",
+        Condition::Good => "good",
+        Condition::Bad(_) => "bad",
+    };
+    let optional = |text: Option<String>| text.map_or_else(|| "null".to_owned(), |text| quoted(&text));
+    let slots: Vec<String> = (state.slots.iter())
+        .map(|slot| {
+            format!(
+                r#"{{"name":{},"condition":"{}","why":{},"tries":{},"failure":{}}}"#,
+                quoted(slot.name.as_str()),
+                word(slot.condition),
+                optional(match slot.condition {
+                    Condition::Bad(why) => Some(why.to_string()),
+                    _ => None,
+                }),
+                slot.tries,
+                optional(slot.failure.map(|how| how.to_string()))
+            )
+        })
+        .collect();
+    let events: Vec<String> = (state.events.iter())
+        .map(|event| {
+            format!(
+                r#"{{"boot":{},"uptime_ms":{},"time":{},"kernel":"{}.{}","kexecs":{},"slot":{},"entry":{},"what":{}}}"#,
+                event.boot,
+                event.uptime_ms,
+                event.time,
+                event.kernel[0],
+                event.kernel[1],
+                event.kexecs,
+                optional(event.slot.as_ref().map(ToString::to_string)),
+                optional(Some(event.entry.clone()).filter(|name| !name.is_empty())),
+                quoted(&event.kind.to_string())
+            )
+        })
+        .collect();
+    format!(
+        "{{\"boots\":{},\"primary\":{},\"slots\":[{}],\"once\":{},\"booted\":{},\"marked_good\":{},\"events\":[{}]}}\n",
+        state.boots,
+        optional(state.primary().map(ToString::to_string)),
+        slots.join(","),
+        optional(state.once.as_ref().map(ToString::to_string)),
+        optional(state.attempt.as_ref().map(|attempt| attempt.slot.to_string())),
+        state.attempt.as_ref().is_some_and(|attempt| attempt.is_confirmed),
+        events.join(",")
+    )
+}
+
+#[cfg(test)]
+#[path = "slots_tests.rs"]
+mod tests;

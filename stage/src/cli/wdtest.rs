@@ -1,0 +1,138 @@
+//! `cato wdtest`: on a main system that was booted to test the watchdog, whether it is reset by it.
+//!
+//! Given the command line and sysfs; responsible for waiting long enough, and for what it means when nothing happens.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::text::cmdline;
+
+/// A watchdog as sysfs has it (Documentation/ABI/testing/sysfs-class-watchdog).
+struct Watchdog {
+    name: String,
+    identity: String,
+    is_open: bool,
+}
+
+fn watchdogs(root: &Path) -> Vec<Watchdog> {
+    let class = root.join("sys/class/watchdog");
+    let names = fs::read_dir(&class).into_iter().flatten();
+    let mut names: Vec<String> = names
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    let text = |name: &str, file: &str| {
+        let text = fs::read_to_string(class.join(name).join(file)).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    let of = |name: String| Watchdog {
+        identity: text(&name, "identity"),
+        is_open: text(&name, "state") == "active",
+        name,
+    };
+    names.into_iter().map(of).collect()
+}
+
+/// What is to be said to somebody who marks this system good while the watchdog is about to reset it: nobody has opened it.
+pub(super) fn warning(root: &Path) -> Option<String> {
+    let running = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
+    let timeout = cmdline::value(&running, "watchdog.open_timeout")?;
+    let all = watchdogs(root);
+    if all.is_empty() || all.iter().any(|watchdog| watchdog.is_open) {
+        return None;
+    }
+    Some(format!(
+        "warning: nobody has opened the watchdog, which may reset this system {timeout} s after its driver was loaded \
+         (systemd: RuntimeWatchdogSec=30)\n"
+    ))
+}
+
+/// Waits for the reset. Returns only when there was none, with why that may be.
+pub(super) fn run(root: &Path) -> String {
+    let running = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
+    let timeout = cmdline::value(&running, "cato.wdtest").and_then(|seconds| seconds.parse().ok());
+    let Some(timeout) = timeout.map(Duration::from_secs) else {
+        return "this system was not booted for a test: add cato.wdtest to the service kernel's command line, have [watchdog] in \
+                boot.toml, and start the machine"
+            .to_owned();
+    };
+    // From the jump until the watchdog ends by itself, or from the driver's start until it may be fed no more.
+    let limit = timeout.saturating_mul(2).saturating_add(MARGIN);
+    loop {
+        let up = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(limit, Duration::from);
+        if let Some(why) = verdict(&watchdogs(root), up >= limit, up) {
+            return why;
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// For a reset that takes its time.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// What is known so far; none while a reset may still come.
+fn verdict(all: &[Watchdog], is_over: bool, up: Duration) -> Option<String> {
+    if let Some(open) = all.iter().find(|watchdog| watchdog.is_open) {
+        return Some(format!(
+            "{} ({}) is open: somebody feeds it; stop that for the test (systemd: RuntimeWatchdogSec=0)",
+            open.name, open.identity
+        ));
+    }
+    if !is_over {
+        return None;
+    }
+    let drivers: Vec<String> = all.iter().map(|w| format!("{} ({})", w.name, w.identity)).collect();
+    let why = if drivers.is_empty() {
+        "no watchdog driver is loaded here, so it was stopped before the jump (watchdog.stop_on_reboot=0 on the service kernel's \
+         command line, or a driver that stops it all the same), or it never ran"
+            .to_owned()
+    } else {
+        format!(
+            "{} has a driver here that stopped it when it was loaded, or that does not know that it runs; nothing resets this system \
+             when it hangs before somebody opens the watchdog. Open it early, or use another watchdog",
+            drivers.join(", ")
+        )
+    };
+    Some(format!(
+        "failed: this system is still up after {} s: {why}",
+        up.as_secs()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_that_does_not_come_is_explained() {
+        let root = tempfile::tempdir().unwrap();
+        let class = root.path().join("sys/class/watchdog/watchdog0");
+        fs::create_dir_all(&class).unwrap();
+        let up = Duration::from_secs(70);
+        assert!(verdict(&[], true, up).unwrap().contains("no watchdog driver"));
+        fs::write(class.join("identity"), "i6300ESB timer\n").unwrap();
+        fs::write(class.join("state"), "inactive\n").unwrap();
+        assert!(verdict(&watchdogs(root.path()), false, up).is_none());
+        let why = verdict(&watchdogs(root.path()), true, up).unwrap();
+        assert!(
+            why.starts_with("failed: this system is still up after 70 s: watchdog0 (i6300ESB timer) has a driver"),
+            "{why}"
+        );
+        fs::write(class.join("state"), "active\n").unwrap();
+        assert!(
+            verdict(&watchdogs(root.path()), false, up)
+                .unwrap()
+                .contains("somebody feeds it")
+        );
+        assert!(run(root.path()).contains("not booted for a test"));
+        fs::create_dir(root.path().join("proc")).unwrap();
+        fs::write(root.path().join("proc/cmdline"), "watchdog.open_timeout=45").unwrap();
+        assert_eq!(warning(root.path()), None, "it is open");
+        fs::write(class.join("state"), "inactive\n").unwrap();
+        assert!(warning(root.path()).unwrap().contains("45 s after"));
+    }
+}

@@ -1,0 +1,79 @@
+//! The drivers of watchdogs: loaded and bound before anything else is.
+//!
+//! Given the module index; responsible for binding the devices of watchdogs and no others.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use config::modules::Index;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::devices::{self, Device};
+use super::modules::Modules;
+use crate::deadlines::BIND_SHARE;
+use crate::sys::child::Write;
+use crate::text::cmdline;
+
+/// A chip's driver brings forth the watchdog's device, whose driver is next.
+const GENERATIONS: usize = 2;
+
+/// Loads the drivers of watchdogs that are there, and has them bound. `say` hears of what went wrong.
+pub(crate) fn bind_watchdogs(index: &Index, say: &mut dyn FnMut(&str)) {
+    let sys = Path::new("/sys");
+    // A disk's driver that comes in with one of a watchdog is not to bind by itself.
+    if let Err((file, error)) = devices::hold_buses(sys) {
+        say(&format!("{}: {error}", file.display()));
+    }
+    let mut modules = Modules::new(index);
+    // What no device asks for is only packed by whoever names it.
+    for module in index.modules.iter().filter(|m| m.watchdog && m.aliases.is_empty()) {
+        modules.load(&module.name, say);
+    }
+    let mut tried = BTreeSet::new();
+    for _ in 0..GENERATIONS {
+        let new = devices::undriven(sys)
+            .into_iter()
+            .filter(|d| tried.insert(d.path.clone()));
+        for device in new.collect::<Vec<_>>() {
+            let drivers: Vec<_> = index.for_modalias(&device.modalias).filter(|m| m.watchdog).collect();
+            for module in &drivers {
+                modules.load(&module.name, say);
+            }
+            if !drivers.is_empty() && device.is_held() {
+                bind(sys, &device, say);
+            }
+        }
+    }
+}
+
+/// Loads what finds the records of earlier kernels in memory, where the device tree or the command line says that there are some.
+pub(crate) fn load_pstore(index: &Index, say: &mut dyn FnMut(&str)) {
+    const RAMOOPS: &str = "ramoops";
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let nodes = devices::names(Path::new("/sys/firmware/devicetree/base/reserved-memory"));
+    let is_there =
+        cmdline::value(&cmdline, "ramoops.mem_address").is_some() || nodes.iter().any(|name| name.starts_with(RAMOOPS));
+    if is_there && index.find(RAMOOPS).is_some() {
+        Modules::new(index).load(RAMOOPS, say);
+    }
+}
+
+fn bind(sys: &Path, device: &Device, say: &mut dyn FnMut(&str)) {
+    let problem = match Write::start(&devices::probe_file(sys, &device.bus), &device.name) {
+        Err(error) => error.to_string(),
+        Ok(write) => {
+            let timeout = PollTimeout::try_from(BIND_SHARE).unwrap_or(PollTimeout::ZERO);
+            let ready = poll(&mut [PollFd::new(write.as_fd(), PollFlags::POLLIN)], timeout);
+            let result = ready.is_ok_and(|n| n > 0).then(|| write.finish());
+            match result {
+                None => format!("no answer within {} s", BIND_SHARE.as_secs()),
+                // ENODEV: the driver looked and found that it is not for this one.
+                Some(Ok(()) | Err(nix::errno::Errno::ENODEV)) => return,
+                Some(Err(errno)) => errno.desc().to_owned(),
+            }
+        }
+    };
+    say(&format!("{device}: not bound: {problem}"));
+}

@@ -1,0 +1,450 @@
+//! What each event does to the slots. Pure.
+
+use config::{Config, DEFAULT_TRIES, SlotName};
+
+use super::{
+    Attempt, Because, Condition, ENTRY_BYTES, Event, EventKind, Failing, MOST_EVENTS, MOST_SLOTS, Reset, Slot, State,
+};
+use crate::cause::Cause;
+use crate::step::Step;
+
+/// The beginning of a text, to a whole character.
+fn cut(text: &str, most: usize) -> String {
+    let end = text.floor_char_boundary(most);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+/// What `boot.toml` says of the slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// Their names, the first choice first.
+    pub slots: Vec<SlotName>,
+    /// Boots that a new generation has to prove itself.
+    pub tries: u8,
+}
+
+impl Rules {
+    /// What a config says.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            slots: config.slot_names().into_iter().cloned().collect(),
+            tries: config.slots.tries,
+        }
+    }
+}
+
+/// When something happens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Now<'e> {
+    /// Milliseconds since the kernel's start.
+    pub uptime_ms: u32,
+    /// Seconds since 1970; 0 when no clock was set.
+    pub time: u64,
+    /// The running kernel's version, two numbers.
+    pub kernel: [u8; 2],
+    /// Jumps since power-on.
+    pub kexecs: u16,
+    /// The entry it is about; empty for none.
+    pub entry: &'e str,
+}
+
+/// What a failed boot of a good slot counts, and how much it takes to be bad: three resets that are known to be failures,
+/// or eight that may be.
+const STRIKE: u8 = 8;
+const DOUBTFUL_STRIKE: u8 = 3;
+const STRIKES: u8 = 24;
+
+fn strikes(reset: Reset) -> u8 {
+    match reset {
+        // Somebody pulled the plug, or there was a power cut: it says nothing of the slot.
+        Reset::PowerOn => 0,
+        Reset::Unknown => DOUBTFUL_STRIKE,
+        Reset::Watchdog | Reset::Panic | Reset::Purgatory => STRIKE,
+    }
+}
+
+/// Why a command for a slot is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// There is no such slot.
+    #[error("there is no such slot")]
+    Unknown,
+    /// The running system was not booted from this slot.
+    #[error("this is not the slot that was booted")]
+    Other,
+    /// The running system is not the boot that the state tells of.
+    #[error("this is not the boot that the state tells of: the machine was booted since, or the state was changed")]
+    Stale,
+    /// There is nothing to be judged any more.
+    #[error("this boot is marked good already")]
+    Marked,
+    /// A bad one is not booted.
+    #[error("the slot is bad; set-next without --once gives it new tries")]
+    Bad,
+}
+
+impl Slot {
+    fn new(name: SlotName, tries: u8) -> Self {
+        Self {
+            name,
+            condition: Condition::Untested,
+            tries,
+            strikes: 0,
+            failure: None,
+        }
+    }
+
+    /// Whether it may be booted by itself.
+    pub(crate) fn is_bootable(&self) -> bool {
+        match self.condition {
+            Condition::Good => true,
+            Condition::Untested => self.tries > 0,
+            Condition::Bad(_) => false,
+        }
+    }
+
+    /// Whether an updater may take it for a system that boots. One that is not proven and fell through in the service Linux
+    /// keeps its tries, but another one runs in its place.
+    pub(crate) fn is_well(&self) -> bool {
+        let fell_through = match self.failure {
+            Some(Failing::Stage(_, cause)) => is_its_own(cause),
+            _ => false,
+        };
+        self.is_bootable() && !(self.condition == Condition::Untested && fell_through)
+    }
+}
+
+/// Whether a slot is to blame for its failure in the service Linux.
+fn is_its_own(cause: Cause) -> bool {
+    !matches!(cause, Cause::Refused | Cause::Busy | Cause::Machine)
+}
+
+impl State {
+    /// As it leaves the factory.
+    pub(crate) fn new(rules: &Rules) -> Self {
+        let mut state = Self::default();
+        state.adopt(rules);
+        state
+    }
+
+    /// The same with slots that are known to be good; their tries come with the first boot.
+    pub(crate) fn factory(good: &[SlotName]) -> Self {
+        let slot = |name: &SlotName| Slot {
+            condition: Condition::Good,
+            ..Slot::new(name.clone(), 0)
+        };
+        Self {
+            // Until the first boot, which reads boot.toml.
+            tries: DEFAULT_TRIES,
+            slots: good.iter().take(MOST_SLOTS).map(slot).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// After the one before was lost: each slot has one try, as nobody knows what it is worth.
+    pub(crate) fn lost(rules: &Rules, now: Now<'_>) -> Self {
+        let mut state = Self::new(&Rules {
+            slots: rules.slots.clone(),
+            tries: 1,
+        });
+        state.tell(EventKind::Lost, None, now);
+        state
+    }
+
+    /// The slot of that name.
+    pub(crate) fn slot(&self, name: &SlotName) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.name == *name)
+    }
+
+    fn slot_mut(&mut self, name: &SlotName) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.name == *name)
+    }
+
+    fn tell(&mut self, kind: EventKind, slot: Option<&SlotName>, now: Now<'_>) {
+        let surplus = self.events.len().saturating_add(1).saturating_sub(MOST_EVENTS);
+        self.events.drain(..surplus.min(self.events.len()));
+        self.events.push(Event {
+            kind,
+            boot: self.boots,
+            uptime_ms: now.uptime_ms,
+            time: now.time,
+            slot: slot.cloned(),
+            entry: cut(now.entry, ENTRY_BYTES),
+            kernel: now.kernel,
+            kexecs: now.kexecs,
+        });
+    }
+
+    /// Adds the slots it does not know yet, and drops those that `boot.toml` has no more.
+    fn adopt(&mut self, rules: &Rules) {
+        self.tries = rules.tries;
+        let is_known = |name: &SlotName| rules.slots.contains(name);
+        self.slots.retain(|slot| is_known(&slot.name));
+        self.once = self.once.take().filter(is_known);
+        for name in rules.slots.iter().take(MOST_SLOTS) {
+            if self.slot(name).is_none() {
+                self.slots.push(Slot::new(name.clone(), rules.tries));
+            }
+        }
+    }
+
+    /// The slot whose files the service Linux itself may die of, before anything can be written down: it was reset twice in a row
+    /// on its way to the first choice, or its kernel oopsed in loading this one. To be asked before [`wake`](Self::wake).
+    pub(crate) fn suspect(&self, reset: Reset) -> Option<SlotName> {
+        let last = self.events.last().filter(|event| event.boot == self.boots)?;
+        if last.kind == EventKind::Failed(Failing::Stage(Step::Kexec, Cause::Crash)) {
+            return last.slot.clone();
+        }
+        let boots = (0..=self.boots).rev();
+        let died = (self.events.iter().rev().zip(boots))
+            .take_while(|(event, boot)| event.boot == *boot && matches!(event.kind, EventKind::Died(_)))
+            .count();
+        // If it was not the first, it was another: they take turns.
+        let choices = self.choices();
+        let at = died.checked_sub(1)?.checked_rem(choices.len())?;
+        choices
+            .get(at)
+            .filter(|_| reset.is_failure())
+            .map(|name| (*name).clone())
+    }
+
+    /// A new boot of the service Linux, after `reset`, on `machine` (a hash of what names it; 0 when nothing does).
+    pub(crate) fn wake(&mut self, rules: &Rules, machine: u64, reset: Reset, now: Now<'_>) {
+        self.boots = self.boots.saturating_add(1);
+        if machine != 0 && self.machine != machine {
+            if self.machine != 0 {
+                self.attempt = None;
+                self.once = None;
+                self.slots.iter_mut().for_each(|slot| slot.strikes = 0);
+                self.tell(EventKind::Cloned, None, now);
+            }
+            self.machine = machine;
+        }
+        self.adopt(rules);
+        let open = self.attempt.as_mut().filter(|attempt| !attempt.is_over);
+        if let Some(attempt) = open {
+            attempt.is_over = true;
+            let slot = attempt.slot.clone();
+            if !attempt.is_confirmed {
+                self.came_to_nothing(&slot, Failing::NotMarked(reset), now);
+            } else if reset.is_failure() {
+                self.tell(EventKind::Reset(reset), Some(&slot), now);
+            }
+        } else if reset.is_failure() {
+            self.tell(EventKind::Died(reset), None, now);
+        }
+    }
+
+    /// A boot of the slot did not end with a mark.
+    fn came_to_nothing(&mut self, name: &SlotName, how: Failing, now: Now<'_>) {
+        self.tell(EventKind::Failed(how), Some(name), now);
+        let Some(slot) = self.slot_mut(name) else { return };
+        slot.failure = Some(how);
+        let given_up = match slot.condition {
+            Condition::Untested => (slot.tries == 0).then_some(Because::Unproven),
+            Condition::Good => {
+                let more = match how {
+                    Failing::NotMarked(reset) => strikes(reset),
+                    Failing::Trial => STRIKE,
+                    Failing::Stage(..) => 0,
+                };
+                slot.strikes = slot.strikes.saturating_add(more);
+                (slot.strikes >= STRIKES).then_some(Because::Strikes)
+            }
+            Condition::Bad(_) => None,
+        };
+        if let Some(why) = given_up {
+            slot.condition = Condition::Bad(why);
+            self.tell(EventKind::GivenUp(why), Some(name), now);
+        }
+    }
+
+    /// An entry of the slot could not be booted. What is wrong with its files costs no try: they are as wrong the next time.
+    pub(crate) fn failed(&mut self, name: &SlotName, step: Step, cause: Cause, now: Now<'_>) {
+        if self.once.as_ref() == Some(name) {
+            self.once = None;
+        }
+        let costs = match (step, cause) {
+            // The state's disk, the machine's memory, or a process that can't be started: not the slot's doing.
+            (Step::Account | Step::Select | Step::Reserve, _) => 0,
+            (_, Cause::Io | Cause::Timeout | Cause::Crash | Cause::Memory) => 1,
+            // What is wrong with its files is as wrong the next time; and what is no slot's doing at all.
+            _ => 0,
+        };
+        // Its try was spent when the jump was written down.
+        let open = self
+            .attempt
+            .as_mut()
+            .filter(|attempt| attempt.slot == *name && !attempt.is_over);
+        let is_written = open.map(|attempt| attempt.is_over = true).is_some();
+        if let Some(slot) = self
+            .slot_mut(name)
+            .filter(|slot| slot.condition == Condition::Untested && !is_written)
+        {
+            slot.tries = slot.tries.saturating_sub(costs);
+        }
+        self.came_to_nothing(name, Failing::Stage(step, cause), now);
+    }
+
+    /// The machine is about to jump into the slot.
+    pub(crate) fn jump(&mut self, name: &SlotName, nonce: u64, now: Now<'_>) {
+        if self.once.as_ref() == Some(name) {
+            self.once = None;
+        }
+        if let Some(slot) = self.slot_mut(name).filter(|slot| slot.condition == Condition::Untested) {
+            slot.tries = slot.tries.saturating_sub(1);
+        }
+        self.attempt = Some(Attempt {
+            slot: name.clone(),
+            nonce,
+            is_confirmed: false,
+            is_over: false,
+        });
+        self.tell(EventKind::Jumped, Some(name), now);
+    }
+
+    /// The main system that was booted says that it is well.
+    ///
+    /// # Errors
+    /// [`Refusal::Other`] and [`Refusal::Stale`] when it is not that main system.
+    pub(crate) fn mark_booted_good(&mut self, name: &SlotName, nonce: u64, now: Now<'_>) -> Result<(), Refusal> {
+        let open = self.attempt.as_mut().filter(|attempt| !attempt.is_over);
+        let attempt = open.ok_or(Refusal::Stale)?;
+        if attempt.slot != *name {
+            return Err(Refusal::Other);
+        }
+        if attempt.nonce != nonce {
+            return Err(Refusal::Stale);
+        }
+        attempt.is_confirmed = true;
+        self.mark_good(name, now)
+    }
+
+    /// Somebody who knows says that a slot is well that is not the one that runs.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`]
+    pub(crate) fn mark_good(&mut self, name: &SlotName, now: Now<'_>) -> Result<(), Refusal> {
+        let slot = self.slot_mut(name).ok_or(Refusal::Unknown)?;
+        (slot.condition, slot.strikes, slot.failure) = (Condition::Good, 0, None);
+        self.tell(EventKind::MarkedGood, Some(name), now);
+        Ok(())
+    }
+
+    /// Somebody says that the slot is not to be booted.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`]
+    pub(crate) fn mark_bad(&mut self, name: &SlotName, now: Now<'_>) -> Result<(), Refusal> {
+        let slot = self.slot_mut(name).ok_or(Refusal::Unknown)?;
+        (slot.condition, slot.tries) = (Condition::Bad(Because::Marked), 0);
+        if self.once.as_ref() == Some(name) {
+            self.once = None;
+        }
+        self.tell(EventKind::MarkedBad, Some(name), now);
+        Ok(())
+    }
+
+    /// Makes the slot the first choice. A bad one is taken for a new generation: it gets tries, and is untested.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`]
+    pub(crate) fn set_primary(&mut self, name: &SlotName, now: Now<'_>) -> Result<(), Refusal> {
+        let at = self
+            .slots
+            .iter()
+            .position(|slot| slot.name == *name)
+            .ok_or(Refusal::Unknown)?;
+        let mut slot = self.slots.remove(at);
+        if slot.condition != Condition::Good {
+            slot = Slot::new(slot.name, self.tries);
+        }
+        self.slots.insert(0, slot);
+        self.tell(EventKind::Primary, Some(name), now);
+        Ok(())
+    }
+
+    /// Has the slot booted next, and then no more than before.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`], and [`Refusal::Bad`] for one that is not bootable.
+    pub(crate) fn set_once(&mut self, name: &SlotName, now: Now<'_>) -> Result<(), Refusal> {
+        if !self.slot(name).ok_or(Refusal::Unknown)?.is_bootable() {
+            return Err(Refusal::Bad);
+        }
+        self.once = Some(name.clone());
+        self.tell(EventKind::Once, Some(name), now);
+        Ok(())
+    }
+
+    /// The main system was up for as long as it may be without a mark.
+    ///
+    /// # Errors
+    /// [`Refusal::Other`] and [`Refusal::Stale`] when it is not the one that was booted.
+    pub(crate) fn trial_over(&mut self, name: &SlotName, nonce: u64, now: Now<'_>) -> Result<(), Refusal> {
+        let open = self.attempt.as_mut().filter(|attempt| !attempt.is_over);
+        let attempt = open.ok_or(Refusal::Stale)?;
+        if attempt.slot != *name {
+            return Err(Refusal::Other);
+        }
+        if attempt.nonce != nonce {
+            return Err(Refusal::Stale);
+        }
+        if attempt.is_confirmed {
+            return Err(Refusal::Marked);
+        }
+        attempt.is_over = true;
+        self.came_to_nothing(name, Failing::Trial, now);
+        Ok(())
+    }
+
+    /// The slot that is booted but for a boot that is asked for once.
+    pub(crate) fn primary(&self) -> Option<&SlotName> {
+        let good = self.slots.iter().find(|slot| slot.is_bootable());
+        good.map(|slot| &slot.name)
+            .or_else(|| self.last_resorts().first().copied())
+    }
+
+    /// The slots to boot, the best first.
+    pub(crate) fn choices(&self) -> Vec<&SlotName> {
+        let once = self
+            .once
+            .as_ref()
+            .filter(|name| self.slot(name).is_some_and(Slot::is_bootable));
+        let others = self
+            .slots
+            .iter()
+            .filter(|slot| slot.is_bootable())
+            .map(|slot| &slot.name);
+        once.into_iter()
+            .chain(others.filter(|name| Some(*name) != once))
+            .collect()
+    }
+
+    /// The slots to boot when there is nothing else at all: bad ones, but for those that somebody marked. What was good
+    /// once comes first.
+    pub(crate) fn last_resorts(&self) -> Vec<&SlotName> {
+        let because = |why| {
+            self.slots
+                .iter()
+                .filter(move |slot| slot.condition == Condition::Bad(why))
+        };
+        let last = self.attempt.as_ref().map(|attempt| &attempt.slot);
+        let used_up = self
+            .slots
+            .iter()
+            .filter(|slot| slot.condition == Condition::Untested && slot.tries == 0);
+        let mut all: Vec<&SlotName> = because(Because::Strikes)
+            .chain(because(Because::Unproven))
+            .chain(used_up)
+            .map(|slot| &slot.name)
+            .collect();
+        // They take turns.
+        all.sort_by_key(|name| Some(*name) == last);
+        all
+    }
+}
+
+#[cfg(test)]
+#[path = "slots_tests.rs"]
+mod tests;

@@ -1,0 +1,277 @@
+use super::*;
+
+const NOW: Now<'_> = Now {
+    uptime_ms: 1500,
+    time: 0,
+    kernel: [6, 12],
+    kexecs: 1,
+    entry: "a",
+};
+const MACHINE: u64 = 7;
+
+fn name(name: &str) -> SlotName {
+    name.parse().unwrap()
+}
+
+fn rules() -> Rules {
+    Rules {
+        slots: vec![name("A"), name("B")],
+        tries: 3,
+    }
+}
+
+fn state() -> State {
+    let mut state = State::new(&rules());
+    state.wake(&rules(), MACHINE, Reset::PowerOn, NOW);
+    state
+}
+
+fn choices(state: &State) -> Vec<&str> {
+    state.choices().into_iter().map(SlotName::as_str).collect()
+}
+
+fn slot<'s>(state: &'s State, of: &str) -> &'s Slot {
+    state.slot(&name(of)).unwrap()
+}
+
+fn boot(state: &mut State, into: &str, marks: bool, reset: Reset) {
+    state.jump(&name(into), 1, NOW);
+    if marks {
+        state.mark_booted_good(&name(into), 1, NOW).unwrap();
+    }
+    state.wake(&rules(), MACHINE, reset, NOW);
+}
+
+#[test]
+fn an_untested_slot_has_its_tries_and_is_then_given_up() {
+    let mut state = state();
+    for tries in [2, 1, 0] {
+        assert_eq!(choices(&state), ["A", "B"]);
+        boot(&mut state, "A", false, Reset::Watchdog);
+        assert_eq!(slot(&state, "A").tries, tries);
+    }
+    assert_eq!(choices(&state), ["B"]);
+    let a = slot(&state, "A");
+    assert_eq!(a.condition, Condition::Bad(Because::Unproven));
+    assert_eq!(a.failure, Some(Failing::NotMarked(Reset::Watchdog)));
+    let given_up = state.events.last().unwrap();
+    assert_eq!(given_up.kind, EventKind::GivenUp(Because::Unproven));
+    assert_eq!(given_up.slot, Some(name("A")));
+    assert_eq!(state.last_resorts(), [&name("A")]);
+}
+
+/// Power cuts say nothing of a slot that is good, and it needs no tries.
+#[test]
+fn a_good_slot_stays_good_through_power_cuts_and_without_tries() {
+    let mut state = state();
+    boot(&mut state, "A", true, Reset::PowerOn);
+    for _ in 0..100 {
+        boot(&mut state, "A", false, Reset::PowerOn);
+    }
+    let a = state.slot_mut(&name("A")).unwrap();
+    assert_eq!((a.condition, a.strikes), (Condition::Good, 0));
+    a.tries = 0;
+    assert_eq!(choices(&state), ["A", "B"]);
+}
+
+#[test]
+fn a_good_slot_that_fails_again_and_again_is_given_up() {
+    for (reset, boots) in [
+        (Reset::Watchdog, 3),
+        (Reset::Panic, 3),
+        (Reset::Purgatory, 3),
+        (Reset::Unknown, 8),
+    ] {
+        let mut state = state();
+        boot(&mut state, "A", true, Reset::PowerOn);
+        for _ in 1..boots {
+            boot(&mut state, "A", false, reset);
+            assert_eq!(slot(&state, "A").condition, Condition::Good, "{reset:?}");
+        }
+        boot(&mut state, "A", false, reset);
+        assert_eq!(
+            slot(&state, "A").condition,
+            Condition::Bad(Because::Strikes),
+            "{reset:?}"
+        );
+        // It was good once, so it comes before one that never was.
+        assert_eq!(state.last_resorts(), [&name("A")]);
+    }
+}
+
+#[test]
+fn a_mark_in_between_makes_good_for_all_strikes() {
+    let mut state = state();
+    boot(&mut state, "A", true, Reset::Unknown);
+    for _ in 0..10 {
+        boot(&mut state, "A", false, Reset::Watchdog);
+        boot(&mut state, "A", false, Reset::Watchdog);
+        boot(&mut state, "A", true, Reset::Watchdog);
+        assert_eq!(slot(&state, "A").strikes, 0);
+    }
+}
+
+#[test]
+fn what_a_failure_costs() {
+    use Cause::{Busy, Crash, Format, Io, Machine, Memory, Missing, Placement, Refused, Timeout, Verification};
+    for (causes, tries) in [
+        (
+            [Missing, Format, Verification, Placement, Refused, Busy, Machine].as_slice(),
+            3,
+        ),
+        (&[Io, Timeout, Crash, Memory], 2),
+    ] {
+        for cause in causes {
+            let mut state = state();
+            state.failed(&name("A"), Step::Load, *cause, NOW);
+            assert_eq!(slot(&state, "A").tries, tries, "{cause:?}");
+            assert_eq!(slot(&state, "A").failure, Some(Failing::Stage(Step::Load, *cause)));
+            // A good one is as good as before.
+            boot(&mut state, "A", true, Reset::PowerOn);
+            let before = slot(&state, "A").clone();
+            state.failed(&name("A"), Step::Load, *cause, NOW);
+            let after = slot(&state, "A");
+            assert_eq!(
+                (after.condition, after.strikes),
+                (before.condition, before.strikes),
+                "{cause:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn once_is_once_whatever_comes_of_it() {
+    let marked = || {
+        let mut state = state();
+        state.set_once(&name("B"), NOW).unwrap();
+        assert_eq!(choices(&state), ["B", "A"]);
+        state
+    };
+    let mut state = marked();
+    boot(&mut state, "B", true, Reset::PowerOn);
+    assert_eq!(choices(&state), ["A", "B"]);
+    let mut state = marked();
+    state.failed(&name("B"), Step::Probe, Cause::Missing, NOW);
+    assert_eq!(choices(&state), ["A", "B"]);
+    let mut state = marked();
+    state.mark_bad(&name("B"), NOW).unwrap();
+    assert_eq!((choices(&state), state.once.as_ref()), (vec!["A"], None));
+    assert_eq!(state.set_once(&name("B"), NOW), Err(Refusal::Bad));
+    assert_eq!(state.set_once(&name("C"), NOW), Err(Refusal::Unknown));
+}
+
+/// What RAUC does: the target is bad while it is written, and set-primary alone makes it bootable.
+#[test]
+fn an_update_is_bad_until_it_is_whole_and_then_untested() {
+    let mut state = state();
+    boot(&mut state, "A", true, Reset::PowerOn);
+    state.mark_bad(&name("B"), NOW).unwrap();
+    assert_eq!(choices(&state), ["A"]);
+    // Marked ones are no last resort: what is in there may be half of something.
+    assert!(state.last_resorts().is_empty());
+    state.set_primary(&name("B"), NOW).unwrap();
+    assert_eq!(choices(&state), ["B", "A"]);
+    assert_eq!(
+        (slot(&state, "B").condition, slot(&state, "B").tries),
+        (Condition::Untested, 3)
+    );
+    // It does not come up: back to the old one.
+    for _ in 0..3 {
+        boot(&mut state, "B", false, Reset::Unknown);
+    }
+    assert_eq!(choices(&state), ["A"]);
+    // A good one keeps what it has when it is the first choice again.
+    state.set_primary(&name("A"), NOW).unwrap();
+    assert_eq!(slot(&state, "A").condition, Condition::Good);
+}
+
+/// RAUC 1.13 asks for the state alone: a target that Cato can't boot must not look like one that waits for its reboot.
+#[test]
+fn an_update_that_can_t_be_booted_is_not_well() {
+    let mut state = state();
+    boot(&mut state, "A", true, Reset::PowerOn);
+    state.mark_bad(&name("B"), NOW).unwrap();
+    assert!(!slot(&state, "B").is_well());
+    state.set_primary(&name("B"), NOW).unwrap();
+    assert!(slot(&state, "B").is_well());
+    // Not its own doing.
+    state.failed(&name("B"), Step::Load, Cause::Busy, NOW);
+    assert!(slot(&state, "B").is_well());
+    state.failed(&name("B"), Step::Budget, Cause::Format, NOW);
+    assert!(!slot(&state, "B").is_well());
+    assert_eq!(choices(&state), ["B", "A"]);
+    // The next bundle.
+    state.mark_bad(&name("B"), NOW).unwrap();
+    state.set_primary(&name("B"), NOW).unwrap();
+    assert!(slot(&state, "B").is_well());
+    // A good one is as good as before.
+    state.failed(&name("A"), Step::Probe, Cause::Missing, NOW);
+    assert!(slot(&state, "A").is_well());
+}
+
+#[test]
+fn only_the_boot_itself_can_mark_itself() {
+    let mut state = state();
+    assert_eq!(state.mark_booted_good(&name("A"), 1, NOW), Err(Refusal::Stale));
+    state.jump(&name("A"), 5, NOW);
+    assert_eq!(state.mark_booted_good(&name("B"), 5, NOW), Err(Refusal::Other));
+    assert_eq!(state.mark_booted_good(&name("A"), 4, NOW), Err(Refusal::Stale));
+    assert_eq!(slot(&state, "A").condition, Condition::Untested);
+    state.mark_booted_good(&name("A"), 5, NOW).unwrap();
+    // Nothing is left to be tried.
+    assert_eq!(state.trial_over(&name("A"), 5, NOW), Err(Refusal::Marked));
+}
+
+#[test]
+fn a_trial_that_is_over_counts_at_once_and_only_once() {
+    let mut state = state();
+    state.jump(&name("A"), 5, NOW);
+    state.trial_over(&name("A"), 5, NOW).unwrap();
+    let failures = |state: &State| {
+        state
+            .events
+            .iter()
+            .filter(|e| matches!(e.kind, EventKind::Failed(_)))
+            .count()
+    };
+    assert_eq!((slot(&state, "A").failure, failures(&state)), (Some(Failing::Trial), 1));
+    state.wake(&rules(), MACHINE, Reset::Unknown, NOW);
+    assert_eq!((slot(&state, "A").failure, failures(&state)), (Some(Failing::Trial), 1));
+}
+
+#[test]
+fn a_cloned_disk_keeps_what_is_good_and_forgets_what_failed() {
+    let mut state = state();
+    boot(&mut state, "A", true, Reset::PowerOn);
+    boot(&mut state, "A", false, Reset::Watchdog);
+    state.jump(&name("A"), 1, NOW);
+    state.wake(&rules(), MACHINE + 1, Reset::Unknown, NOW);
+    let a = slot(&state, "A");
+    assert_eq!(
+        (a.condition, a.strikes, state.machine),
+        (Condition::Good, 0, MACHINE + 1)
+    );
+    assert_eq!(state.events.last().unwrap().kind, EventKind::Cloned);
+    // Nobody knows which machine this is: no clone.
+    let events = state.events.len();
+    state.wake(&rules(), 0, Reset::Unknown, NOW);
+    assert_eq!((state.events.len(), state.machine), (events, MACHINE + 1));
+}
+
+#[test]
+fn slots_come_and_go_with_the_config_and_there_are_never_too_many() {
+    let mut state = state();
+    let with = |slots: &[&str]| Rules {
+        slots: slots.iter().map(|slot| name(slot)).collect(),
+        tries: 2,
+    };
+    state.wake(&with(&["A", "B", "C", "D", "E"]), MACHINE, Reset::PowerOn, NOW);
+    assert_eq!(choices(&state), ["A", "B", "C", "D"], "no room for a fifth");
+    state.wake(&with(&["A", "E"]), MACHINE, Reset::PowerOn, NOW);
+    assert_eq!(choices(&state), ["A", "E"], "those that are not wanted any more went");
+    for _ in 0..100 {
+        boot(&mut state, "A", true, Reset::PowerOn);
+    }
+    assert_eq!(state.events.len(), MOST_EVENTS);
+}

@@ -1,0 +1,173 @@
+//! Two copies of the state on a device that may lose power at any time.
+//!
+//! Given a device behind [`Copies`]; responsible for the order of writes: after a cut at any of them, the old state or the new
+//! one is there. The older copy is written first, then both are equal. Every write is flushed and read back.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use super::block::{Block, BlockError, decode, encode};
+
+/// A device with room for two copies, far apart.
+pub(crate) trait Copies {
+    /// Reads a copy: what is on the medium, not what a cache has.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read(&mut self, copy: Copy) -> io::Result<Block>;
+    /// Writes a copy, and returns when it is on the medium.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn write(&mut self, copy: Copy, block: &Block) -> io::Result<()>;
+}
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Copy {
+    First,
+    Second,
+}
+
+impl Copy {
+    fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
+/// Why a copy has no state.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CopyError {
+    /// The device.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What is there.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+}
+
+/// Why there is no state.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// A newer Cato's: nothing may be written then.
+    #[error("the state has format {0}, which this Cato does not know; it is left alone")]
+    Newer(u16),
+    /// Neither copy is any good.
+    #[error("both copies of the state are lost (first: {first}; second: {second})")]
+    Lost {
+        /// Why the first is none.
+        first: CopyError,
+        /// Why the second is none.
+        second: CopyError,
+    },
+}
+
+/// Why a state is not on the device.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SaveError {
+    /// The device.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It took the write, and has something else.
+    #[error("read back, it is not what was written")]
+    NotKept,
+}
+
+/// A state on a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    /// The state.
+    pub state: State,
+    sequence: u64,
+    /// The copy that is written first.
+    older: Copy,
+    /// What is wrong with that copy, for the log.
+    pub damage: Option<String>,
+    /// Something is: then it may be for ever.
+    is_damaged: bool,
+}
+
+fn read(device: &mut impl Copies, copy: Copy) -> Result<(State, u64), CopyError> {
+    Ok(decode(&device.read(copy)?)?)
+}
+
+/// Reads the newer of the two.
+///
+/// # Errors
+/// [`LoadError`]
+pub(crate) fn load(device: &mut impl Copies) -> Result<Stored, LoadError> {
+    let copies = (read(device, Copy::First), read(device, Copy::Second));
+    for copy in [&copies.0, &copies.1] {
+        if let Err(CopyError::Block(BlockError::Newer(version))) = copy {
+            return Err(LoadError::Newer(*version));
+        }
+    }
+    let stored = |(state, sequence), older, damage: Option<String>| Stored {
+        state,
+        sequence,
+        older,
+        is_damaged: damage.is_some(),
+        damage,
+    };
+    match copies {
+        (Ok(first), Ok(second)) if first.1 >= second.1 => Ok(stored(first, Copy::Second, None)),
+        (Ok(_), Ok(second)) => Ok(stored(second, Copy::First, None)),
+        (Ok(first), Err(error)) => Ok(stored(first, Copy::Second, Some(error.to_string()))),
+        (Err(error), Ok(second)) => Ok(stored(second, Copy::First, Some(error.to_string()))),
+        (Err(first), Err(second)) => Err(LoadError::Lost { first, second }),
+    }
+}
+
+impl Stored {
+    /// A state for a device that has none.
+    pub(crate) fn new(state: State) -> Self {
+        Self {
+            state,
+            sequence: 0,
+            older: Copy::First,
+            damage: None,
+            is_damaged: false,
+        }
+    }
+
+    /// Puts the state on the device. Ends well when at least one copy has it; what kept it from the other is told then.
+    ///
+    /// # Errors
+    /// [`SaveError`] when no copy has it: the state before is still there, if it was.
+    pub(crate) fn save(&mut self, device: &mut impl Copies) -> Result<Option<SaveError>, SaveError> {
+        let sequence = self.sequence.saturating_add(1);
+        let block = encode(&self.state, sequence);
+        let (older, newer) = (self.older, self.older.other());
+        if let Err(error) = put(device, older, &block) {
+            if !self.is_damaged {
+                return Err(error);
+            }
+            // A copy that can't be written any more. The other one is all there is: better without a net than not at all.
+            put(device, newer, &block)?;
+            self.sequence = sequence;
+            return Ok(Some(error));
+        }
+        self.is_damaged = false;
+        self.sequence = sequence;
+        self.older = newer;
+        Ok(put(device, newer, &block).err())
+    }
+}
+
+fn put(device: &mut impl Copies, copy: Copy, block: &Block) -> Result<(), SaveError> {
+    device.write(copy, block)?;
+    if device.read(copy)? == *block {
+        Ok(())
+    } else {
+        Err(SaveError::NotKept)
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,205 @@
+//! The worker's part in what is known of the slots: finding the state, and writing it.
+//!
+//! Given the packed modules or the state partition's name; responsible for the device. What the state says is decided in
+//! `state/` and by PID 1.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use config::modules::Index;
+
+use super::message::{Account, Answer, FoundState, FoundStored, Kept};
+use crate::cause::Cause;
+use crate::deadlines::DEVICE_WAIT;
+use crate::machine::{self, LastReset};
+use crate::probe;
+use crate::state::device::Device;
+use crate::state::slots::Now;
+use crate::state::store::{self, LoadError, SaveError, Stored};
+use crate::state::{Reset, moment, words};
+use crate::sys::mount::{PSTORE, mount_pstore};
+use crate::sys::{counter, random};
+use crate::text::cut;
+
+/// Why the state is not known, or not kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeepingError {
+    /// It can't be written.
+    #[error("{device}: {error}")]
+    Save { device: String, error: SaveError },
+    /// Nobody waits for it twice.
+    #[error(
+        "{device}: the attempt can't be written down: the disk does not answer; only a slot that is good is booted without that"
+    )]
+    Stuck { device: String },
+    /// The same, where that matters.
+    #[error("{device}: the attempt can't be written down: {error}; only a slot that is good is booted without that")]
+    Account { device: String, error: SaveError },
+}
+
+impl KeepingError {
+    /// Its kind.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Save { .. } | Self::Account { .. } => Cause::Io,
+            Self::Stuck { .. } => Cause::Timeout,
+        }
+    }
+}
+
+fn path(device: &str) -> PathBuf {
+    Path::new("/dev").join(device)
+}
+
+/// Finds the state partition and reads it.
+pub(super) fn find(index: &Index, say: &mut dyn FnMut(&str), late: &mut dyn FnMut(&str)) -> Answer {
+    probe::load_pstore(index, say);
+    mount_pstore();
+    let reset = reset();
+    let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
+    let mut partuuid = None;
+    let (device, describe, stored) = match probe::find_state(index, deadline, say, &[], late) {
+        Ok(volume) => {
+            let describe = volume.to_string();
+            partuuid = volume.partuuid;
+            let stored = read(&volume.name)
+                .unwrap_or_else(|why| FoundStored::Nothing(cut(&format!("{describe}: {why}"), LONGEST)));
+            if !matches!(stored, FoundStored::Nothing(_)) {
+                keep_last_words(&path(&volume.name), &describe, say);
+            }
+            (volume.name, describe, stored)
+        }
+        Err(error) => (
+            String::new(),
+            String::new(),
+            FoundStored::Nothing(cut(&error.to_string(), LONGEST)),
+        ),
+    };
+    Answer::State(Box::new(FoundState {
+        device,
+        partuuid,
+        describe,
+        stored,
+        kernel: moment::now().kernel,
+        kexecs: moment::kexecs(),
+        machine: machine::identity(Path::new("/")),
+        reset,
+    }))
+}
+
+/// Why the machine was reset, as far as this kernel knows.
+pub(super) fn reset() -> Reset {
+    match machine::last_reset(Path::new("/")) {
+        LastReset::Unknown => Reset::Unknown,
+        LastReset::Watchdog => Reset::Watchdog,
+        LastReset::Panic => Reset::Panic,
+    }
+}
+
+/// Of why there is no state, bytes: many devices may be named in it.
+const LONGEST: usize = 1024;
+
+/// So many lines of a kernel's last words are told; all of them are kept.
+const TOLD: usize = 12;
+
+/// Keeps what a kernel said as it died before the main kernel's own drivers take the place, and says the end of it. The record is
+/// dropped then: it would be taken for the reason of the next reset, too.
+fn keep_last_words(place: &Path, describe: &str, say: &mut dyn FnMut(&str)) {
+    let Some((names, text)) = machine::last_words(Path::new("/"), words::MOST) else {
+        return;
+    };
+    let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+    for line in lines.iter().skip(lines.len().saturating_sub(TOLD)) {
+        say(&format!("last words: {line}"));
+    }
+    let kept = Device::open(place, true).and_then(|mut device| device.keep_last_words(&text));
+    if let Err(error) = &kept {
+        say(&format!(
+            "warning: {describe}: a kernel's last words can't be kept: {error}"
+        ));
+    }
+    // Without room for them they would be told at each boot, and taken for the reason of each reset.
+    if kept
+        .as_ref()
+        .map_or_else(|error| error.kind() == io::ErrorKind::StorageFull, |()| true)
+    {
+        for name in names {
+            let _ = fs::remove_file(Path::new(PSTORE).join(name));
+        }
+    }
+}
+
+/// What is on the partition; the error where it may not be touched.
+fn read(name: &str) -> Result<FoundStored, String> {
+    let mut device = Device::open(&path(name), false).map_err(|error| error.to_string())?;
+    match store::load(&mut device) {
+        Ok(stored) => Ok(FoundStored::Known(stored)),
+        Err(lost @ LoadError::Lost { .. }) => Ok(FoundStored::Lost(lost.to_string())),
+        Err(newer @ LoadError::Newer(_)) => Err(newer.to_string()),
+    }
+}
+
+fn save(device: &str, stored: &mut Stored) -> Result<Option<SaveError>, SaveError> {
+    stored.save(&mut Device::open(&path(device), true)?)
+}
+
+/// Writes the state down.
+pub(super) fn keep(kept: Kept) -> Result<Answer, KeepingError> {
+    let Kept { device, mut stored, .. } = kept;
+    match save(&device, &mut stored) {
+        Ok(other) => Ok(Answer::Kept(Box::new(stored), other.map(|error| error.to_string()))),
+        Err(error) => Err(KeepingError::Save { device, error }),
+    }
+}
+
+/// Writes the attempt down; the new state. Where it is not needed and fails, that is told, and the boot goes on.
+pub(super) fn account(
+    account: &Account,
+    entry: &str,
+    nonce: u64,
+    say: &mut dyn FnMut(&str),
+) -> Result<Option<Stored>, KeepingError> {
+    let Kept { device, mut stored, .. } = account.kept.clone();
+    if account.is_stuck {
+        return if account.is_needed {
+            Err(KeepingError::Stuck { device })
+        } else {
+            Ok(None)
+        };
+    }
+    let now = Now { entry, ..moment::now() };
+    stored.state.jump(&account.slot, nonce, now);
+    let (stored, warning) = match save(&device, &mut stored) {
+        Ok(None) => (Some(stored), None),
+        Ok(Some(error)) => (
+            Some(stored),
+            Some(format!("only one copy of the state is written: {error}")),
+        ),
+        Err(error) if account.is_needed => return Err(KeepingError::Account { device, error }),
+        Err(error) => (None, Some(format!("the attempt can't be written down: {error}"))),
+    };
+    if let Some(warning) = warning {
+        say(&format!("warning: {device}: {warning}"));
+    }
+    Ok(stored)
+}
+
+/// A number that no other boot has; without entropy it is the counter's.
+pub(super) fn nonce() -> u64 {
+    let mut bytes = [0; 8];
+    if random::fill(&mut bytes) {
+        u64::from_le_bytes(bytes)
+    } else {
+        counter::now()
+    }
+}
+
+/// What tells the main system which boot it is, and where that is written down.
+pub(super) fn words(account: &Account, nonce: u64) -> Vec<String> {
+    let slot = &account.slot;
+    let mut words = vec![format!("cato.slot={slot}"), format!("cato.nonce={nonce:016x}")];
+    words.extend(account.kept.partuuid.as_ref().map(|uuid| format!("cato.state={uuid}")));
+    words
+}
