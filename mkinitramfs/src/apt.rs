@@ -190,6 +190,16 @@ impl Apt {
         Ok(apt)
     }
 
+    /// For a system that has packages already: those in `status`, a `/var/lib/dpkg/status`.
+    #[must_use]
+    pub fn with_installed(mut self, status: &Path) -> Self {
+        let mut option = OsString::from("-oDir::State::status=");
+        option.push(status);
+        // The last one counts.
+        self.options.push(option);
+        self
+    }
+
     fn run(&self, program: &str, args: &[&str], cwd: &Path) -> Result<String> {
         run(Command::new(program).args(&self.options).args(args).current_dir(cwd))
     }
@@ -233,8 +243,8 @@ impl Apt {
         Ok(files)
     }
 
-    /// Downloads what installing `wanted` (names, or patterns such as `?essential`) on an empty system takes, without
-    /// what is only recommended, and returns the .deb files by name.
+    /// Downloads what installing `wanted` (names, or patterns such as `?essential`) takes on an empty system or on that of
+    /// [`Apt::with_installed`], without what is only recommended, and returns the .deb files by name.
     ///
     /// # Errors
     /// What apt says.

@@ -18,9 +18,10 @@ use mkinitramfs::cpio::Entry;
 use mkinitramfs::modules::ModuleTree;
 
 use crate::board::board;
+use crate::disk::Files;
 use crate::disk::tools::{output, run, tool};
 use crate::machine::{DirectKernel, Drive, Machine};
-use crate::setup::{Kernel, Suite};
+use crate::setup::{Kernel, Suite, kernels};
 use crate::vm::{Vm, Watch};
 use crate::workspace;
 
@@ -44,6 +45,9 @@ const PACKAGES: &[&str] = &[
     "zstd",
 ];
 
+/// What an update through RAUC takes, `rauc bundle` and the key of its bundles among it.
+const RAUC: &[&str] = &["rauc", "rauc-service", "squashfs-tools", "openssl"];
+
 /// How long the second stage may take: several times what it takes on two CPUs that have nothing else to do.
 const LIMIT: Duration = Duration::from_mins(15);
 
@@ -61,8 +65,21 @@ pub struct Debian {
 
 /// The system for an architecture, installed if it is not there: below `target/debian/`.
 pub fn installed(arch: Arch) -> Result<Debian> {
+    cached(arch, "", |folder| install(folder, arch))
+}
+
+/// The same with RAUC and what makes a bundle; see `rauc.sh`.
+pub fn with_rauc(arch: Arch) -> Result<Debian> {
+    let base = installed(arch)?;
+    cached(arch, "-rauc", |folder| {
+        add(folder, arch, &base, RAUC, include_str!("debian/rauc.sh"))
+    })
+}
+
+/// The system in a folder of its own, made by `make` if it is not there.
+fn cached(arch: Arch, variant: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<Debian> {
     let all = workspace::target("debian");
-    let folder = all.join(format!("{SUITE}-{}", board(arch).debian));
+    let folder = all.join(format!("{SUITE}-{}{variant}", board(arch).debian));
     if let Some(debian) = there(&folder) {
         return Ok(debian);
     }
@@ -73,9 +90,11 @@ pub fn installed(arch: Arch) -> Result<Debian> {
     if let Some(debian) = there(&folder) {
         return Ok(debian);
     }
-    println!("installing Debian {SUITE} for {arch}, which takes some minutes ...");
-    install(&folder, arch)
-        .with_context(|| format!("can't install Debian {SUITE} for {arch} in {}", folder.display()))?;
+    println!("installing Debian {SUITE}{variant} for {arch}, which takes some minutes ...");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    make(&folder).with_context(|| format!("can't install Debian {SUITE} for {arch} in {}", folder.display()))?;
     there(&folder).with_context(|| format!("{} is incomplete although it was just made", folder.display()))
 }
 
@@ -87,9 +106,6 @@ fn there(folder: &Path) -> Option<Debian> {
 }
 
 fn install(folder: &Path, arch: Arch) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
     let image = folder.join("root.img");
     let state = folder.join("apt");
     let apt = Apt::open(&state, &SUITE.to_string(), arch)?;
@@ -106,20 +122,36 @@ fn install(folder: &Path, arch: Arch) -> Result<()> {
         .args([&root, &image])
         .arg(format!("{mib}M")))?;
 
-    let busybox = folder.join("busybox");
-    for deb in apt.download(&["busybox-static"])? {
-        apt::unpack(&deb, &busybox)?;
-    }
     let kernel = kernel_in(&root, arch)?;
-    let initramfs = folder.join("initramfs");
-    fs::write(&initramfs, service(&kernel, &busybox)?)?;
-    second_stage(&kernel, &initramfs, &image, &folder.join("setup.log"))?;
-    run(tool("e2fsck").args(["-f", "-n"]).arg(&image)).context("the second stage left a damaged file system")?;
-
-    for scratch in [&state, &root, &busybox] {
+    second_stage(&apt, &kernel, folder)?;
+    for scratch in [&state, &root] {
         fs::remove_dir_all(scratch)?;
     }
     fs::write(folder.join("release"), format!("{}\n", kernel.version))?;
+    Ok(())
+}
+
+/// Adds packages to an installed system: its own dpkg installs them in the second stage.
+fn add(folder: &Path, arch: Arch, base: &Debian, packages: &[&str], setup: &str) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let image = folder.join("root.img");
+    fs::copy(&base.image, &image)?;
+    let status = folder.join("status");
+    run(tool("debugfs")
+        .arg("-R")
+        .arg(format!("dump /var/lib/dpkg/status \"{}\"", status.display()))
+        .arg(&image))?;
+    let state = folder.join("apt");
+    let apt = Apt::open(&state, &SUITE.to_string(), arch)?.with_installed(&status);
+    let mut files = Files::new().with_bytes("setup", setup);
+    for deb in apt.download_with_dependencies(packages)? {
+        let name = deb.file_name().context("a package without a name")?;
+        files = files.with_file(&format!("debs/{}", name.to_string_lossy()), &deb);
+    }
+    files.put_into(&image, 0)?;
+    second_stage(&apt, &kernels::kernel(arch, SUITE)?, folder)?;
+    fs::remove_dir_all(&state)?;
+    fs::write(folder.join("release"), format!("{}\n", base.release))?;
     Ok(())
 }
 
@@ -259,19 +291,27 @@ fn service(kernel: &Kernel, busybox: &Path) -> Result<Vec<u8>> {
 }
 
 /// Runs the packages' own scripts, in a machine of their architecture.
-fn second_stage(kernel: &Kernel, initramfs: &Path, image: &Path, log: &Path) -> Result<()> {
+fn second_stage(apt: &Apt, kernel: &Kernel, folder: &Path) -> Result<()> {
+    let busybox = folder.join("busybox");
+    for deb in apt.download(&["busybox-static"])? {
+        apt::unpack(&deb, &busybox)?;
+    }
+    let initramfs = folder.join("initramfs");
+    fs::write(&initramfs, service(kernel, &busybox)?)?;
+    fs::remove_dir_all(&busybox)?;
+    let image = folder.join("root.img");
     let machine = Machine {
         kernel: Some(DirectKernel {
             kernel: kernel.image.clone(),
-            initrd: Some(initramfs.to_owned()),
+            initrd: Some(initramfs),
             cmdline: format!("{} panic=-1", board(kernel.arch).console),
         }),
-        drives: vec![Drive::raw(image)],
+        drives: vec![Drive::raw(&image)],
         ..Machine::new(kernel.arch)
     };
     let watch = Watch {
         print: false,
-        log: Some(log.to_owned()),
+        log: Some(folder.join("setup.log")),
     };
     let mut vm = Vm::start(&machine, LIMIT, &watch)?;
     vm.forbid("Kernel panic - not syncing")?;
@@ -279,7 +319,7 @@ fn second_stage(kernel: &Kernel, initramfs: &Path, image: &Path, log: &Path) -> 
     vm.wait_for("setup: done", LIMIT)?;
     let status = vm.wait_end(Duration::from_mins(1))?;
     ensure!(status.success(), "QEMU ended with {status}");
-    Ok(())
+    run(tool("e2fsck").args(["-f", "-n"]).arg(&image)).context("the second stage left a damaged file system")
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::stat::Mode;
 
+use super::tools::{run, tool};
+
 /// Something with a path in a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
@@ -65,6 +67,37 @@ impl Files {
         self.0.keys()
     }
 
+    /// Adds them to an ext4 that starts at a byte of an image. What is there already stays as it is.
+    pub fn put_into(&self, image: &Path, at: u64) -> Result<()> {
+        let staged = tempfile::tempdir()?;
+        self.stage(staged.path())?;
+        let mut folders = Vec::new();
+        let mut commands = Vec::new();
+        for (path, content) in &self.0 {
+            let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+            for (end, _) in folder.match_indices('/').chain([(folder.len(), "")]) {
+                let parent = folder.get(..end).unwrap_or_default();
+                if !parent.is_empty() && !folders.contains(&parent) {
+                    folders.push(parent);
+                    // One that is there stays as it is, whatever debugfs says.
+                    commands.push(format!("mkdir \"/{parent}\""));
+                }
+            }
+            // debugfs writes to a name, not to a path.
+            commands.push(format!("cd \"/{folder}\""));
+            commands.push(match content {
+                Content::Link(to) => format!("symlink \"{name}\" \"{to}\""),
+                Content::Folder => format!("mkdir \"{name}\""),
+                Content::Pipe => format!("mknod \"{name}\" p"),
+                _ => format!("write \"{}\" \"{name}\"", staged.path().join(path).display()),
+            });
+        }
+        let list = staged.path().join(".debugfs");
+        fs::write(&list, commands.join("\n") + "\n")?;
+        let image = format!("{}?offset={at}", image.display());
+        run(tool("debugfs").arg("-w").arg("-f").arg(&list).arg(image))
+    }
+
     /// Writes them below `root` and returns how many bytes they are in all.
     pub fn stage(&self, root: &Path) -> Result<u64> {
         let mut total = 0_u64;
@@ -107,5 +140,34 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = Files::new().with_bytes("../x", "").stage(folder.path()).unwrap_err();
         assert!(error.to_string().contains("outside"));
+    }
+
+    #[test]
+    fn files_are_added_to_a_file_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        let at = 1 << 20;
+        let Ok(()) = run(tool("mke2fs")
+            .args(["-q", "-t", "ext4", "-E", &format!("offset={at}")])
+            .arg(&image)
+            .arg("4M"))
+        else {
+            eprintln!("skipped: no e2fsprogs here");
+            return;
+        };
+        let first = Files::new().with_bytes("a/b/c", "one");
+        let second = Files::new()
+            .with_bytes("a/b/d", "two")
+            .with("a/e", Content::Link("b".into()));
+        first.put_into(&image, at).unwrap();
+        second.put_into(&image, at).unwrap();
+        for (path, content) in [("/a/b/c", "one"), ("/a/e/d", "two")] {
+            let place = format!("{}?offset={at}", image.display());
+            let read = tool("debugfs")
+                .args(["-R", &format!("cat {path}"), &place])
+                .output()
+                .unwrap();
+            assert_eq!(read.stdout, content.as_bytes(), "{path}");
+        }
     }
 }
