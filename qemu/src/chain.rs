@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use config::{Arch, Arena};
+use mkinitramfs::modules::ModuleTree;
 use mkinitramfs::{Added, Compress, Recipe};
 use stage::text::quoted;
 
@@ -64,6 +65,8 @@ pub struct Chain {
     pub release: Option<String>,
     /// Its initrd.
     pub initrd: Initrd,
+    /// Where its modules are, and those that our initrd loads.
+    pub main_modules: Option<(PathBuf, Vec<String>)>,
     /// The main kernel's command line.
     pub cmdline: String,
     /// The text of `boot.toml`; none is [`Chain::usual_config`].
@@ -121,6 +124,7 @@ impl Chain {
             kernel: main.image.clone(),
             release: Some(main.version.clone()),
             initrd: Initrd::Report,
+            main_modules: None,
             cmdline: format!("{} cato-test.nonce={nonce}", board(arch).console),
             config: None,
             partitions: None,
@@ -290,7 +294,11 @@ impl Chain {
                     _ => None,
                 };
                 let programs: Vec<(&str, &[u8])> = cato.iter().map(|bytes| ("/bin/cato", bytes.as_slice())).collect();
-                guests::report_initrd(self.arch(), &self.nonce, &programs, &file)?;
+                let modules = match &self.main_modules {
+                    Some((folder, names)) => ModuleTree::open(folder, self.arch())?.resolve(names)?.files,
+                    None => Vec::new(),
+                };
+                guests::report_initrd(self.arch(), &self.nonce, &programs, &modules, &file)?;
                 Ok(Some(file))
             }
         }

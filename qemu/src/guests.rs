@@ -81,9 +81,16 @@ pub fn all() -> Result<()> {
     Ok(())
 }
 
-/// Writes an initrd whose PID 1 is the report program and which holds `nonce` and `programs` (path and content).
+/// Writes an initrd whose PID 1 is the report program and which holds `nonce`, `programs` and `modules` (path and content), which it loads in their
+/// order.
 /// It is not compressed: what is measured is Cato.
-pub fn report_initrd(arch: Arch, nonce: &str, programs: &[(&str, &[u8])], file: &Path) -> Result<()> {
+pub fn report_initrd(
+    arch: Arch,
+    nonce: &str,
+    programs: &[(&str, &[u8])],
+    modules: &[(String, Vec<u8>)],
+    file: &Path,
+) -> Result<()> {
     let entries = [
         Entry::program("/init", fs::read(report(arch)?)?),
         Entry::file("/nonce", nonce),
@@ -91,6 +98,10 @@ pub fn report_initrd(arch: Arch, nonce: &str, programs: &[(&str, &[u8])], file: 
         Entry::char("/dev/console", 5, 1),
     ];
     let programs = programs.iter().map(|(path, bytes)| Entry::program(path, *bytes));
-    let bytes = mkinitramfs::archive(entries.into_iter().chain(programs))?;
+    let modules = modules.iter().enumerate().map(|(n, (path, bytes))| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        Entry::file(&format!("/modules/{n:03}-{name}"), bytes.as_slice())
+    });
+    let bytes = mkinitramfs::archive(entries.into_iter().chain(programs).chain(modules))?;
     fs::write(file, bytes).with_context(|| format!("can't write {}", file.display()))
 }

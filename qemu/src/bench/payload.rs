@@ -72,7 +72,7 @@ pub fn make(main: &Kernel, mb: u32) -> Result<Payload> {
 /// An archive of exactly `size` bytes: the report program, then random ones.
 fn initrd(arch: Arch, size: u64, file: &Path) -> Result<Vec<u8>> {
     let with = |random: &[u8]| -> Result<Vec<u8>> {
-        guests::report_initrd(arch, NONCE, &[("/random", random)], file)?;
+        guests::report_initrd(arch, NONCE, &[("/random", random)], &[], file)?;
         Ok(fs::read(file)?)
     };
     let rest = size

@@ -83,10 +83,13 @@ impl Disk {
             table.insert(
                 id,
                 gpt::partition::Partition {
-                    part_type_guid: if esp {
-                        partition_types::EFI
-                    } else {
-                        partition_types::LINUX_FS
+                    part_type_guid: match partition.type_guid {
+                        Some(guid) => partition_types::Type {
+                            guid,
+                            ..partition_types::LINUX_FS
+                        },
+                        None if esp => partition_types::EFI,
+                        None => partition_types::LINUX_FS,
                     },
                     part_guid: partition.uuid.unwrap_or_else(|| identity(2, n)),
                     first_lba: next / sector,

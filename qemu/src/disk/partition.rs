@@ -58,6 +58,8 @@ pub struct Partition {
     pub label: String,
     /// UUID, where the file system has one; FAT uses its last four bytes. None is derived from the place in the table.
     pub fs_uuid: Option<Uuid>,
+    /// Its type; the usual one for its file system when nothing is said.
+    pub type_guid: Option<Uuid>,
     /// The legacy-boot attribute: U-Boot looks for `extlinux.conf` on the first partition that has it.
     pub bootable: bool,
     /// Its files.
@@ -81,6 +83,7 @@ impl Partition {
             filesystem,
             label: name.to_owned(),
             fs_uuid: None,
+            type_guid: None,
             bootable: false,
             files,
             mkfs: Vec::new(),

@@ -10,6 +10,7 @@ use qemu::debian::{self, PARTLABEL, PASSWORD};
 use qemu::disk::{Files, Filesystem, Partition};
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::Bookworm;
+use qemu::vm::Vm;
 use stage::text::quoted;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -40,17 +41,23 @@ fn login(context: &Context, arch: Arch) -> Result<()> {
     let release = system.release.replace('+', r"\+");
     vm.wait_for(r"cato\[.*hand-off: reboot", long)?;
     vm.wait_for(&format!("Linux version {release} "), long)?;
+    log_in(&mut vm, long)?;
+    vm.send("echo \"main: $(uname -r) $(cat /proc/1/comm) $(findmnt -no SOURCE,FSTYPE /) $(cat /proc/cmdline)\"\n")?;
+    let says = format!("main: {release} systemd /dev/vda[0-9]+ +ext4 .*{}", chain.cmdline);
+    vm.wait_for(&says, long)?;
+    let problem = ready.wanted.arena_problem(&vm.lines());
+    ensure!(problem.is_none(), vm.failure(&problem.unwrap_or_default()));
+    Ok(())
+}
+
+/// From the first words of its init to a shell.
+pub(crate) fn log_in(vm: &mut Vm, long: Duration) -> Result<()> {
     vm.wait_for("Welcome to .*Debian GNU/Linux", long)?;
     vm.wait_for("login:", long)?;
     vm.send("root\n")?;
     vm.wait_for("Password:", long)?;
     vm.send(&format!("{PASSWORD}\n"))?;
     vm.wait_for("root@debian:.*#", long)?;
-    vm.send("echo \"main: $(uname -r) $(cat /proc/1/comm) $(findmnt -no SOURCE,FSTYPE /) $(cat /proc/cmdline)\"\n")?;
-    let says = format!("main: {release} systemd /dev/vda[0-9]+ +ext4 .*{}", chain.cmdline);
-    vm.wait_for(&says, long)?;
-    let problem = ready.wanted.arena_problem(&vm.lines());
-    ensure!(problem.is_none(), vm.failure(&problem.unwrap_or_default()));
     Ok(())
 }
 

@@ -24,17 +24,23 @@ mod firmware_by_suite;
 mod format;
 mod fuzz;
 mod initrd;
+mod last_words;
 mod machines;
 mod modules;
 mod odd_disks;
 mod packing;
 mod power_cut;
+mod rauc;
 mod reason;
 mod refused;
 mod repeat;
 mod report;
 mod reset;
+mod slots;
+mod soak;
+mod state_io;
 mod stuck_disk;
+mod watchdog;
 
 #[derive(Parser, Debug)]
 struct Cli {
@@ -71,6 +77,12 @@ fn all() -> Vec<Scenario> {
         repeat::scenarios(),
         report::scenarios(),
         reset::scenarios(),
+        slots::scenarios(),
+        soak::scenarios(),
+        last_words::scenarios(),
+        rauc::scenarios(),
+        state_io::scenarios(),
+        watchdog::scenarios(),
     ];
     let booting = booting.into_iter().flat_map(also_in_segments);
     others.into_iter().flatten().chain(booting).collect()

@@ -28,6 +28,7 @@
 //! | `handover` | what `/bin/cato report --json` prints, where the initrd has it |
 //! | `handover-text`, `handover-svg` | the same as a table and as a picture |
 //! | `handover-error` | what any of the three says instead |
+//! | `run` | what `/bin/cato` was asked for by `report.run=`, its exit code and what it printed |
 //! | `rng`, `kaslr` | the log lines about them |
 //! | `dmesg-errors` | how many log lines match [`ALARMS`] |
 //! | `dmesg-error` | each of the first 16 of them |
@@ -150,6 +151,19 @@ pub enum Then {
     Panic,
     /// `report.hang`: report and do nothing for ever.
     Hang,
+    /// `report.reboot`: report and start the machine again.
+    Reboot,
+}
+
+/// What `/bin/cato` is asked for by `report.run=mark-good;set-next,B,--once`: commands, and the words of each.
+pub fn commands(cmdline: &str) -> Vec<Vec<&str>> {
+    let asked = cmdline
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("report.run="));
+    asked
+        .flat_map(|commands| commands.split(';'))
+        .map(|command| command.split(',').collect())
+        .collect()
 }
 
 impl Then {
@@ -160,6 +174,7 @@ impl Then {
             .fold(Self::PowerOff, |then, word| match word {
                 "report.panic" => Self::Panic,
                 "report.hang" => Self::Hang,
+                "report.reboot" => Self::Reboot,
                 _ => then,
             })
     }

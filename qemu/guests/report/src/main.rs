@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use dtoolkit::fdt::Fdt;
 use dtoolkit::{Node as _, Property as _};
-use guest_report::{DONE, Log, PREFIX, Then, count_cpus, has_la57, hex, kernel_code, kmsg_text, line, mem_total};
+use guest_report::{
+    DONE, Log, PREFIX, Then, commands, count_cpus, has_la57, hex, kernel_code, kmsg_text, line, mem_total,
+};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::termios::tcdrain;
@@ -49,7 +51,13 @@ fn main() {
         });
     }
 
+    if pid1 {
+        load_modules(&cmdline);
+    }
     let mut console = Console::open(pid1);
+    if pid1 {
+        run(&mut console, &cmdline);
+    }
     report(&mut console, &cmdline);
     console.finish();
     if !pid1 {
@@ -58,6 +66,9 @@ fn main() {
     match then {
         Then::PowerOff => {
             let _ = reboot(RebootMode::RB_POWER_OFF);
+            let _ = reboot(RebootMode::RB_AUTOBOOT);
+        }
+        Then::Reboot => {
             let _ = reboot(RebootMode::RB_AUTOBOOT);
         }
         Then::Panic => {
@@ -70,6 +81,49 @@ fn main() {
     }
     // PID 1 that returns panics the kernel: the right end for `report.panic` without sysrq and for a machine that will not power off.
 }
+
+/// What a test packed into `/modules`, in the order of the names. A test that misses one shows it.
+fn load_modules(cmdline: &str) {
+    for name in sorted_names("/modules") {
+        if let Ok(file) = File::open(Path::new("/modules").join(&name)) {
+            let own = name
+                .split_once('-')
+                .map_or("", |(_, module)| module.trim_end_matches(".ko"));
+            let words = cmdline.split_whitespace().filter_map(|word| word.split_once('.'));
+            let parameters: Vec<&str> = words
+                .filter(|(module, _)| *module == own)
+                .map(|(_, rest)| rest)
+                .collect();
+            let parameters = std::ffi::CString::new(parameters.join(" ")).unwrap_or_default();
+            let _ = nix::kmod::finit_module(&file, &parameters, nix::kmod::ModuleInitFlags::empty());
+        }
+    }
+}
+
+/// What `report.run=` asks of Cato.
+fn run(console: &mut Console, cmdline: &str) {
+    for words in commands(cmdline) {
+        let result = match Command::new(CATO).args(&words).output() {
+            Ok(done) => {
+                let code = done
+                    .status
+                    .code()
+                    .map_or_else(|| "none".to_owned(), |code| code.to_string());
+                let said = [done.stdout, done.stderr].concat();
+                format!(
+                    "{}: exit {code}: {}",
+                    words.join(" "),
+                    String::from_utf8_lossy(&said).trim_end()
+                )
+            }
+            Err(error) => format!("{}: {error}", words.join(" ")),
+        };
+        console.say("run", &result);
+    }
+}
+
+/// The tool, where the initrd has it.
+const CATO: &str = "/bin/cato";
 
 /// Where the lines go.
 enum Console {
@@ -155,7 +209,6 @@ fn report(console: &mut Console, cmdline: &str) {
 
 /// What Cato says of its own boot.
 fn handover(console: &mut Console) {
-    const CATO: &str = "/bin/cato";
     if !Path::new(CATO).exists() {
         return;
     }

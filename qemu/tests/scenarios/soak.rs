@@ -1,0 +1,76 @@
+//! Updates one after the other, with the power cut at random times in between.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use config::Arch;
+use qemu::scenario::{Context, Scenario};
+use regex_lite::Regex;
+
+use crate::slots::{Plan, SOON};
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for arch in Arch::ALL {
+        for updates in [10, 200] {
+            let body = move |context: &Context| soak(context, arch, updates);
+            let scenario = Scenario::new(format!("soak/{arch}/{updates}-updates"), body);
+            all.push(scenario.long_if(true).limit(Duration::from_mins(10)));
+        }
+    }
+    all
+}
+
+/// Numbers that are the same in every run (Marsaglia's xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+/// Each system marks itself good and makes the other one, as new, the first choice. After some of them the power goes, at any
+/// time. No boot may end at the prompt, and none takes long.
+fn soak(context: &Context, arch: Arch, updates: usize) -> Result<()> {
+    let plan = Plan {
+        words: [
+            "report.run=mark-good;mark-bad,B;set-next,B report.reboot",
+            "report.run=mark-good;mark-bad,A;set-next,A report.reboot",
+        ],
+        // A power cut costs a new system a try.
+        config: "[slots]\ntries = 10\n",
+        has_cato: true,
+        ..Plan::default()
+    };
+    let ready = context.prepare(&plan.chain(context, arch)?)?;
+    let left = Regex::new(r"cato\[ *([0-9.]+)\] hand-off: reboot\(KEXEC\)")?;
+    let (mut done, mut cuts, mut longest) = (0, 0, 0.0_f64);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    while done < updates {
+        let mut vm = context.start(&ready.machine)?;
+        vm.forbid(r"cato\[.*(prompt: no |given up|are lost|can't be written)")?;
+        for _ in 0..=random.below(4) {
+            vm.wait_for("report: run=set-next .: exit 0", SOON)?;
+            done += 1;
+        }
+        thread::sleep(Duration::from_millis(random.below(6000)));
+        let lines = vm.stop();
+        cuts += 1;
+        for line in &lines {
+            let seconds = left
+                .captures(&line.text)
+                .and_then(|found| found.get(1)?.as_str().parse().ok());
+            longest = longest.max(seconds.unwrap_or(0.0));
+        }
+    }
+    println!(
+        "soak/{arch}: {done} updates, {cuts} power cuts, the slowest boot left the service kernel after {longest:.1} s"
+    );
+    ensure!(longest < 90.0, "a boot took {longest:.1} s");
+    Ok(())
+}

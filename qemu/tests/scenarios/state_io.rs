@@ -1,0 +1,279 @@
+//! The state's disk fails: whatever it does, the machine ends up in the best slot that may be booted.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use config::Arch;
+use qemu::scenario::{Context, Scenario};
+
+use crate::slots::{Plan, each};
+
+/// What the state's disk does, and what comes of it. A has never been marked good and is the first choice, B is good; where
+/// nothing can be written, only B is booted.
+struct Fault {
+    name: &'static str,
+    /// Of the blockdev that the state's disk is read and written through; the file is node `file`.
+    through: &'static [&'static str],
+    said: &'static [&'static str],
+}
+
+const UNPROVEN: &str = r#"cato: entry: entry "a": state: vdb1: the attempt can't be written down: .*; only a slot that is good is booted without that; trying "b""#;
+
+const FAULTS: [Fault; 8] = [
+    Fault {
+        name: "write-error",
+        through: &[
+            "-blockdev",
+            "driver=blkdebug,node-name=state,image=file,inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno=5",
+        ],
+        said: &[r"cato: slots: A \(untested, 3 tries left\), B \(good\)", UNPROVEN],
+    },
+    Fault {
+        name: "no-space",
+        through: &[
+            "-blockdev",
+            "driver=blkdebug,node-name=state,image=file,inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno=28",
+        ],
+        said: &[UNPROVEN],
+    },
+    Fault {
+        name: "flush-error",
+        through: &[
+            "-blockdev",
+            "driver=blkdebug,node-name=state,image=file,inject-error.0.event=none,inject-error.0.iotype=flush,inject-error.0.errno=5",
+        ],
+        said: &[UNPROVEN],
+    },
+    Fault {
+        name: "read-only",
+        through: &["-blockdev", "driver=raw,node-name=state,file=file,read-only=on"],
+        said: &[UNPROVEN],
+    },
+    // The partition begins at 1 MiB: sector 2048.
+    Fault {
+        name: "first-copy-unreadable",
+        through: &[
+            "-blockdev",
+            "driver=blkdebug,node-name=state,image=file,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.sector=2048,inject-error.0.errno=5",
+        ],
+        said: &[
+            r"cato: slots: vdb1 .*: one copy of the state is lost \(I/O error",
+            r"cato: slots: A \(untested, 3 tries left\), B \(good\)",
+        ],
+    },
+    Fault {
+        name: "unreadable",
+        through: &[
+            "-blockdev",
+            "driver=blkdebug,node-name=half,image=file,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.sector=2048,inject-error.0.errno=5",
+            "-blockdev",
+            "driver=blkdebug,node-name=state,image=half,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.sector=3072,inject-error.0.errno=5",
+        ],
+        // It can't be read back either: nothing is proven, and nothing can be written down.
+        said: &[
+            "cato: slots: warning: vdb1 .*: both copies of the state are lost",
+            r#"cato: select: entry "rescue""#,
+        ],
+    },
+    Fault {
+        name: "slow",
+        through: &[
+            "-object",
+            "throttle-group,id=slow,x-iops-total=4",
+            "-blockdev",
+            "driver=throttle,throttle-group=slow,node-name=state,file=file",
+        ],
+        said: &[r#"cato: select: entry "a""#],
+    },
+    Fault {
+        name: "never-answers",
+        through: &[
+            "-object",
+            "throttle-group,id=stuck,x-bps-total=1,x-bps-total-max=1048576",
+            "-blockdev",
+            "driver=throttle,throttle-group=stuck,node-name=state,file=file",
+        ],
+        said: &[r"cato: (slots|entry): "],
+    },
+];
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for arch in Arch::ALL {
+        for (n, fault) in FAULTS.iter().enumerate() {
+            let is_long = !matches!((arch, n), (Arch::Arm64, 0) | (Arch::X86_64, 2));
+            let name = format!("state/{arch}/{}", fault.name);
+            all.push(Scenario::new(name, move |context| play(context, arch, fault)).long_if(is_long));
+        }
+        let some = Scenario::new(format!("power-cut/{arch}/state-replay"), move |context| {
+            replay(context, arch, 2)
+        });
+        all.push(some.long_if(arch == Arch::X86_64));
+        let more = Scenario::new(format!("power-cut/{arch}/state-replay-20-boots"), move |context| {
+            replay(context, arch, 20)
+        });
+        all.push(more.long_if(true).limit(Duration::from_mins(3)));
+    }
+    all
+}
+
+fn play(context: &Context, arch: Arch, fault: &'static Fault) -> Result<()> {
+    let plan = Plan {
+        good: Some(&["A", "B"]),
+        order: &["a", "b", "rescue"],
+        updated: Some("A"),
+        state_disk: Some(&["-blockdev", "driver=file,node-name=file,filename=STATE"]),
+        ..Plan::default()
+    };
+    let mut chain = plan.chain(context, arch)?;
+    let firmware: &[&str] = match arch {
+        // SeaBIOS reads every disk.
+        Arch::X86_64 => &["-bios", "/usr/share/qemu/qboot.rom"],
+        Arch::Arm64 => &[],
+    };
+    // Or QEMU stops the machine when there is no space.
+    let device = [
+        "-device",
+        "virtio-blk-pci,drive=state,addr=0x1e,werror=report,rerror=report",
+    ];
+    let all = fault.through.iter().chain(&device).chain(firmware);
+    chain.machine.extra.extend(all.map(|word| (*word).to_owned()));
+    let ready = context.prepare(&chain)?;
+    let mut vm = context.start(&ready.machine)?;
+    each(&vm, fault.said)?;
+    context.reports(&ready, &mut vm).map(drop)
+}
+
+/// `BLK_LOG` of QEMU's blklogwrites, in the format of dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst).
+struct Log {
+    /// Offset in bytes, whether everything before it is on the medium, and the bytes.
+    writes: Vec<(u64, bool, Vec<u8>)>,
+}
+
+impl Log {
+    fn read(path: &Path) -> Result<Self> {
+        const SECTOR: usize = 512;
+        const FLUSH: u64 = 1;
+        let log = fs::read(path)?;
+        let number = |at: usize| {
+            let bytes = log.get(at..).and_then(|rest| rest.first_chunk::<8>());
+            bytes
+                .map(|bytes| u64::from_le_bytes(*bytes))
+                .context("the log ends early")
+        };
+        ensure!(number(0)? == 0x006a_7366_7773_6872, "not a log of writes");
+        let mut writes = Vec::new();
+        let mut at = SECTOR;
+        for _ in 0..number(16)? {
+            let (sector, count, flags) = (number(at)?, usize::try_from(number(at + 8)?)?, number(at + 16)?);
+            let data = log
+                .get(at + SECTOR..at + SECTOR + count * SECTOR)
+                .context("the log ends early")?;
+            writes.push((sector * 512, flags & FLUSH != 0, data.to_vec()));
+            at += SECTOR + count * SECTOR;
+        }
+        Ok(Self { writes })
+    }
+}
+
+/// A disk as it is after a power cut: `log` up to some write, and any of those behind the last flush missing.
+fn cuts(image: &[u8], log: &Log) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut safe = image.to_vec();
+    let mut open: Vec<&(u64, bool, Vec<u8>)> = Vec::new();
+    let apply = |image: &mut Vec<u8>, (at, _, data): &(u64, bool, Vec<u8>)| {
+        let at = usize::try_from(*at).unwrap_or(usize::MAX);
+        if let Some(place) = image.get_mut(at..at + data.len()) {
+            place.copy_from_slice(data);
+        }
+    };
+    for write in &log.writes {
+        if write.1 {
+            open.drain(..).for_each(|write| apply(&mut safe, write));
+        }
+        if !write.2.is_empty() {
+            open.push(write);
+            // Six at most: more are never on their way at once, as each is flushed.
+            for subset in 0..1_u32 << open.len().min(6) {
+                let mut cut = safe.clone();
+                let there = open.iter().enumerate().filter(|(n, _)| subset & (1 << n) != 0);
+                there.for_each(|(_, write)| apply(&mut cut, write));
+                // The last one may be torn as well.
+                let mut torn = cut.clone();
+                let (half, _) = write.2.split_at(write.2.len() / 2);
+                apply(&mut torn, &(write.0, false, half.to_vec()));
+                all.extend([cut, torn]);
+            }
+        }
+    }
+    all.dedup();
+    all
+}
+
+/// A main system changes everything that there is to change, under a real kernel and driver. The power is cut at every write of
+/// it: the state is always one that was there, never older than the one before, and a machine boots with it.
+fn replay(context: &Context, arch: Arch, boots: usize) -> Result<()> {
+    let plan = Plan {
+        words: [
+            "report.run=mark-good;mark-bad,B;set-next,B;set-next,A;set-next,B,--once",
+            "",
+        ],
+        has_cato: true,
+        state_disk: Some(&["-blockdev", "driver=file,node-name=file,filename=STATE"]),
+        ..Plan::default()
+    };
+    let mut chain = plan.chain(context, arch)?;
+    let log = context.folder.join("writes.log");
+    File::create(&log)?;
+    let logging = format!(
+        "driver=blklogwrites,node-name=state,file=file,log.driver=file,log.filename={},log-sector-size=512",
+        log.display()
+    );
+    let attached = ["-device", "virtio-blk-pci,drive=state,addr=0x1e"];
+    chain.machine.extra.extend(["-blockdev".to_owned(), logging]);
+    chain.machine.extra.extend(attached.map(str::to_owned));
+    let ready = context.prepare(&chain)?;
+    let disk = context.folder.join("state-disk.img");
+    let before = fs::read(&disk)?;
+    let mut vm = context.start(&ready.machine)?;
+    context.reports(&ready, &mut vm)?;
+    vm.wait_end(Duration::from_mins(1))?;
+
+    let log = Log::read(&log)?;
+    let all = cuts(&before, &log);
+    let mut states: Vec<String> = Vec::new();
+    let image = context.folder.join("cut.img");
+    for cut in &all {
+        // The partition is all that the disk has.
+        fs::write(&image, cut.get(1 << 20..).context("a small disk")?)?;
+        let state = stage::cli::state(&image).map_err(anyhow::Error::msg)?;
+        match states.iter().position(|known| *known == state) {
+            Some(at) => ensure!(at + 2 >= states.len(), "a cut brought back an older state: {state}"),
+            None => states.push(state),
+        }
+    }
+    ensure!(states.len() >= 7, "{} states for seven changes", states.len());
+    println!(
+        "power-cut/{arch}/state-replay: {} writes, {} cuts, {} states, none lost",
+        log.writes.iter().filter(|write| !write.2.is_empty()).count(),
+        all.len(),
+        states.len()
+    );
+    let mut machine = ready.machine.clone();
+    machine.extra = [
+        "-drive".to_owned(),
+        format!("if=none,id=state,format=raw,file={}", image.display()),
+        attached[0].to_owned(),
+        attached[1].to_owned(),
+    ]
+    .into();
+    for n in 0..boots {
+        let cut = all.get(n * all.len() / boots).context("no cut")?;
+        fs::write(&image, cut)?;
+        let mut vm = context.start(&machine)?;
+        context.reports(&ready, &mut vm)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! What happens when a kernel, or PID 1 itself, hangs: the hardware's watchdog.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use config::Arch;
+use qemu::scenario::{Context, Scenario};
+use qemu::service;
+
+use crate::slots::{Plan, SOON, each};
+
+/// On PCI, and so on both; its driver stops it when it is loaded (Linux 7.2 still does).
+const I6300ESB: [&str; 4] = ["-device", "i6300esb", "-action", "watchdog=reset"];
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for arch in Arch::ALL {
+        let mut add = |name: &str, long: bool, body: fn(&Context, Arch) -> Result<()>| {
+            let scenario = Scenario::new(name.replace("ARCH", &arch.to_string()), move |context| {
+                body(context, arch)
+            });
+            all.push(scenario.limit(Duration::from_mins(6)).long_if(long));
+        };
+        add("watchdog/ARCH/main-hangs", arch == Arch::X86_64, main_hangs);
+        add("watchdog/ARCH/pid1-hangs", true, pid1_hangs);
+        add("watchdog/ARCH/test-fails", true, test_fails);
+        add("rollback/ARCH/good-that-breaks", true, good_that_breaks);
+        if arch == Arch::X86_64 {
+            // No machine of QEMU's for arm64 has PCI and a watchdog whose driver says that it runs.
+            add("watchdog/ARCH/never-opened", true, never_opened);
+            add("watchdog/ARCH/test-passes", true, test_passes);
+        }
+    }
+    all
+}
+
+fn with(machine: &mut qemu::machine::Machine, words: &[&str]) {
+    machine.extra.extend(words.iter().map(|word| (*word).to_owned()));
+}
+
+fn main_hangs(context: &Context, arch: Arch) -> Result<()> {
+    let plan = Plan {
+        words: ["report.hang", ""],
+        config: "[slots]\ntries = 1\n[watchdog]\ntimeout = 45\n",
+        ..Plan::default()
+    };
+    let mut chain = plan.chain(context, arch)?;
+    with(&mut chain.machine, &I6300ESB);
+    let ready = context.prepare(&chain)?;
+    let mut vm = context.start(&ready.machine)?;
+    each(
+        &vm,
+        &[
+            r"cato: watchdog: watchdog0 \(i6300ESB timer\) is armed: 60 s",
+            r"command line: added .*watchdog\.open_timeout=45",
+            "report: done",
+            // The watchdog's time is the host's, so it is longer than a boot on a busy one.
+            "cato: slots: slot A: booted, but not marked good: the watchdog reset the machine",
+            r#"cato: select: entry "b""#,
+        ],
+    )?;
+    context.reports(&ready, &mut vm).map(drop)
+}
+
+/// One that was good and hangs now: three resets by the watchdog are enough, whatever its tries.
+fn good_that_breaks(context: &Context, arch: Arch) -> Result<()> {
+    let plan = Plan {
+        words: ["report.hang", ""],
+        good: Some(&["A"]),
+        config: "[watchdog]\ntimeout = 45\n",
+        ..Plan::default()
+    };
+    let mut chain = plan.chain(context, arch)?;
+    with(&mut chain.machine, &I6300ESB);
+    let ready = context.prepare(&chain)?;
+    let mut vm = context.start(&ready.machine)?;
+    each(
+        &vm,
+        &[
+            r"cato: slots: A \(good\)",
+            "report: done",
+            r"cato: slots: A \(good; booted, but not marked good: the watchdog reset the machine\)",
+            "report: done",
+            r"cato: slots: A \(good; ",
+            "report: done",
+            "cato: slots: slot A is given up: it was good, but has failed too often since",
+            r#"cato: select: entry "b""#,
+        ],
+    )?;
+    context.reports(&ready, &mut vm).map(drop)
+}
+
+/// Nothing is fed by a PID 1 that stands still.
+fn pid1_hangs(context: &Context, arch: Arch) -> Result<()> {
+    let mut chain = Plan::default().chain(context, arch)?;
+    chain.service.cmdline = service::command_line(arch, &["cato.fault=pid1:hang", "initcall_debug"]);
+    chain.machine.no_reboot = true;
+    with(&mut chain.machine, &I6300ESB);
+    let ready = context.prepare(&chain)?;
+    let mut vm = context.start(&ready.machine)?;
+    each(&vm, &["cato: start: cato"])?;
+    vm.wait_end(Duration::from_mins(2))?;
+    Ok(())
+}
+
+/// The main kernel has the driver, which feeds the watchdog until the time for opening it is over.
+fn never_opened(context: &Context, arch: Arch) -> Result<()> {
+    let plan = Plan {
+        words: ["report.hang", ""],
+        config: "[slots]\ntries = 1\n[watchdog]\ntimeout = 45\n",
+        has_cato: true,
+        ..Plan::default()
+    };
+    let mut chain = plan.chain(context, arch)?;
+    if let Some((_, modules)) = &mut chain.main_modules {
+        modules.extend(["lpc_ich", "iTCO_wdt"].map(str::to_owned));
+    }
+    // QEMU's chip is strapped not to reset, as some boards are; noreboot=off is one that does.
+    with(&mut chain.machine, &["-global", "ICH9-LPC.noreboot=off"]);
+    let ready = context.prepare(&chain)?;
+    let mut vm = context.start(&ready.machine)?;
+    each(
+        &vm,
+        &[
+            r"cato: watchdog: watchdog0 \(iTCO_wdt\) is armed: 60 s",
+            "iTCO_wdt iTCO_wdt.*initialized",
+            "report: done",
+        ],
+    )?;
+    vm.wait_for(
+        r"cato\[ *[0-9.]+\] slots: slot A: booted, but not marked good",
+        SOON * 2,
+    )?;
+    each(&vm, &[r#"cato: select: entry "b""#])?;
+    context.reports(&ready, &mut vm).map(drop)
+}
+
+/// `cato wdtest`: a driver that stops the watchdog when it is loaded is found out.
+fn test_fails(context: &Context, arch: Arch) -> Result<()> {
+    let plan = Plan {
+        words: ["report.run=wdtest", ""],
+        config: "[watchdog]\ntimeout = 10\n",
+        has_cato: true,
+        ..Plan::default()
+    };
+    let mut chain = plan.chain(context, arch)?;
+    chain.service.cmdline.push_str(" cato.wdtest");
+    if let Some((_, modules)) = &mut chain.main_modules {
+        modules.push("i6300esb".to_owned());
+    }
+    with(&mut chain.machine, &I6300ESB);
+    let ready = context.prepare(&chain)?;
+    let vm = context.start(&ready.machine)?;
+    let failed =
+        r"report: run=wdtest: exit 1: error: failed: this system is still up after .* s: watchdog0 \(i6300ESB timer\)";
+    vm.wait_for(failed, SOON)?;
+    Ok(())
+}
+
+/// One that knows that its watchdog runs, and nobody who opens it.
+fn test_passes(context: &Context, arch: Arch) -> Result<()> {
+    let plan = Plan {
+        words: ["report.run=wdtest", ""],
+        config: "[watchdog]\ntimeout = 10\n",
+        has_cato: true,
+        ..Plan::default()
+    };
+    let mut chain = plan.chain(context, arch)?;
+    chain.service.cmdline.push_str(" cato.wdtest");
+    if let Some((_, modules)) = &mut chain.main_modules {
+        modules.extend(["lpc_ich", "iTCO_wdt"].map(str::to_owned));
+    }
+    with(&mut chain.machine, &["-global", "ICH9-LPC.noreboot=off"]);
+    let ready = context.prepare(&chain)?;
+    let vm = context.start(&ready.machine)?;
+    each(
+        &vm,
+        &[
+            r"command line: added .*watchdog\.open_timeout=10.*cato\.wdtest=10",
+            "cato: prompt: wdtest: passed, the watchdog has reset the machine",
+        ],
+    )
+}
