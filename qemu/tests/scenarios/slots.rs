@@ -262,7 +262,7 @@ fn marked_good_then_once(context: &Context, arch: Arch) -> Result<()> {
                 "report: run=mark-good: exit 0: ?$",
                 "report: run=rauc get-primary: exit 0: A$",
                 "report: run=mark-bad B: exit 0: ?$",
-                "report: run=rauc get-state B: exit 0: bad$",
+                "report: run=rauc get-state B: exit 0: bad",
                 "report: run=set-next B --once: exit 3: error: slot B: the slot is bad",
                 "report: run=rauc set-primary B: exit 0: ?$",
                 "report: run=rauc set-primary A: exit 0: ?$",
