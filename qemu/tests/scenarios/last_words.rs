@@ -28,13 +28,11 @@ fn panic(context: &Context, arch: Arch, place: u64) -> Result<()> {
         words: ["report.panic", "report.run=last-words;status"],
         config: "[slots]\ntries = 1\n",
         has_cato: true,
+        modules: &["ramoops"],
         ..Plan::default()
     };
     let mut chain = plan.chain(context, arch)?;
     chain.reserved.push((place, LENGTH));
-    if let Some((_, modules)) = &mut chain.main_modules {
-        modules.push("ramoops".to_owned());
-    }
     let words = format!(
         " ramoops.mem_address={place:#x} ramoops.mem_size={LENGTH:#x} ramoops.record_size=0x20000 ramoops.console_size=0"
     );

@@ -66,6 +66,8 @@ pub(crate) struct Plan {
     pub order: &'static [&'static str],
     /// The main system can read its disk, and has Cato.
     pub has_cato: bool,
+    /// More modules that it loads.
+    pub modules: &'static [&'static str],
     /// QEMU gets these, and the state is on a disk of its own, `vdb`, that is not in the image: the file's place is `STATE`.
     pub state_disk: Option<&'static [&'static str]>,
 }
@@ -81,6 +83,7 @@ impl Default for Plan {
             config: "[slots]\ntries = 2\n",
             order: &["a", "b"],
             has_cato: false,
+            modules: &[],
             state_disk: None,
         }
     }
@@ -116,7 +119,11 @@ impl Plan {
         chain.machine.no_reboot = false;
         if self.has_cato {
             chain.initrd = Initrd::ReportWithCato;
-            let modules = ["virtio_pci", "virtio_blk"].map(str::to_owned).to_vec();
+            let modules = ["virtio_pci", "virtio_blk"]
+                .iter()
+                .chain(self.modules)
+                .map(ToString::to_string)
+                .collect();
             chain.main_modules = Some((context.kernel(arch, Trixie)?.modules, modules));
         }
         let files = chain.main_files(chain.make_initrd(&context.folder)?.as_deref());

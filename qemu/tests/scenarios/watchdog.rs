@@ -109,12 +109,10 @@ fn never_opened(context: &Context, arch: Arch) -> Result<()> {
         words: ["report.hang", ""],
         config: "[slots]\ntries = 1\n[watchdog]\ntimeout = 45\n",
         has_cato: true,
+        modules: &["lpc_ich", "iTCO_wdt"],
         ..Plan::default()
     };
     let mut chain = plan.chain(context, arch)?;
-    if let Some((_, modules)) = &mut chain.main_modules {
-        modules.extend(["lpc_ich", "iTCO_wdt"].map(str::to_owned));
-    }
     // QEMU's chip is strapped not to reset, as some boards are; noreboot=off is one that does.
     with(&mut chain.machine, &["-global", "ICH9-LPC.noreboot=off"]);
     let ready = context.prepare(&chain)?;
@@ -137,13 +135,11 @@ fn test_fails(context: &Context, arch: Arch) -> Result<()> {
         words: ["report.run=wdtest", ""],
         config: "[watchdog]\ntimeout = 10\n",
         has_cato: true,
+        modules: &["i6300esb"],
         ..Plan::default()
     };
     let mut chain = plan.chain(context, arch)?;
     chain.service.cmdline.push_str(" cato.wdtest");
-    if let Some((_, modules)) = &mut chain.main_modules {
-        modules.push("i6300esb".to_owned());
-    }
     with(&mut chain.machine, &I6300ESB);
     let ready = context.prepare(&chain)?;
     let vm = context.start(&ready.machine)?;
@@ -159,13 +155,11 @@ fn test_passes(context: &Context, arch: Arch) -> Result<()> {
         words: ["report.run=wdtest", ""],
         config: "[watchdog]\ntimeout = 10\n",
         has_cato: true,
+        modules: &["lpc_ich", "iTCO_wdt"],
         ..Plan::default()
     };
     let mut chain = plan.chain(context, arch)?;
     chain.service.cmdline.push_str(" cato.wdtest");
-    if let Some((_, modules)) = &mut chain.main_modules {
-        modules.extend(["lpc_ich", "iTCO_wdt"].map(str::to_owned));
-    }
     with(&mut chain.machine, &["-global", "ICH9-LPC.noreboot=off"]);
     let ready = context.prepare(&chain)?;
     let vm = context.start(&ready.machine)?;
