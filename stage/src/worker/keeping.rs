@@ -111,7 +111,10 @@ fn keep_last_words(place: &Path, describe: &str, say: &mut dyn FnMut(&str)) {
         return;
     };
     let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
-    for line in lines.iter().skip(lines.len().saturating_sub(TOLD)) {
+    // The trace comes behind what it is of.
+    let from = lines.len().saturating_sub(TOLD);
+    let what = lines.iter().take(from).rfind(|line| line.contains("Kernel panic"));
+    for line in what.into_iter().chain(lines.iter().skip(from)) {
         say(&format!("last words: {line}"));
     }
     let kept = Device::open(place, true).and_then(|mut device| device.keep_last_words(&text));
