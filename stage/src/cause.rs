@@ -33,6 +33,11 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    /// Whether it is the machine's, or the service kernel's: no entry can do better, and none is to blame.
+    pub(crate) fn is_machines(self) -> bool {
+        matches!(self, Self::Refused | Self::Busy | Self::Machine)
+    }
+
     /// Of an error of the system.
     pub(crate) fn of(error: &io::Error) -> Self {
         match error.kind() {

@@ -4,15 +4,12 @@
 //! Given what `boot.toml` lists and sysfs; responsible for a time limit for each, and for never stopping the boot.
 
 use std::fs;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use config::Unbind;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use crate::deadlines::{UNBIND, UNBIND_ALL};
 use crate::sys::child::Write;
+use config::Unbind;
 
 /// Unbinds one after the other. `say` gets a line for each.
 pub(crate) fn unbind(sys: &Path, list: &[Unbind], say: &mut dyn FnMut(&str)) {
@@ -88,12 +85,10 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 /// A child writes: it may never return.
 fn write(file: &Path, name: &str) -> Result<(), String> {
     let write = Write::start(file, name).map_err(|error| error.to_string())?;
-    let timeout = PollTimeout::try_from(UNBIND).unwrap_or(PollTimeout::ZERO);
-    let ready = poll(&mut [PollFd::new(write.as_fd(), PollFlags::POLLIN)], timeout);
-    if !ready.is_ok_and(|n| n > 0) {
-        return Err(format!("not unbound within {} s", UNBIND.as_secs()));
+    match write.finish_within(UNBIND) {
+        None => Err(format!("not unbound within {} s", UNBIND.as_secs())),
+        Some(result) => result.map_err(|errno| errno.desc().to_owned()),
     }
-    write.finish().map_err(|errno| errno.desc().to_owned())
 }
 
 #[cfg(test)]

@@ -4,11 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use config::modules::Index;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::errno::Errno;
 
 use super::devices::{self, Device};
 use super::modules::Modules;
@@ -63,17 +62,12 @@ pub(crate) fn load_pstore(index: &Index, say: &mut dyn FnMut(&str)) {
 fn bind(sys: &Path, device: &Device, say: &mut dyn FnMut(&str)) {
     let problem = match Write::start(&devices::probe_file(sys, &device.bus), &device.name) {
         Err(error) => error.to_string(),
-        Ok(write) => {
-            let timeout = PollTimeout::try_from(BIND_SHARE).unwrap_or(PollTimeout::ZERO);
-            let ready = poll(&mut [PollFd::new(write.as_fd(), PollFlags::POLLIN)], timeout);
-            let result = ready.is_ok_and(|n| n > 0).then(|| write.finish());
-            match result {
-                None => format!("no answer within {} s", BIND_SHARE.as_secs()),
-                // ENODEV: the driver looked and found that it is not for this one.
-                Some(Ok(()) | Err(nix::errno::Errno::ENODEV)) => return,
-                Some(Err(errno)) => errno.desc().to_owned(),
-            }
-        }
+        Ok(write) => match write.finish_within(BIND_SHARE) {
+            None => format!("no answer within {} s", BIND_SHARE.as_secs()),
+            // ENODEV: the driver looked and found that it is not for this one.
+            Some(Ok(()) | Err(Errno::ENODEV)) => return,
+            Some(Err(errno)) => errno.desc().to_owned(),
+        },
     };
     say(&format!("{device}: not bound: {problem}"));
 }

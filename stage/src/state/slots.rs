@@ -107,16 +107,11 @@ impl Slot {
     /// keeps its tries, but another one runs in its place.
     pub(crate) fn is_well(&self) -> bool {
         let fell_through = match self.failure {
-            Some(Failing::Stage(_, cause)) => is_its_own(cause),
+            Some(Failing::Stage(_, cause)) => !cause.is_machines(),
             _ => false,
         };
         self.is_bootable() && !(self.condition == Condition::Untested && fell_through)
     }
-}
-
-/// Whether a slot is to blame for its failure in the service Linux.
-fn is_its_own(cause: Cause) -> bool {
-    !matches!(cause, Cause::Refused | Cause::Busy | Cause::Machine)
 }
 
 impl State {

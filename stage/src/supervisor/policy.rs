@@ -23,29 +23,6 @@ pub(super) use super::event::{Action, Event};
 /// Milliseconds since boot.
 pub(super) type Millis = u64;
 
-/// Whose failure it is. Decides what is tried next; what it costs an entry is to be decided by it as well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blame {
-    /// Another entry may do better.
-    Entry,
-    /// No entry can do better on this service kernel.
-    Machine,
-}
-
-fn blame(cause: Cause) -> Blame {
-    match cause {
-        Cause::Refused | Cause::Busy | Cause::Machine => Blame::Machine,
-        Cause::Missing
-        | Cause::Io
-        | Cause::Format
-        | Cause::Verification
-        | Cause::Placement
-        | Cause::Memory
-        | Cause::Timeout
-        | Cause::Crash => Blame::Entry,
-    }
-}
-
 /// A child looks for the answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Asking {
@@ -751,7 +728,6 @@ impl Policy {
             // What needs to be written down as much is no better: no bad slot takes its place.
             self.tried.all_failed = false;
         }
-        let blame = blame(failure.cause);
         self.tried.failed.push(at.entry.clone());
         let slot = self.config.as_ref().and_then(|c| c.entry(&at.entry)?.slot.clone());
         let moment = self.moment(now, &at.entry);
@@ -759,19 +735,18 @@ impl Policy {
             kept.stored.state.failed(&slot, at.step, failure.cause, moment);
             self.is_unsaved = true;
         }
-        if let (Blame::Machine, Some(config)) = (blame, &self.config) {
+        let is_machines = failure.cause.is_machines();
+        if let (true, Some(config)) = (is_machines, &self.config) {
             self.tried.failed.extend(config.order.iter().cloned());
         }
-        let next = match (
-            blame,
-            self.config.as_ref().and_then(|c| select(c, &self.tried, self.state())),
-        ) {
-            (_, Some(choice)) => format!("trying {:?}", choice.entry.name),
-            (Blame::Entry, None) => format!("no entry left, trying again in {} s", self.retry().as_secs()),
-            (Blame::Machine, None) => format!(
+        let next = self.config.as_ref().and_then(|c| select(c, &self.tried, self.state()));
+        let next = match next {
+            Some(choice) => format!("trying {:?}", choice.entry.name),
+            None if is_machines => format!(
                 "no other entry can do better, trying again in {} s",
                 self.retry().as_secs()
             ),
+            None => format!("no entry left, trying again in {} s", self.retry().as_secs()),
         };
         let log = Action::Log("entry", format!("entry {:?}: {failure}; {next}", at.entry));
         self.stop(now, log, loaded, gone)

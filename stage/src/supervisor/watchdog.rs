@@ -26,7 +26,7 @@ impl Watchdogs {
     /// Takes over each watchdog that has nobody else to feed it. Gives a line for each.
     pub(crate) fn adopt(&mut self, root: &Path) -> Vec<String> {
         let mut lines = Vec::new();
-        if self.is_wanted && !candidates(root).is_empty() {
+        if self.is_wanted && candidates(root).iter().any(|name| !self.lost.contains(name)) {
             lines.extend(self.arm(root));
         }
         for name in orphans(root) {
@@ -49,9 +49,11 @@ impl Watchdogs {
         let mut lines = Vec::new();
         for name in candidates(root) {
             if self.fed.is_empty()
+                && !self.lost.contains(&name)
                 && let Err(error) = self.open(root, &name)
             {
                 lines.push(format!("can't open {name}: {error}"));
+                self.lost.push(name);
             }
         }
         self.is_wanted = self.fed.is_empty();
@@ -328,6 +330,28 @@ mod tests {
         assert_eq!(watchdogs.fed.len(), 1);
         assert_eq!(watchdogs.hand_off(root.path(), Duration::from_mins(1)).len(), 1);
         assert_eq!(fs::read(root.path().join("dev/watchdog1")).unwrap(), b".");
+    }
+
+    /// One that can't be opened is not tried, and told, once a second; one that comes later is.
+    #[test]
+    fn one_that_is_wanted_is_opened_when_it_comes() {
+        let root = machine(&[]);
+        let class = root.path().join("sys/class/watchdog");
+        fs::write(class.join("watchdog0/state"), "inactive\n").unwrap();
+        for name in ["watchdog0", "watchdog1"] {
+            fs::remove_file(root.path().join("dev").join(name)).unwrap();
+        }
+        let mut watchdogs = Watchdogs::default();
+        assert_eq!(
+            watchdogs.arm(root.path()).len(),
+            3,
+            "two that can't be opened, and a warning"
+        );
+        assert!(watchdogs.adopt(root.path()).is_empty());
+        fs::create_dir_all(class.join("watchdog2")).unwrap();
+        fs::write(root.path().join("dev/watchdog2"), "").unwrap();
+        assert!(watchdogs.adopt(root.path())[0].starts_with("watchdog2 is armed"));
+        assert!(watchdogs.adopt(root.path()).is_empty());
     }
 
     #[test]

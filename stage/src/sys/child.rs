@@ -60,6 +60,13 @@ impl Write {
         }
     }
 
+    /// What the write returned, if it did so in this time; then it goes on by itself.
+    pub(crate) fn finish_within(self, time: Duration) -> Option<nix::Result<()>> {
+        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO);
+        let ready = poll(&mut [PollFd::new(self.done.as_fd(), PollFlags::POLLIN)], timeout);
+        ready.is_ok_and(|n| n > 0).then(|| self.finish())
+    }
+
     /// What the write returned, once its descriptor is readable; blocks until then.
     ///
     /// # Errors

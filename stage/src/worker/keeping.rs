@@ -54,7 +54,7 @@ fn path(device: &str) -> PathBuf {
 }
 
 /// Finds the state partition and reads it.
-pub(super) fn find(index: &Index, say: &mut dyn FnMut(&str), late: &mut dyn FnMut(&str)) -> Answer {
+pub(super) fn find(index: &Index, say: &mut dyn FnMut(&str), late: &mut dyn FnMut(&str)) -> FoundState {
     probe::load_pstore(index, say);
     mount_pstore();
     let reset = reset();
@@ -66,9 +66,6 @@ pub(super) fn find(index: &Index, say: &mut dyn FnMut(&str), late: &mut dyn FnMu
             partuuid = volume.partuuid;
             let stored = read(&volume.name)
                 .unwrap_or_else(|why| FoundStored::Nothing(cut(&format!("{describe}: {why}"), LONGEST)));
-            if !matches!(stored, FoundStored::Nothing(_)) {
-                keep_last_words(&path(&volume.name), &describe, say);
-            }
             (volume.name, describe, stored)
         }
         Err(error) => (
@@ -77,7 +74,7 @@ pub(super) fn find(index: &Index, say: &mut dyn FnMut(&str), late: &mut dyn FnMu
             FoundStored::Nothing(cut(&error.to_string(), LONGEST)),
         ),
     };
-    Answer::State(Box::new(FoundState {
+    FoundState {
         device,
         partuuid,
         describe,
@@ -86,7 +83,7 @@ pub(super) fn find(index: &Index, say: &mut dyn FnMut(&str), late: &mut dyn FnMu
         kexecs: moment::kexecs(),
         machine: machine::identity(Path::new("/")),
         reset,
-    }))
+    }
 }
 
 /// Why the machine was reset, as far as this kernel knows.
@@ -106,7 +103,11 @@ const TOLD: usize = 12;
 
 /// Keeps what a kernel said as it died before the main kernel's own drivers take the place, and says the end of it. The record is
 /// dropped then: it would be taken for the reason of the next reset, too.
-fn keep_last_words(place: &Path, describe: &str, say: &mut dyn FnMut(&str)) {
+pub(super) fn keep_last_words(found: &FoundState, say: &mut dyn FnMut(&str)) {
+    if matches!(found.stored, FoundStored::Nothing(_)) {
+        return;
+    }
+    let describe = &found.describe;
     let Some((names, text)) = machine::last_words(Path::new("/"), words::MOST) else {
         return;
     };
@@ -117,7 +118,7 @@ fn keep_last_words(place: &Path, describe: &str, say: &mut dyn FnMut(&str)) {
     for line in what.into_iter().chain(lines.iter().skip(from)) {
         say(&format!("last words: {line}"));
     }
-    let kept = Device::open(place, true).and_then(|mut device| device.keep_last_words(&text));
+    let kept = Device::open(&path(&found.device), true).and_then(|mut device| device.keep_last_words(&text));
     if let Err(error) = &kept {
         say(&format!(
             "warning: {describe}: a kernel's last words can't be kept: {error}"

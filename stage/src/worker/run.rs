@@ -138,7 +138,12 @@ fn answer(question: Question) -> Result<Answer, Failure> {
 fn find_state() -> Result<Answer, WorkerError> {
     let mut say = |text: &str| tell(&Message::say(text));
     let mut late = |name: &str| tell(&Message::Late(name.to_owned()));
-    Ok(keeping::find(&modules()?, &mut say, &mut late))
+    let found = keeping::find(&modules()?, &mut say, &mut late);
+    // What may hang from here on does not cost what is known.
+    let answer = Answer::State(Box::new(found.clone()));
+    tell(&Message::Answer(answer.clone()));
+    keeping::keep_last_words(&found, &mut say);
+    Ok(answer)
 }
 
 /// The flow: select ▸ probe ▸ budget ▸ reserve ▸ load ▸ verify ▸ lay out ▸ hand off.
