@@ -107,9 +107,10 @@ pub(crate) enum Failing {
 }
 
 /// Why the machine was reset last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Reset {
     /// Nothing here can tell.
+    #[default]
     Unknown,
     /// The power came.
     PowerOn,

@@ -15,7 +15,7 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 /// What `boot.toml` says of the slots.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
     /// Their names, the first choice first.
     pub slots: Vec<SlotName>,

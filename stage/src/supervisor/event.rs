@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::worker::message::{Job, Message};
 
+/// Milliseconds since boot.
+pub(super) type Millis = u64;
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exit {

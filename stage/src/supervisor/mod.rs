@@ -7,6 +7,7 @@ mod child;
 mod console;
 mod event;
 mod policy;
+mod slots;
 mod watchdog;
 
 use std::fs;

@@ -18,10 +18,12 @@ use std::io;
 
 use super::super::event::Exit;
 use super::*;
+use crate::select::Why;
 use crate::state::block::{self, Block};
-use crate::state::slots::Refusal;
-use crate::state::store::{self, Copies, Copy, LoadError};
-use crate::state::{Because, Failing};
+use crate::state::slots::{Now, Refusal};
+use crate::state::store::{self, Copies, Copy, LoadError, Stored};
+use crate::state::{Because, Condition, EventKind, Failing, State};
+use crate::worker::message::{FoundState, FoundStored};
 use config::SlotName;
 
 const NAMES: [&str; 2] = ["A", "B"];

@@ -6,22 +6,19 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use config::{Config, SlotName};
+use config::Config;
 
 use crate::cause::{Cause, Failure};
 use crate::deadlines;
-use crate::select::{Tried, Why, select};
-use crate::state::slots::{Now, Rules};
-use crate::state::store::Stored;
-use crate::state::{Condition, Event as SlotEvent, EventKind, Reset, State};
+use crate::select::{Tried, select};
+use crate::state::Reset;
+use crate::state::slots::Rules;
 use crate::step::Step;
 use crate::text::cut;
-use crate::worker::message::{Account, Answer, Boot, FoundState, FoundStored, Job, Kept, Message, Question};
+use crate::worker::message::{Answer, Boot, Job, Message, Question};
 
-pub(super) use super::event::{Action, Event};
-
-/// Milliseconds since boot.
-pub(super) type Millis = u64;
+pub(super) use super::event::{Action, Event, Millis};
+use super::slots::Slots;
 
 /// A child looks for the answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,16 +69,13 @@ enum Phase {
 
 /// PID 1's mind.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Policy {
     config: Option<Config>,
     /// When PID 1 started, microseconds since boot.
     began_us: u64,
     tried: Tried,
-    /// What is still to be asked before the first entry is tried.
-    opening: VecDeque<Question>,
-    /// That is under way.
-    is_opening: bool,
+    /// What is still to be asked before the first entry is tried; none when that is over.
+    opening: Option<VecDeque<Question>>,
     /// A key was pressed before the countdown.
     key: bool,
     /// The entry whose load failed, and gets or had its second try.
@@ -92,28 +86,14 @@ pub(super) struct Policy {
     retries: u32,
     /// Devices that did not answer to a worker.
     late: Vec<String>,
-    /// What is known of the slots, and where that is kept; none where no entry has a slot, or it can't be found.
-    kept: Option<Kept>,
-    /// It differs from what is on the disk.
-    is_unsaved: bool,
-    /// Writing it did not come back once: nobody waits for it again.
-    is_stuck: bool,
-    /// Stands in for the state where that can't be read: nothing of it is ever written.
-    stand_in: Option<State>,
+    /// What is known of the slots.
+    slots: Slots,
     /// The service command line asks for a test of the watchdog.
     is_test: bool,
-    /// Why the machine was reset last.
-    reset: Reset,
-    /// For what is written down: the kernel's version, and jumps since power-on.
-    kernel: [u8; 2],
-    kexecs: u16,
     /// When watchdogs are fed next.
     feed: Millis,
     phase: Phase,
 }
-
-/// So many of the last events are shown at the prompt.
-const SHOWN_EVENTS: usize = 6;
 
 /// Most devices that are remembered, and bytes of each one's name: they come from a worker.
 const MOST_LATE: (usize, usize) = (64, 128);
@@ -138,31 +118,6 @@ fn limit(question: &Question) -> Duration {
     }
 }
 
-/// What an event is for whoever reads the log.
-fn told(event: &SlotEvent) -> Option<String> {
-    let slot = event.slot.as_ref().map(ToString::to_string).unwrap_or_default();
-    match event.kind {
-        EventKind::Failed(how) => Some(format!("slot {slot}: {how}")),
-        EventKind::GivenUp(why) => Some(format!("slot {slot} is given up: {why}")),
-        EventKind::Died(reset) => Some(format!("the last start booted nothing: {reset}")),
-        EventKind::Reset(reset) => Some(format!("slot {slot} was marked good, and later {reset}")),
-        EventKind::Cloned => {
-            Some("the state is another machine's: its strikes and its last boot do not count".to_owned())
-        }
-        _ => None,
-    }
-}
-
-/// `A (good), B (untested, 3 tries left)`
-fn slots(state: &State) -> String {
-    let all: Vec<String> = state
-        .slots
-        .iter()
-        .map(|slot| format!("{} ({slot})", slot.name))
-        .collect();
-    all.join(", ")
-}
-
 impl Policy {
     /// With a config, or without one when it was bad: then the prompt's timer resets the machine. `began_us` is when
     /// PID 1 started, microseconds since boot.
@@ -171,21 +126,14 @@ impl Policy {
             config,
             began_us,
             tried: Tried::default(),
-            opening: VecDeque::new(),
-            is_opening: true,
+            opening: None,
             key: false,
             again: None,
             is_paused: false,
             retries: 0,
             late: Vec::new(),
-            kept: None,
-            is_unsaved: false,
-            is_stuck: false,
-            stand_in: None,
+            slots: Slots::default(),
             is_test: false,
-            reset: Reset::Unknown,
-            kernel: [0; 2],
-            kexecs: 0,
             feed: 0,
             phase: Phase::New,
         }
@@ -346,7 +294,7 @@ impl Policy {
             // Whatever comes of these three, the boot goes on.
             (Question::Watchdog, answer) => {
                 if let Ok(Answer::Watchdog(reset)) = answer {
-                    self.reset = reset;
+                    self.slots.reset = reset;
                 }
                 let problem = answer.err().map(|failure| format!("warning: its driver: {failure}"));
                 let mut actions: Vec<Action> = problem.into_iter().map(|text| Action::Log("watchdog", text)).collect();
@@ -357,8 +305,8 @@ impl Policy {
             (Question::LastJump(_), answer) => {
                 let line = match answer {
                     Ok(Answer::LastJump(said, was_off)) => {
-                        if was_off == Some(true) && self.reset == Reset::Unknown {
-                            self.reset = Reset::PowerOn;
+                        if was_off == Some(true) && self.slots.reset == Reset::Unknown {
+                            self.slots.reset = Reset::PowerOn;
                         }
                         said.map(|text| Action::Log("purgatory", text))
                     }
@@ -378,49 +326,42 @@ impl Policy {
                     }
                 };
                 if matches!(&line, Some(Action::Log("purgatory", _))) {
-                    self.reset = Reset::Purgatory;
+                    self.slots.reset = Reset::Purgatory;
                 }
                 let mut actions: Vec<Action> = line.into_iter().collect();
                 actions.extend(self.open_next(now));
                 actions
             }
             (Question::State, answer) => {
-                let mut actions = match answer {
-                    Ok(Answer::State(found)) => self.know(now, *found),
-                    other => self.do_without(now, &words(other)),
+                let rules = self.config.as_ref().map(Rules::of).unwrap_or_default();
+                let lines = match answer {
+                    Ok(Answer::State(found)) => self.slots.know(&rules, now, *found),
+                    other => self.slots.do_without(&rules, now, &words(other)),
                 };
+                self.tried.suspect = self.slots.suspect.take();
                 // A second reset of this kind would be the service Linux's own: it has to leave a trace of the first.
-                let was_failure = self.reset.is_failure();
-                if let Some(kept) = self.kept.clone().filter(|_| was_failure) {
-                    self.opening.push_front(Question::Keep(Box::new(kept)));
+                let unsaved = self.slots.unsaved().filter(|_| self.slots.reset.is_failure());
+                if let (Some(kept), Some(opening)) = (unsaved, &mut self.opening) {
+                    opening.push_front(Question::Keep(Box::new(kept)));
                 }
+                let mut actions: Vec<Action> = lines.into_iter().map(|line| Action::Log("slots", line)).collect();
                 actions.extend(self.open_next(now));
                 actions
             }
             (Question::Keep(kept), answer) => {
-                let mut actions = Vec::new();
-                match answer {
+                let problem = match answer {
                     Ok(Answer::Kept(stored, other)) => {
-                        actions.extend(other.map(|error| {
-                            Action::Log(
-                                "warning",
-                                format!("{}: only one copy of the state is written: {error}", kept.device),
-                            )
-                        }));
-                        self.kept = Some(Kept {
-                            stored: *stored,
-                            ..*kept
-                        });
+                        self.slots.saved(*stored);
+                        other.map(|error| format!("{}: only one copy of the state is written: {error}", kept.device))
                     }
                     other => {
-                        let is_stuck = matches!(&other, Err(failure) if failure.cause == Cause::Timeout);
-                        self.is_stuck |= is_stuck;
-                        let text = format!("the state can't be written: {}", words(other));
-                        actions.push(Action::Log("warning", text));
+                        self.slots
+                            .not_saved(matches!(&other, Err(failure) if failure.cause == Cause::Timeout));
+                        Some(format!("the state can't be written: {}", words(other)))
                     }
-                }
-                self.is_unsaved = false;
-                if self.is_opening {
+                };
+                let mut actions: Vec<Action> = problem.into_iter().map(|text| Action::Log("warning", text)).collect();
+                if self.opening.is_some() {
                     actions.extend(self.open_next(now));
                 } else {
                     actions.extend(self.clear(now, loaded, Vec::new()));
@@ -443,82 +384,17 @@ impl Policy {
             let watchdog = config.watchdog.map(|_| Question::Watchdog);
             let reason = config.purgatory.reason.map(Question::LastJump);
             let state = (!config.slot_names().is_empty()).then_some(Question::State);
-            self.opening = [watchdog, reason, state].into_iter().flatten().collect();
+            self.opening = Some([watchdog, reason, state].into_iter().flatten().collect());
         }
         self.open_next(now)
     }
 
     fn open_next(&mut self, now: Millis) -> Vec<Action> {
-        if let Some(question) = self.opening.pop_front() {
+        if let Some(question) = self.opening.as_mut().and_then(VecDeque::pop_front) {
             return vec![self.ask(now, question, false)];
         }
-        self.is_opening = false;
+        self.opening = None;
         self.start(now)
-    }
-
-    /// The state can't be read: nothing is counted. After a reset that the last system is to blame for, another one is first.
-    fn do_without(&mut self, now: Millis, why: &str) -> Vec<Action> {
-        let Some(config) = &self.config else { return Vec::new() };
-        let mut state = State::lost(&Rules::of(config), self.moment(now, ""));
-        let mut text = format!("warning: {why}; nothing is counted, and the slots are tried in the order of boot.toml");
-        if self.reset.is_failure() && state.slots.len() > 1 {
-            state.slots.rotate_left(1);
-            text = format!("{text}, but for the first, which comes last: {}", self.reset);
-        }
-        self.stand_in = Some(state);
-        vec![Action::Log("slots", text)]
-    }
-
-    /// Takes in what was found, and says what it means.
-    fn know(&mut self, now: Millis, found: FoundState) -> Vec<Action> {
-        let Some(config) = &self.config else { return Vec::new() };
-        (self.kernel, self.kexecs) = (found.kernel, found.kexecs);
-        let (rules, at) = (Rules::of(config), self.moment(now, ""));
-        let mut lines = Vec::new();
-        // The purgatory's own word is the surest.
-        if self.reset == Reset::Unknown || self.reset == Reset::PowerOn && found.reset.is_failure() {
-            self.reset = found.reset;
-        }
-        let mut stored = match found.stored {
-            FoundStored::Known(stored) => stored,
-            FoundStored::Lost(why) => {
-                lines.push(format!("warning: {}: {why}; each slot has one try", found.describe));
-                Stored::new(State::lost(&rules, at))
-            }
-            FoundStored::Nothing(why) => return self.do_without(now, &why),
-        };
-        if let Some(damage) = stored.damage.take() {
-            lines.push(format!("{}: one copy of the state is lost ({damage})", found.describe));
-        }
-        self.tried.suspect = stored.state.suspect(self.reset);
-        stored.state.wake(&rules, found.machine, self.reset, at);
-        // The last wake's are this boot's; those before it may have been dropped.
-        let (boot, events) = (stored.state.boots, &stored.state.events);
-        let new = events.iter().filter(|event| event.boot == boot);
-        lines.extend(new.filter_map(told));
-        if let Some(suspect) = &self.tried.suspect {
-            lines.push(format!(
-                "warning: the service Linux died twice before slot {suspect} was booted, so its files may be why: it comes last"
-            ));
-        }
-        lines.push(slots(&stored.state));
-        self.kept = Some(Kept {
-            device: found.device,
-            partuuid: found.partuuid,
-            stored,
-        });
-        self.is_unsaved = true;
-        lines.into_iter().map(|line| Action::Log("slots", line)).collect()
-    }
-
-    fn moment<'e>(&self, now: Millis, entry: &'e str) -> Now<'e> {
-        Now {
-            uptime_ms: u32::try_from(now).unwrap_or(u32::MAX),
-            time: 0,
-            kernel: self.kernel,
-            kexecs: self.kexecs,
-            entry,
-        }
     }
 
     fn was_late(&mut self, name: &str) {
@@ -528,29 +404,12 @@ impl Policy {
         }
     }
 
-    fn state(&self) -> Option<&State> {
-        self.kept
-            .as_ref()
-            .map(|kept| &kept.stored.state)
-            .or(self.stand_in.as_ref())
-    }
-
-    /// What was preferred to the slot and is not booted, and why: for whoever updates the machine.
-    fn passed_over(&self, slot: Option<&SlotName>) -> Option<String> {
-        let slots = &self.kept.as_ref()?.stored.state.slots;
-        let better = slots.iter().take_while(|other| slot != Some(&other.name));
-        let first = better
-            .into_iter()
-            .find(|other| other.failure.is_some() && !other.is_bootable())?;
-        Some(format!("slot {}: {first}", first.name))
-    }
-
     fn start(&mut self, now: Millis) -> Vec<Action> {
         let Some(config) = &self.config else {
             return self.prompt(now, "there is no valid boot.toml");
         };
         let countdown = config.console.countdown;
-        if self.is_test && self.reset == Reset::Watchdog {
+        if self.is_test && self.slots.reset == Reset::Watchdog {
             self.is_test = false;
             let passed = "wdtest: passed, the watchdog has reset the machine; remove cato.wdtest from the service kernel's command line";
             return self.prompt(now, passed);
@@ -577,14 +436,11 @@ impl Policy {
     }
 
     fn boot_next(&mut self, now: Millis) -> Vec<Action> {
-        let chosen = |config| Some((config, select(config, &self.tried, self.state())?));
+        let chosen = |config| Some((config, select(config, &self.tried, self.slots.state())?));
         let Some((config, choice)) = self.config.as_ref().and_then(chosen) else {
             return self.prompt(now, "no entry left");
         };
-        if let (None, Some(kept)) = (
-            &choice.entry.slot,
-            self.kept.clone().filter(|_| self.is_unsaved && !self.is_stuck),
-        ) {
+        if let (None, Some(kept)) = (&choice.entry.slot, self.slots.unsaved()) {
             // The worker of an entry with a slot writes it down.
             return vec![self.ask(now, Question::Keep(Box::new(kept)), false)];
         }
@@ -599,17 +455,11 @@ impl Policy {
             until: after(now, deadlines::step(Step::Select)),
             latest: after(now, deadlines::ENTRY),
         });
-        let account = (choice.entry.slot.clone().zip(self.kept.clone())).map(|(slot, kept)| Account {
-            is_needed: self.is_needed(&kept.stored.state, &slot, choice.why),
-            is_stuck: self.is_stuck,
-            kept,
-            slot,
-        });
         // The test is no boot of the slot: it is meant to end in a reset.
-        let account = account.filter(|_| !self.is_test);
+        let slot = choice.entry.slot.as_ref().filter(|_| !self.is_test);
         let boot = Boot {
-            account,
-            passed_over: self.passed_over(choice.entry.slot.as_ref()),
+            account: slot.and_then(|slot| self.slots.account(slot, choice.why)),
+            passed_over: self.slots.passed_over(choice.entry.slot.as_ref()),
             watchdog: config.watchdog,
             trial: config.slots.trial,
             is_test: self.is_test,
@@ -620,21 +470,6 @@ impl Policy {
             late: self.late.clone(),
         };
         vec![log, Action::Spawn(Job::Boot(Box::new(boot)))]
-    }
-
-    /// Whether a slot may not be booted unless that is written down.
-    fn is_needed(&self, state: &State, slot: &SlotName, why: Why) -> bool {
-        let is_good = state.slot(slot).is_some_and(|slot| slot.condition == Condition::Good);
-        // One that may be what failed last time, again and again, if nothing can be written.
-        let was_last = state.attempt.as_ref().is_some_and(|attempt| attempt.slot == *slot);
-        let is_alone = state.choices().len() < 2;
-        match why {
-            // Who picks an entry answers for it.
-            Why::Picked => false,
-            // Or it would not be once.
-            Why::Once => true,
-            _ => !is_good || self.reset.is_failure() && was_last && !is_alone,
-        }
     }
 
     fn booting(&mut self, now: Millis, event: Event, mut at: Booting) -> Vec<Action> {
@@ -670,10 +505,7 @@ impl Policy {
                 Vec::new()
             }
             Event::Said(Message::Accounted(stored)) => {
-                if let Some(kept) = &mut self.kept {
-                    kept.stored = *stored;
-                }
-                self.is_unsaved = false;
+                self.slots.saved(*stored);
                 Vec::new()
             }
             Event::Said(Message::Fail(failure)) => return self.failed(now, &at, &failure, false),
@@ -719,8 +551,8 @@ impl Policy {
             return self.stop(now, Action::Log("entry", text), loaded, gone);
         }
         // A write that never comes back: a good slot is booted without it.
-        if at.step == Step::Account && failure.cause == Cause::Timeout && !self.is_stuck {
-            self.is_stuck = true;
+        if at.step == Step::Account && failure.cause == Cause::Timeout && !self.slots.is_stuck() {
+            self.slots.not_saved(true);
             let text = format!("entry {:?}: {failure}; trying once more, without writing", at.entry);
             return self.stop(now, Action::Log("entry", text), loaded, gone);
         }
@@ -729,17 +561,17 @@ impl Policy {
             self.tried.all_failed = false;
         }
         self.tried.failed.push(at.entry.clone());
-        let slot = self.config.as_ref().and_then(|c| c.entry(&at.entry)?.slot.clone());
-        let moment = self.moment(now, &at.entry);
-        if let (Some(slot), Some(kept)) = (slot, &mut self.kept) {
-            kept.stored.state.failed(&slot, at.step, failure.cause, moment);
-            self.is_unsaved = true;
+        if let Some(slot) = self.config.as_ref().and_then(|c| c.entry(&at.entry)?.slot.as_ref()) {
+            self.slots.failed(slot, &at.entry, at.step, failure.cause, now);
         }
         let is_machines = failure.cause.is_machines();
         if let (true, Some(config)) = (is_machines, &self.config) {
             self.tried.failed.extend(config.order.iter().cloned());
         }
-        let next = self.config.as_ref().and_then(|c| select(c, &self.tried, self.state()));
+        let next = self
+            .config
+            .as_ref()
+            .and_then(|c| select(c, &self.tried, self.slots.state()));
         let next = match next {
             Some(choice) => format!("trying {:?}", choice.entry.name),
             None if is_machines => format!(
@@ -767,7 +599,7 @@ impl Policy {
     /// Before anything else, what the worker may have loaded is dropped. One that never came to `kexec_load` costs no
     /// call: a locked-down kernel refuses this one too, and each counts against `kexec_load_limit_reboot`.
     fn clear(&mut self, now: Millis, loaded: bool, mut actions: Vec<Action>) -> Vec<Action> {
-        if let Some(kept) = self.kept.clone().filter(|_| self.is_unsaved && !self.is_stuck) {
+        if let Some(kept) = self.slots.unsaved() {
             actions.push(self.ask(now, Question::Keep(Box::new(kept)), loaded));
         } else if loaded {
             actions.push(self.ask(now, Question::Unload, false));
@@ -822,14 +654,7 @@ impl Policy {
             retry.as_secs()
         );
         // Why it came to this, for whoever reads nothing but the end of the log.
-        let mut lines = Vec::new();
-        if let Some(kept) = &self.kept {
-            let events = &kept.stored.state.events;
-            let last = events.iter().skip(events.len().saturating_sub(SHOWN_EVENTS));
-            lines.extend(last.map(ToString::to_string));
-            lines.push(slots(&kept.stored.state));
-        }
-        let known = lines.into_iter().map(|line| Action::Log("slots", line));
+        let known = self.slots.told().into_iter().map(|line| Action::Log("slots", line));
         known.chain([Action::Log("prompt", text)]).collect()
     }
 

@@ -1,6 +1,9 @@
 //! The five ways a worker can fail, the prompt, and that no sequence of events ends in a wait without a deadline.
 
 use crate::select::Why;
+use crate::state::State;
+use crate::state::store::Stored;
+use crate::worker::message::{FoundState, FoundStored};
 use proptest::prelude::*;
 
 use super::super::event::Exit;

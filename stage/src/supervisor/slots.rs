@@ -1,0 +1,209 @@
+//! What PID 1 knows of the slots during one start, and what it may do with it. Pure.
+//!
+//! Given what a child found, and what became of entries; responsible for the state that children write, and for the lines that
+//! say what it means.
+
+use config::SlotName;
+
+use super::event::Millis;
+use crate::cause::Cause;
+use crate::select::Why;
+use crate::state::slots::{Now, Rules};
+use crate::state::store::Stored;
+use crate::state::{Condition, Event, EventKind, Reset, State};
+use crate::step::Step;
+use crate::worker::message::{Account, FoundState, FoundStored, Kept};
+
+/// So many of the last events are shown at the prompt.
+const SHOWN: usize = 6;
+
+/// What is known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Slots {
+    /// The state, and where it is kept; none where no entry has a slot, or it can't be found.
+    kept: Option<Kept>,
+    /// It differs from what is on the disk.
+    is_unsaved: bool,
+    /// Writing it did not come back once: nobody waits for it again.
+    is_stuck: bool,
+    /// Stands in for the state where that can't be read: nothing of it is ever written.
+    stand_in: Option<State>,
+    /// Why the machine was reset last.
+    pub(super) reset: Reset,
+    /// The slot that is to come last in this start.
+    pub(super) suspect: Option<SlotName>,
+    /// For what is written down: the kernel's version, and jumps since power-on.
+    kernel: [u8; 2],
+    kexecs: u16,
+}
+
+/// What an event is for whoever reads the log.
+fn told(event: &Event) -> Option<String> {
+    let slot = event.slot.as_ref().map(ToString::to_string).unwrap_or_default();
+    match event.kind {
+        EventKind::Failed(how) => Some(format!("slot {slot}: {how}")),
+        EventKind::GivenUp(why) => Some(format!("slot {slot} is given up: {why}")),
+        EventKind::Died(reset) => Some(format!("the last start booted nothing: {reset}")),
+        EventKind::Reset(reset) => Some(format!("slot {slot} was marked good, and later {reset}")),
+        EventKind::Cloned => {
+            Some("the state is another machine's: its strikes and its last boot do not count".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// `A (good), B (untested, 3 tries left)`
+fn all(state: &State) -> String {
+    let all: Vec<String> = state
+        .slots
+        .iter()
+        .map(|slot| format!("{} ({slot})", slot.name))
+        .collect();
+    all.join(", ")
+}
+
+impl Slots {
+    /// The state can't be read: nothing is counted. After a reset that the last system is to blame for, another one is first.
+    pub(super) fn do_without(&mut self, rules: &Rules, now: Millis, why: &str) -> Vec<String> {
+        let mut state = State::lost(rules, self.moment(now, ""));
+        let mut text = format!("warning: {why}; nothing is counted, and the slots are tried in the order of boot.toml");
+        if self.reset.is_failure() && state.slots.len() > 1 {
+            state.slots.rotate_left(1);
+            text = format!("{text}, but for the first, which comes last: {}", self.reset);
+        }
+        self.stand_in = Some(state);
+        vec![text]
+    }
+
+    /// Takes in what was found, and says what it means.
+    pub(super) fn know(&mut self, rules: &Rules, now: Millis, found: FoundState) -> Vec<String> {
+        (self.kernel, self.kexecs) = (found.kernel, found.kexecs);
+        let at = self.moment(now, "");
+        let mut lines = Vec::new();
+        // The purgatory's own word is the surest.
+        if self.reset == Reset::Unknown || self.reset == Reset::PowerOn && found.reset.is_failure() {
+            self.reset = found.reset;
+        }
+        let mut stored = match found.stored {
+            FoundStored::Known(stored) => stored,
+            FoundStored::Lost(why) => {
+                lines.push(format!("warning: {}: {why}; each slot has one try", found.describe));
+                Stored::new(State::lost(rules, at))
+            }
+            FoundStored::Nothing(why) => return self.do_without(rules, now, &why),
+        };
+        if let Some(damage) = stored.damage.take() {
+            lines.push(format!("{}: one copy of the state is lost ({damage})", found.describe));
+        }
+        self.suspect = stored.state.suspect(self.reset);
+        stored.state.wake(rules, found.machine, self.reset, at);
+        // The last wake's are this boot's; those before it may have been dropped.
+        let (boot, events) = (stored.state.boots, &stored.state.events);
+        let new = events.iter().filter(|event| event.boot == boot);
+        lines.extend(new.filter_map(told));
+        if let Some(suspect) = &self.suspect {
+            lines.push(format!(
+                "warning: the service Linux may have died of the files of slot {suspect}: it comes last this time"
+            ));
+        }
+        lines.push(all(&stored.state));
+        self.kept = Some(Kept {
+            device: found.device,
+            partuuid: found.partuuid,
+            stored,
+        });
+        self.is_unsaved = true;
+        lines
+    }
+
+    fn moment<'e>(&self, now: Millis, entry: &'e str) -> Now<'e> {
+        Now {
+            uptime_ms: u32::try_from(now).unwrap_or(u32::MAX),
+            time: 0,
+            kernel: self.kernel,
+            kexecs: self.kexecs,
+            entry,
+        }
+    }
+
+    /// What decides the order of the slots, if anything is known.
+    pub(super) fn state(&self) -> Option<&State> {
+        let kept = self.kept.as_ref().map(|kept| &kept.stored.state);
+        kept.or(self.stand_in.as_ref())
+    }
+
+    /// What is still to be written, where that can be done.
+    pub(super) fn unsaved(&self) -> Option<Kept> {
+        self.kept.clone().filter(|_| self.is_unsaved && !self.is_stuck)
+    }
+
+    /// It is on the disk.
+    pub(super) fn saved(&mut self, stored: Stored) {
+        if let Some(kept) = &mut self.kept {
+            kept.stored = stored;
+        }
+        self.is_unsaved = false;
+    }
+
+    /// It is not; `is_stuck` when the disk did not answer.
+    pub(super) fn not_saved(&mut self, is_stuck: bool) {
+        self.is_stuck |= is_stuck;
+        self.is_unsaved = false;
+    }
+
+    /// Whether the disk did not answer once.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck
+    }
+
+    /// What the worker is to write down before it jumps into the slot.
+    pub(super) fn account(&self, slot: &SlotName, why: Why) -> Option<Account> {
+        let kept = self.kept.clone()?;
+        Some(Account {
+            is_needed: self.is_needed(&kept.stored.state, slot, why),
+            is_stuck: self.is_stuck,
+            kept,
+            slot: slot.clone(),
+        })
+    }
+
+    /// Whether a slot may not be booted unless that is written down.
+    fn is_needed(&self, state: &State, slot: &SlotName, why: Why) -> bool {
+        let is_good = state.slot(slot).is_some_and(|slot| slot.condition == Condition::Good);
+        // One that may be what failed last time, again and again, if nothing can be written.
+        let was_last = state.attempt.as_ref().is_some_and(|attempt| attempt.slot == *slot);
+        let is_alone = state.choices().len() < 2;
+        match why {
+            // Who picks an entry answers for it.
+            Why::Picked => false,
+            // Or it would not be once.
+            Why::Once => true,
+            _ => !is_good || self.reset.is_failure() && was_last && !is_alone,
+        }
+    }
+
+    /// What was preferred to the slot and is not booted, and why: for whoever updates the machine.
+    pub(super) fn passed_over(&self, slot: Option<&SlotName>) -> Option<String> {
+        let slots = &self.kept.as_ref()?.stored.state.slots;
+        let mut better = slots.iter().take_while(|other| slot != Some(&other.name));
+        let first = better.find(|other| other.failure.is_some() && !other.is_bootable())?;
+        Some(format!("slot {}: {first}", first.name))
+    }
+
+    /// An entry of the slot was not booted.
+    pub(super) fn failed(&mut self, slot: &SlotName, entry: &str, step: Step, cause: Cause, now: Millis) {
+        let moment = self.moment(now, entry);
+        if let Some(kept) = &mut self.kept {
+            kept.stored.state.failed(slot, step, cause, moment);
+            self.is_unsaved = true;
+        }
+    }
+
+    /// What led to all this, for whoever reads nothing but the end of the log.
+    pub(super) fn told(&self) -> Vec<String> {
+        let Some(kept) = &self.kept else { return Vec::new() };
+        let state = &kept.stored.state;
+        let last = state.events.iter().skip(state.events.len().saturating_sub(SHOWN));
+        last.map(ToString::to_string).chain([all(state)]).collect()
+    }
+}
