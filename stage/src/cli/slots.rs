@@ -207,9 +207,7 @@ pub(super) fn run(command: &Command<'_>) -> Result<String, SlotsError> {
     match command {
         Command::Init { place, good, force } => init(place, good, *force),
         Command::Show { place, json } => {
-            let place = place.map_or_else(partition, |place| Ok(place.to_owned()))?;
-            let mut device = open(&place, false)?;
-            let stored = store::load(&mut device).map_err(|error| SlotsError::Load { place, error })?;
+            let stored = load(*place)?;
             Ok(if *json { as_json(&stored) } else { as_text(&stored) })
         }
         Command::MarkGood => {
@@ -285,12 +283,7 @@ fn trial() -> Result<String, SlotsError> {
 }
 
 fn rauc(request: &Request) -> Result<String, SlotsError> {
-    let state = || {
-        let place = partition()?;
-        let mut device = open(&place, false)?;
-        let stored = store::load(&mut device).map_err(|error| SlotsError::Load { place, error })?;
-        Ok::<_, SlotsError>(stored.state)
-    };
+    let state = || Ok::<_, SlotsError>(load(None)?.state);
     let line = |word: &dyn fmt::Display| Ok(format!("{word}\n"));
     match request {
         Request::GetPrimary => line(state()?.primary().ok_or(SlotsError::NoPrimary)?),
@@ -313,6 +306,13 @@ fn rauc(request: &Request) -> Result<String, SlotsError> {
 fn partition() -> Result<PathBuf, SlotsError> {
     let running = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     probe::present_state(cmdline::value(&running, "cato.state")).ok_or(SlotsError::NoPartition)
+}
+
+/// What is on the place, or else on this machine's partition.
+fn load(place: Option<&Path>) -> Result<Stored, SlotsError> {
+    let place = place.map_or_else(partition, |place| Ok(place.to_owned()))?;
+    let mut device = open(&place, false)?;
+    store::load(&mut device).map_err(|error| SlotsError::Load { place, error })
 }
 
 fn open(place: &Path, write: bool) -> Result<Device, SlotsError> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::probe::devices::names;
 use crate::text::cmdline;
 
 /// A watchdog as sysfs has it (Documentation/ABI/testing/sysfs-class-watchdog).
@@ -20,11 +21,6 @@ struct Watchdog {
 
 fn watchdogs(root: &Path) -> Vec<Watchdog> {
     let class = root.join("sys/class/watchdog");
-    let names = fs::read_dir(&class).into_iter().flatten();
-    let mut names: Vec<String> = names
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort();
     let text = |name: &str, file: &str| {
         let text = fs::read_to_string(class.join(name).join(file)).unwrap_or_default();
         text.trim().to_owned()
@@ -34,7 +30,7 @@ fn watchdogs(root: &Path) -> Vec<Watchdog> {
         is_open: text(&name, "state") == "active",
         name,
     };
-    names.into_iter().map(of).collect()
+    names(&class).into_iter().map(of).collect()
 }
 
 /// What is to be said to somebody who marks this system good while the watchdog is about to reset it: nobody has opened it.

@@ -298,11 +298,8 @@ impl State {
         self.tell(EventKind::Jumped, Some(name), now);
     }
 
-    /// The main system that was booted says that it is well.
-    ///
-    /// # Errors
-    /// [`Refusal::Other`] and [`Refusal::Stale`] when it is not that main system.
-    pub(crate) fn mark_booted_good(&mut self, name: &SlotName, nonce: u64, now: Now<'_>) -> Result<(), Refusal> {
+    /// The attempt that the main system is, which shows its slot and its nonce.
+    fn running(&mut self, name: &SlotName, nonce: u64) -> Result<&mut Attempt, Refusal> {
         let open = self.attempt.as_mut().filter(|attempt| !attempt.is_over);
         let attempt = open.ok_or(Refusal::Stale)?;
         if attempt.slot != *name {
@@ -311,7 +308,15 @@ impl State {
         if attempt.nonce != nonce {
             return Err(Refusal::Stale);
         }
-        attempt.is_confirmed = true;
+        Ok(attempt)
+    }
+
+    /// The main system that was booted says that it is well.
+    ///
+    /// # Errors
+    /// [`Refusal::Other`] and [`Refusal::Stale`] when it is not that main system.
+    pub(crate) fn mark_booted_good(&mut self, name: &SlotName, nonce: u64, now: Now<'_>) -> Result<(), Refusal> {
+        self.running(name, nonce)?.is_confirmed = true;
         self.mark_good(name, now)
     }
 
@@ -375,16 +380,9 @@ impl State {
     /// The main system was up for as long as it may be without a mark.
     ///
     /// # Errors
-    /// [`Refusal::Other`] and [`Refusal::Stale`] when it is not the one that was booted.
+    /// [`Refusal::Other`] and [`Refusal::Stale`] when it is not the one that was booted, [`Refusal::Marked`] when it is marked.
     pub(crate) fn trial_over(&mut self, name: &SlotName, nonce: u64, now: Now<'_>) -> Result<(), Refusal> {
-        let open = self.attempt.as_mut().filter(|attempt| !attempt.is_over);
-        let attempt = open.ok_or(Refusal::Stale)?;
-        if attempt.slot != *name {
-            return Err(Refusal::Other);
-        }
-        if attempt.nonce != nonce {
-            return Err(Refusal::Stale);
-        }
+        let attempt = self.running(name, nonce)?;
         if attempt.is_confirmed {
             return Err(Refusal::Marked);
         }

@@ -10,7 +10,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::deadlines::HEARTBEAT;
+use crate::probe::devices::names;
 use crate::sys::watchdog::set_timeout;
+
+/// Documentation/ABI/testing/sysfs-class-watchdog.
+const CLASS: &str = "sys/class/watchdog";
 
 /// The watchdogs PID 1 feeds.
 #[derive(Debug, Default)]
@@ -63,7 +67,7 @@ impl Watchdogs {
         };
         let driver = driver(root, name);
         // Some drivers do not say whose device theirs is.
-        let identity = fs::read_to_string(root.join("sys/class/watchdog").join(name).join("identity"));
+        let identity = fs::read_to_string(root.join(CLASS).join(name).join("identity"));
         let described = match identity {
             Ok(identity) => format!("{name} ({})", identity.trim()),
             Err(_) => name.clone(),
@@ -190,43 +194,32 @@ fn stops_on_kexec(driver: &str) -> bool {
 }
 
 fn driver(root: &Path, watchdog: &str) -> Option<String> {
-    let link = root.join("sys/class/watchdog").join(watchdog).join("device/driver");
+    let link = root.join(CLASS).join(watchdog).join("device/driver");
     let target = fs::read_link(link).ok()?;
     Some(target.file_name()?.to_str()?.to_owned())
 }
 
 /// Those that may be armed: first those that go on running, the others behind them, each in the order of their numbers.
 fn candidates(root: &Path) -> Vec<String> {
-    let mut names = devices(root);
-    names.retain(|name| driver(root, name).is_none_or(|driver| driver != SOFTDOG));
+    let mut all = names(&root.join(CLASS));
+    all.retain(|name| driver(root, name).is_none_or(|driver| driver != SOFTDOG));
     let number = |name: &str| {
         name.trim_start_matches(|c: char| !c.is_ascii_digit())
             .parse::<u32>()
             .ok()
     };
-    names.sort_by_key(|name| {
+    all.sort_by_key(|name| {
         let stops = driver(root, name).is_some_and(|driver| stops_on_kexec(&driver));
         (stops, number(name))
     });
-    names
+    all
 }
 
 /// The longest time that a driver says it takes.
 fn max_timeout(root: &Path, watchdog: &str) -> Option<Duration> {
-    let file = root.join("sys/class/watchdog").join(watchdog).join("max_timeout");
+    let file = root.join(CLASS).join(watchdog).join("max_timeout");
     let seconds = fs::read_to_string(file).ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero())
-}
-
-/// All names under `/sys/class/watchdog`, sorted.
-fn devices(root: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(root.join("sys/class/watchdog"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
 }
 
 /// Names under `/sys/class/watchdog` that nobody but PID 1 keeps alive, sorted.
@@ -242,10 +235,10 @@ fn orphans(root: &Path) -> Vec<String> {
     };
     let unfed = parameter("handle_boot_enabled").is_some_and(|v| matches!(v.as_str(), "N" | "0"))
         || parameter("open_timeout").is_some_and(|v| v != "0");
-    let class = root.join("sys/class/watchdog");
+    let class = root.join(CLASS);
     let is_active =
         |name: &String| fs::read_to_string(class.join(name).join("state")).is_ok_and(|s| s.trim() == "active");
-    devices(root)
+    names(&root.join(CLASS))
         .into_iter()
         .filter(|name| unfed || is_active(name))
         .collect()
