@@ -6,8 +6,11 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 mod slots;
 mod wdtest;
@@ -54,9 +57,31 @@ enum Outcome {
 /// Runs the command that `arguments`, without the program's own name, ask for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    // Nobody is left to tell when stdout or stderr is closed; the exit code is still right.
-    let outcome = execute(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock());
-    ExitCode::from(outcome.unwrap_or(Outcome::No) as u8)
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut outcome = execute(&arguments, &mut out, &mut err).unwrap_or(Outcome::No);
+    tell(&err);
+    let mut stdout = io::stdout().lock();
+    if stdout.write_all(&out).and_then(|()| stdout.flush()).is_err() && outcome == Outcome::Yes {
+        outcome = Outcome::No;
+    }
+    ExitCode::from(outcome as u8)
+}
+
+/// Longest wait for whoever reads stderr, milliseconds.
+const PATIENCE: u16 = 1000;
+
+/// Says it on stderr, where somebody takes it. The exit code counts: a log that is full or hangs keeps no sick system up.
+fn tell(text: &[u8]) {
+    let mut stderr = io::stderr();
+    for part in text.chunks(512) {
+        let is_open = {
+            let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut fds, PollTimeout::from(PATIENCE)).is_ok_and(|ready| ready > 0)
+        };
+        if !is_open || stderr.write_all(part).is_err() {
+            return;
+        }
+    }
 }
 
 /// What `cato state show --json` prints of an image, for whoever makes images.
@@ -96,6 +121,7 @@ fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -
             writeln!(err, "error: {}", wdtest::run(Path::new("/")))?;
             Ok(Outcome::No)
         }
+        [command, ..] if *command == "wdtest" => misused(err, "wdtest: too many words"),
         [command, ..] if slots::WORDS.iter().any(|word| command == word) => on_slots(&words, out, err),
         [] => misused(err, "no command given"),
         [word, ..] if is_option(word) => misused(err, &format!("unknown option `{}`", word.display())),

@@ -54,6 +54,8 @@ pub(crate) const STATE: Duration = seconds(40);
 pub(crate) const ACCOUNT: Duration = seconds(10);
 /// For another command that changes the state to be done with it.
 pub(crate) const LOCK: Duration = seconds(5);
+/// Between two tries of a main system to note that its trial is over.
+pub(crate) const JUDGE_AGAIN: Duration = seconds(10);
 /// Between two looks at whether it is.
 pub(crate) const LOCK_LOOK: Duration = millis(20);
 /// For all of one entry, whatever its progress.

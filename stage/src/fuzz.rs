@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read as _};
 use std::path::Path;
 
-use config::{Arch, Arena, Check, Entry, Source, WantedDigests};
+use config::{Arch, Arena, Check, Entry, SlotName, Source, WantedDigests};
 
+use crate::cause::Cause;
 use crate::devicetree::{self, Chosen, DtbError, Tree};
 use crate::formats::initrd::{self, BuiltIn, Extent, Packing, bootconfig, uboot};
 use crate::handover::{self, Main, Pid1, Timeline};
@@ -26,6 +27,9 @@ use crate::probe::devices::{Device, HELD_BUSES};
 use crate::probe::tree::OpenFile;
 use crate::probe::{FileTreeError, kernel_log, volumes};
 use crate::report::{self, Report};
+use crate::state::slots::{Now, Rules};
+use crate::state::{self, Reset, State};
+use crate::step::Step;
 use crate::sys::uevent::Event;
 use crate::text::cmdline;
 use crate::worker::message::{self, Frames, Job, Message};
@@ -66,6 +70,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("modalias", modalias),
     Target::new("proc", proc),
     Target::new("record", record),
+    Target::new("state", of_state),
     Target::new("stream", stream),
     Target::new("uevent", uevent),
     Target::new("zeropage", zero_page),
@@ -484,6 +489,65 @@ fn record(input: &[u8]) {
         timeline,
     };
     drop((report::text(&report), report::json(&report), report::svg(&report)));
+}
+
+/// A state whose sum is right, whoever wrote it: what is done to it is done to anything.
+fn of_state(input: &[u8]) {
+    let mut bytes: state::block::Block = [0; state::block::SIZE];
+    bytes.iter_mut().zip(input).for_each(|(to, from)| *to = *from);
+    bytes[..8].copy_from_slice(b"catostat");
+    bytes[8..10].copy_from_slice(&1_u16.to_le_bytes());
+    let sum = crc32([&bytes[..12], &[0; 4], &bytes[16..]]);
+    bytes[12..16].copy_from_slice(&sum.to_le_bytes());
+    let (mut known, sequence) = match state::block::decode(&bytes) {
+        Ok(read) => read,
+        Err(error) => return drop(error.to_string()),
+    };
+    let same = |state: &State| {
+        let read = state::block::decode(&state::block::encode(state, sequence)).expect("what is written can be read");
+        assert_eq!(read, (state.clone(), sequence));
+    };
+    same(&known);
+    let names: Vec<SlotName> = known.slots.iter().map(|slot| slot.name.clone()).collect();
+    let rules = Rules {
+        slots: names.clone(),
+        tries: known.tries,
+        has_others: false,
+    };
+    let reset = [
+        Reset::Unknown,
+        Reset::PowerOn,
+        Reset::Watchdog,
+        Reset::Panic,
+        Reset::Purgatory,
+    ][usize::from(bytes[11]) % 5];
+    let now = Now::default();
+    known.suspect(reset);
+    let tries: Vec<u8> = known.slots.iter().map(|slot| slot.tries).collect();
+    known.wake(&rules, 1, reset, now);
+    same(&known);
+    let after = known.slots.iter().map(|slot| slot.tries);
+    assert!(
+        after.zip(&tries).all(|(after, before)| after <= *before),
+        "tries for nothing"
+    );
+    for name in known.choices().into_iter().cloned().collect::<Vec<_>>() {
+        assert!(known.slot(&name).is_some_and(state::Slot::is_bootable));
+        known.failed(&name, Step::Load, Cause::Io, now);
+        known.jump(&name, 1, now);
+        same(&known);
+    }
+    for name in &names {
+        let _ = (known.mark_booted_good(name, 1, now), known.trial_over(name, 1, now));
+        let _ = (
+            known.mark_bad(name, now),
+            known.set_primary(name, now),
+            known.set_once(name, now),
+        );
+        same(&known);
+    }
+    let text = |state: &State| state.events.iter().map(ToString::to_string).collect::<String>();
+    drop((text(&known), known.last_resorts().len()));
 }
 
 /// A compressed file.

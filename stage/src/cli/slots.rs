@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use config::SlotName;
 
 use super::wdtest;
-use crate::deadlines::{LOCK, LOCK_LOOK};
+use crate::deadlines::{JUDGE_AGAIN, LOCK, LOCK_LOOK};
 use crate::handover;
 use crate::machine::record;
 use crate::probe;
@@ -21,7 +21,7 @@ use crate::state::device::Device;
 use crate::state::moment::now;
 use crate::state::slots::Refusal;
 use crate::state::store::{self, LoadError, SaveError, Stored};
-use crate::state::{Condition, State};
+use crate::state::{Condition, MOST_SLOTS, State};
 use crate::text::{cmdline, printable, quoted};
 
 /// What is asked for.
@@ -96,11 +96,22 @@ impl<'a> Command<'a> {
         let mut options = Options(options);
         let slot = |name: &str| name.parse::<SlotName>().map_err(|fault| fault.message);
         let command = match (rest.as_slice(), place) {
-            (["state", "init", _, good @ ..], Some(place)) => Self::Init {
-                place,
-                good: good.iter().map(|name| slot(name)).collect::<Result<_, _>>()?,
-                force: options.take("--force"),
-            },
+            (["state", "init", _, good @ ..], Some(place)) => {
+                let good: Vec<SlotName> = good.iter().map(|name| slot(name)).collect::<Result<_, _>>()?;
+                if let Some(twice) =
+                    (good.iter().enumerate()).find(|(n, name)| good.iter().take(*n).any(|g| g == *name))
+                {
+                    return Err(format!("state init: slot {} is there twice", twice.1));
+                }
+                if good.len() > MOST_SLOTS {
+                    return Err(format!("state init: more than {MOST_SLOTS} slots"));
+                }
+                Self::Init {
+                    place,
+                    good,
+                    force: options.take("--force"),
+                }
+            }
             (["state", "show"] | ["status"], _) => Self::Show {
                 place: None,
                 json: options.take("--json"),
@@ -127,7 +138,7 @@ impl<'a> Command<'a> {
                 },
             },
             (["last-words"], _) => Self::LastWords(None),
-            (["last-words", place], _) => Self::LastWords(Some(Path::new(*place))),
+            (["last-words", _], _) => Self::LastWords(words.get(1).copied().map(Path::new)),
             (["trial"], _) => Self::Trial,
             (["rauc", "get-primary"], _) => Self::Rauc(Request::GetPrimary),
             (["rauc", "get-current"], _) => Self::Rauc(Request::GetCurrent),
@@ -183,6 +194,9 @@ pub(super) enum SlotsError {
     /// One is there.
     #[error("{}: there is a state; --force makes a new one", place.display())]
     Exists { place: PathBuf },
+    /// Something else is.
+    #[error("{}: it is not empty, or can't be read: {error}; --force makes a state of it all the same", place.display())]
+    Foreign { place: PathBuf, error: LoadError },
     /// Cato has not booted this system from a slot.
     #[error(
         "this system was not booted from a slot: neither its command line nor a hand-over record of Cato names one"
@@ -212,14 +226,13 @@ pub(super) fn run(command: &Command<'_>) -> Result<String, SlotsError> {
         }
         Command::MarkGood => {
             let (slot, nonce) = booted().ok_or(SlotsError::NotBooted)?;
-            let said = change(None, &slot, |state| state.mark_booted_good(&slot, nonce, now()))?;
-            Ok(said + &wdtest::warning(Path::new("/")).unwrap_or_default())
+            mark_booted_good(None, &slot, nonce)
         }
         Command::Change {
             slot,
             change: Change::Good,
-            on: None,
-        } => mark_good(slot),
+            on,
+        } => mark_good(*on, slot),
         Command::Change { slot, change: how, on } => change(*on, slot, |state| match how {
             Change::Good => state.mark_good(slot, now()),
             Change::Bad => state.mark_bad(slot, now()),
@@ -255,16 +268,28 @@ fn booted() -> Option<(SlotName, u64)> {
     parsed(&handover.slot, &handover.nonce)
 }
 
-/// The one that runs has to prove that it is the boot that is counted.
-fn mark_good(slot: &SlotName) -> Result<String, SlotsError> {
-    match booted().filter(|(booted, _)| booted == slot) {
-        Some((_, nonce)) => change(None, slot, |state| state.mark_booted_good(slot, nonce, now())),
-        None => change(None, slot, |state| state.mark_good(slot, now())),
+/// The one that runs has to prove that it is the boot that is counted, unless the state may be another machine's.
+fn mark_good(on: Option<&Path>, slot: &SlotName) -> Result<String, SlotsError> {
+    if let Some((_, nonce)) = booted().filter(|(booted, _)| booted == slot) {
+        match mark_booted_good(on, slot, nonce) {
+            Err(SlotsError::Refused { .. }) if on.is_some() => {}
+            result => return result,
+        }
     }
+    change(on, slot, |state| state.mark_good(slot, now()))
 }
 
-/// Waits for as long as this system may be up without a mark, and notes it when there is none then. What can't be noted does
-/// not lead to a reboot: it would be one without an end.
+/// A system that nobody has proven yet, and whose watchdog nobody has opened, is not well before it is clear that it is not reset
+/// for that.
+fn mark_booted_good(on: Option<&Path>, slot: &SlotName, nonce: u64) -> Result<String, SlotsError> {
+    let known = load(on)?.state;
+    let is_good = known.slot(slot).is_some_and(|slot| slot.condition == Condition::Good);
+    let warning = wdtest::unopened(Path::new("/"), !is_good).unwrap_or_default();
+    Ok(change(on, slot, |state| state.mark_booted_good(slot, nonce, now()))? + &warning)
+}
+
+/// Waits for as long as this system may be up without a mark, and notes it when there is none then. What can't be noted is tried
+/// again: it does not lead to a reboot, which would be one without an end.
 fn trial() -> Result<String, SlotsError> {
     let running = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let limit = cmdline::value(&running, "cato.trial").and_then(|seconds| seconds.parse().ok());
@@ -273,12 +298,24 @@ fn trial() -> Result<String, SlotsError> {
     };
     let up = Duration::from_millis(now().uptime_ms.into());
     thread::sleep(limit.saturating_sub(up));
-    match change(None, &slot, |state| state.trial_over(&slot, nonce, now())) {
-        Ok(_) => Err(SlotsError::TrialOver { slot, limit }),
-        Err(SlotsError::Refused {
-            why: Refusal::Marked, ..
-        }) => Ok(format!("slot {slot} was marked good in its time\n")),
-        Err(error) => Ok(format!("warning: the trial can't be judged: {error}\n")),
+    let mut is_told = false;
+    loop {
+        match change(None, &slot, |state| state.trial_over(&slot, nonce, now())) {
+            Ok(_) => return Err(SlotsError::TrialOver { slot, limit }),
+            Err(SlotsError::Refused {
+                why: Refusal::Marked, ..
+            }) => return Ok(format!("slot {slot} was marked good in its time\n")),
+            Err(error @ SlotsError::Refused { .. }) => {
+                return Ok(format!("warning: there is no trial any more: {error}\n"));
+            }
+            Err(error) => {
+                if !is_told {
+                    super::tell(format!("warning: the trial can't be judged yet: {error}; trying again\n").as_bytes());
+                    is_told = true;
+                }
+                thread::sleep(JUDGE_AGAIN);
+            }
+        }
     }
 }
 
@@ -298,7 +335,7 @@ fn rauc(request: &Request) -> Result<String, SlotsError> {
             }),
         },
         Request::SetPrimary(slot) => change(None, slot, |state| state.set_primary(slot, now())),
-        Request::SetState(slot, true) => mark_good(slot),
+        Request::SetState(slot, true) => mark_good(None, slot),
         Request::SetState(slot, false) => change(None, slot, |state| state.mark_bad(slot, now())),
     }
 }
@@ -345,13 +382,22 @@ fn alone(place: &Path) -> Result<Device, SlotsError> {
 
 fn init(place: &Path, good: &[SlotName], force: bool) -> Result<String, SlotsError> {
     let mut device = alone(place)?;
-    let is_there = !matches!(store::load(&mut device), Err(LoadError::Lost { .. }));
-    if is_there && !force {
-        return Err(SlotsError::Exists {
-            place: place.to_owned(),
-        });
+    let place = place.to_owned();
+    let state = State::factory(good);
+    match store::load(&mut device) {
+        Ok(_) | Err(LoadError::Newer(_)) if !force => Err(SlotsError::Exists { place }),
+        Err(error) if !force && !error.is_empty() => Err(SlotsError::Foreign { place, error }),
+        // Newer than what is there.
+        Ok(mut stored) => {
+            stored.state = state;
+            write(&place, &mut device, &mut stored)
+        }
+        Err(_) => match Stored::new(state).save(&mut device) {
+            Ok(None) => Ok(String::new()),
+            // The other one may be read again one day.
+            Ok(Some(error)) | Err(error) => Err(SlotsError::Save { place, error }),
+        },
     }
-    write(place, &mut device, &mut Stored::new(State::factory(good)))
 }
 
 fn change(

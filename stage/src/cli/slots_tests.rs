@@ -49,6 +49,8 @@ fn commands_are_read() {
         "rauc get-state",
         "mark-good --once",
         "state init x --json",
+        "state init x A A",
+        "state init x A B C D E",
     ] {
         assert!(Command::of(&words(wrong)).is_err(), "{wrong}");
     }
@@ -99,6 +101,27 @@ fn an_image_is_made_changed_and_shown() {
     let json = run(format!("state show --json {place}")).unwrap();
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["primary"], serde_json::Value::Null);
+}
+
+/// Whatever is there is somebody's. A new state is newer than any before.
+#[test]
+fn only_force_makes_a_state_of_what_is_not_empty() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(1 << 20).unwrap();
+    let place = image.path().to_str().unwrap();
+    let run = |text: String| run(&Command::of(&words(&text)).unwrap());
+    std::os::unix::fs::FileExt::write_all_at(image.as_file(), b"a file system", 1024).unwrap();
+    let refused = run(format!("state init {place} A")).unwrap_err();
+    assert!(matches!(refused, SlotsError::Foreign { .. }), "{refused}");
+    run(format!("state init {place} A --force")).unwrap();
+    for _ in 0..3 {
+        run(format!("set-next A {place}")).unwrap();
+    }
+    let old = std::fs::read(place).unwrap();
+    run(format!("state init {place} B --force")).unwrap();
+    // The second copy is what it was before.
+    std::os::unix::fs::FileExt::write_all_at(image.as_file(), &old[1 << 19..][..4096], 1 << 19).unwrap();
+    assert!(run(format!("state show {place}")).unwrap().starts_with("slot B: good"));
 }
 
 /// Somebody else holds it, then lets go.

@@ -17,6 +17,9 @@ struct Watchdog {
     name: String,
     identity: String,
     is_open: bool,
+    /// When it resets the machine after it was fed last, as its driver has set it; the kernel feeds it until somebody has to have
+    /// opened it.
+    timeout: Duration,
 }
 
 fn watchdogs(root: &Path) -> Vec<Watchdog> {
@@ -28,18 +31,27 @@ fn watchdogs(root: &Path) -> Vec<Watchdog> {
     let of = |name: String| Watchdog {
         identity: text(&name, "identity"),
         is_open: text(&name, "state") == "active",
+        timeout: Duration::from_secs(text(&name, "timeout").parse().unwrap_or(0)),
         name,
     };
     names(&class).into_iter().map(of).collect()
 }
 
-/// What is to be said to somebody who marks this system good while the watchdog is about to reset it: nobody has opened it.
-pub(super) fn warning(root: &Path) -> Option<String> {
+/// What is to be said to somebody who marks this system good while the watchdog is about to reset it: nobody has opened it. If it
+/// is to be seen whether it does, that takes its time.
+pub(super) fn unopened(root: &Path, is_awaited: bool) -> Option<String> {
     let running = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
     let timeout = cmdline::value(&running, "watchdog.open_timeout")?;
-    let all = watchdogs(root);
-    if all.is_empty() || all.iter().any(|watchdog| watchdog.is_open) {
-        return None;
+    let limited = timeout.parse().ok().filter(|_| is_awaited).map(Duration::from_secs);
+    loop {
+        let all = watchdogs(root);
+        if all.is_empty() || all.iter().any(|watchdog| watchdog.is_open) {
+            return None;
+        }
+        if limited.is_none_or(|timeout| up() >= limit(timeout, &all)) {
+            break;
+        }
+        thread::sleep(Duration::from_secs(1));
     }
     Some(format!(
         "warning: nobody has opened the watchdog, which may reset this system {timeout} s after its driver was loaded \
@@ -56,15 +68,26 @@ pub(super) fn run(root: &Path) -> String {
                 boot.toml, and start the machine"
             .to_owned();
     };
-    // From the jump until the watchdog ends by itself, or from the driver's start until it may be fed no more.
-    let limit = timeout.saturating_mul(2).saturating_add(MARGIN);
     loop {
-        let up = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(limit, Duration::from);
-        if let Some(why) = verdict(&watchdogs(root), up >= limit, up) {
+        let all = watchdogs(root);
+        let up = up();
+        if let Some(why) = verdict(&all, up >= limit(timeout, &all), up) {
             return why;
         }
         thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// How long this kernel has been running; without a clock, long enough.
+fn up() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from)
+}
+
+/// How long after the kernel's start the reset has come, where one comes: the watchdog ends by itself after `timeout`, or its driver
+/// feeds it as long, and then it ends after its own.
+fn limit(timeout: Duration, all: &[Watchdog]) -> Duration {
+    let last = all.iter().map(|watchdog| watchdog.timeout).max().unwrap_or_default();
+    timeout.saturating_add(last.max(timeout)).saturating_add(MARGIN)
 }
 
 /// For a reset that takes its time.
@@ -113,6 +136,9 @@ mod tests {
         fs::write(class.join("identity"), "i6300ESB timer\n").unwrap();
         fs::write(class.join("state"), "inactive\n").unwrap();
         assert!(verdict(&watchdogs(root.path()), false, up).is_none());
+        fs::write(class.join("timeout"), "30\n").unwrap();
+        let limit = |seconds| limit(Duration::from_secs(seconds), &watchdogs(root.path()));
+        assert_eq!([limit(10), limit(60)], [50, 130].map(Duration::from_secs));
         let why = verdict(&watchdogs(root.path()), true, up).unwrap();
         assert!(
             why.starts_with("failed: this system is still up after 70 s: watchdog0 (i6300ESB timer) has a driver"),
@@ -127,8 +153,17 @@ mod tests {
         assert!(run(root.path()).contains("not booted for a test"));
         fs::create_dir(root.path().join("proc")).unwrap();
         fs::write(root.path().join("proc/cmdline"), "watchdog.open_timeout=45").unwrap();
-        assert_eq!(warning(root.path()), None, "it is open");
+        assert_eq!(unopened(root.path(), true), None, "it is open");
         fs::write(class.join("state"), "inactive\n").unwrap();
-        assert!(warning(root.path()).unwrap().contains("45 s after"));
+        assert!(unopened(root.path(), false).unwrap().contains("45 s after"));
+        // A second's wait: it is opened in the meantime.
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(200));
+                fs::write(class.join("state"), "active\n").unwrap();
+            });
+            fs::write(class.join("timeout"), "4000000000\n").unwrap();
+            assert_eq!(unopened(root.path(), true), None);
+        });
     }
 }

@@ -200,6 +200,7 @@ fn kind_bytes(kind: EventKind) -> (u8, RawFailing) {
         EventKind::Cloned => (9, [0; 3]),
         EventKind::Reset(reset) => (10, [reset_number(reset), 0, 0]),
         EventKind::Died(reset) => (11, [reset_number(reset), 0, 0]),
+        EventKind::Tested => (12, [0; 3]),
     }
 }
 
@@ -216,6 +217,7 @@ fn kind(number: u8, detail: RawFailing) -> Option<EventKind> {
         (9, [0, 0, 0]) => EventKind::Cloned,
         (10, [why, 0, 0]) => EventKind::Reset(reset(why)?),
         (11, [why, 0, 0]) => EventKind::Died(reset(why)?),
+        (12, [0, 0, 0]) => EventKind::Tested,
         _ => return None,
     })
 }

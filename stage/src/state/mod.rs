@@ -183,6 +183,8 @@ pub(crate) enum EventKind {
     Primary,
     /// Somebody made it the next to boot, once.
     Once,
+    /// A main system was booted for the watchdog to reset it.
+    Tested,
     /// The machine was reset, though the system in it had been marked as good.
     Reset(Reset),
     /// The service Linux was reset before it booted anything.
@@ -252,6 +254,7 @@ impl fmt::Display for EventKind {
             Self::MarkedBad => f.write_str("marked as bad"),
             Self::Primary => f.write_str("made the first choice"),
             Self::Once => f.write_str("to be booted next, once"),
+            Self::Tested => f.write_str("booted for a test of the watchdog"),
             Self::Reset(reset) => write!(f, "marked good, and later: {reset}"),
             Self::Died(reset) => write!(f, "nothing was booted: {reset}"),
             Self::GivenUp(why) => write!(f, "given up: {why}"),

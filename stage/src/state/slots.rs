@@ -21,6 +21,8 @@ pub(crate) struct Rules {
     pub slots: Vec<SlotName>,
     /// Boots that a new generation has to prove itself.
     pub tries: u8,
+    /// Whether entries without a slot are in `order`, too.
+    pub has_others: bool,
 }
 
 impl Rules {
@@ -29,6 +31,11 @@ impl Rules {
         Self {
             slots: config.slot_names().into_iter().cloned().collect(),
             tries: config.slots.tries,
+            has_others: config
+                .order
+                .iter()
+                .filter_map(|name| config.entry(name))
+                .any(|entry| entry.slot.is_none()),
         }
     }
 }
@@ -63,6 +70,16 @@ fn strikes(reset: Reset) -> u8 {
     }
 }
 
+/// How much a start that booted nothing says against what it was about to boot, and how much is enough.
+fn suspicion(reset: Reset) -> usize {
+    match reset {
+        Reset::PowerOn => 0,
+        Reset::Unknown => 1,
+        Reset::Watchdog | Reset::Panic | Reset::Purgatory => 2,
+    }
+}
+const SUSPICION: usize = 4;
+
 /// Why a command for a slot is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -75,6 +92,9 @@ pub(crate) enum Refusal {
     /// The running system is not the boot that the state tells of.
     #[error("this is not the boot that the state tells of: the machine was booted since, or the state was changed")]
     Stale,
+    /// It has been counted already.
+    #[error("this boot is counted as failed: its trial is over, or the machine was booted since")]
+    Over,
     /// There is nothing to be judged any more.
     #[error("this boot is marked good already")]
     Marked,
@@ -139,8 +159,8 @@ impl State {
     /// After the one before was lost: each slot has one try, as nobody knows what it is worth.
     pub(crate) fn lost(rules: &Rules, now: Now<'_>) -> Self {
         let mut state = Self::new(&Rules {
-            slots: rules.slots.clone(),
             tries: 1,
+            ..rules.clone()
         });
         state.tell(EventKind::Lost, None, now);
         state
@@ -183,28 +203,52 @@ impl State {
         }
     }
 
-    /// The slot whose files the service Linux itself may die of, before anything can be written down: it was reset twice in a row
-    /// on its way to the first choice, or its kernel oopsed in loading this one. To be asked before [`wake`](Self::wake).
+    /// The slot whose files the service Linux itself may die of: it was reset twice in a row on its way to the first choice (four
+    /// times, where nothing says that it failed), or its kernel oopsed in loading this one. To be asked before [`wake`](Self::wake).
     pub(crate) fn suspect(&self, reset: Reset) -> Option<SlotName> {
         let last = self.events.last().filter(|event| event.boot == self.boots)?;
         if last.kind == EventKind::Failed(Failing::Stage(Step::Kexec, Cause::Crash)) {
             return last.slot.clone();
         }
+        if !matches!(last.kind, EventKind::Died(_)) {
+            return None;
+        }
         let boots = (0..=self.boots).rev();
-        let died = (self.events.iter().rev().zip(boots))
-            .take_while(|(event, boot)| event.boot == *boot && matches!(event.kind, EventKind::Died(_)))
-            .count();
+        let in_a_row = (self.events.iter().rev().zip(boots)).map_while(|(event, boot)| match event.kind {
+            EventKind::Died(reset) if event.boot == boot => Some(suspicion(reset)),
+            _ => None,
+        });
+        let sum = in_a_row.sum::<usize>().saturating_add(suspicion(reset));
         // If it was not the first, it was another: they take turns.
         let choices = self.choices();
-        let at = died.checked_sub(1)?.checked_rem(choices.len())?;
+        let turn = sum.checked_sub(SUSPICION)?.checked_div(2)?;
         choices
-            .get(at)
-            .filter(|_| reset.is_failure())
+            .get(turn.checked_rem(choices.len())?)
             .map(|name| (*name).clone())
+    }
+
+    /// Whether the last start was meant to end in a reset by the watchdog. To be asked before [`wake`](Self::wake).
+    pub(crate) fn was_test(&self) -> bool {
+        self.did(EventKind::Tested)
+    }
+
+    /// Whether this happened in the last start.
+    fn did(&self, kind: EventKind) -> bool {
+        let of_it = self.events.iter().rev().take_while(|event| event.boot == self.boots);
+        of_it.into_iter().any(|event| event.kind == kind)
+    }
+
+    /// An entry without a slot is booted, or one for a test.
+    pub(crate) fn leave(&mut self, is_test: bool, now: Now<'_>) {
+        let kind = if is_test { EventKind::Tested } else { EventKind::Jumped };
+        self.tell(kind, None, now);
     }
 
     /// A new boot of the service Linux, after `reset`, on `machine` (a hash of what names it; 0 when nothing does).
     pub(crate) fn wake(&mut self, rules: &Rules, machine: u64, reset: Reset, now: Now<'_>) {
+        // Into an entry without a slot, too.
+        let has_jumped = self.did(EventKind::Jumped) || self.was_test();
+        let is_first = self.boots == 0;
         self.boots = self.boots.saturating_add(1);
         if machine != 0 && self.machine != machine {
             if self.machine != 0 {
@@ -225,7 +269,7 @@ impl State {
             } else if reset.is_failure() {
                 self.tell(EventKind::Reset(reset), Some(&slot), now);
             }
-        } else if reset.is_failure() {
+        } else if !is_first && !has_jumped {
             self.tell(EventKind::Died(reset), None, now);
         }
     }
@@ -300,13 +344,15 @@ impl State {
 
     /// The attempt that the main system is, which shows its slot and its nonce.
     fn running(&mut self, name: &SlotName, nonce: u64) -> Result<&mut Attempt, Refusal> {
-        let open = self.attempt.as_mut().filter(|attempt| !attempt.is_over);
-        let attempt = open.ok_or(Refusal::Stale)?;
+        let attempt = self.attempt.as_mut().ok_or(Refusal::Stale)?;
         if attempt.slot != *name {
             return Err(Refusal::Other);
         }
         if attempt.nonce != nonce {
             return Err(Refusal::Stale);
+        }
+        if attempt.is_over {
+            return Err(Refusal::Over);
         }
         Ok(attempt)
     }

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use super::*;
 
 const NOW: Now<'_> = Now {
@@ -17,6 +19,7 @@ fn rules() -> Rules {
     Rules {
         slots: vec![name("A"), name("B")],
         tries: 3,
+        ..Rules::default()
     }
 }
 
@@ -254,9 +257,60 @@ fn a_cloned_disk_keeps_what_is_good_and_forgets_what_failed() {
     );
     assert_eq!(state.events.last().unwrap().kind, EventKind::Cloned);
     // Nobody knows which machine this is: no clone.
-    let events = state.events.len();
     state.wake(&rules(), 0, Reset::Unknown, NOW);
-    assert_eq!((state.events.len(), state.machine), (events, MACHINE + 1));
+    let kinds: Vec<_> = state.events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds.last(), Some(&EventKind::Died(Reset::Unknown)));
+    assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::Cloned).count(), 1);
+    assert_eq!(state.machine, MACHINE + 1);
+}
+
+/// Starts that end before anything is booted: what was next is suspected, sooner where something says that it failed. A power cut
+/// says nothing.
+#[test]
+fn what_may_kill_the_service_linux_is_suspected() {
+    for (reset, starts) in [
+        (Reset::Watchdog, Some(2)),
+        (Reset::Unknown, Some(4)),
+        (Reset::PowerOn, None),
+    ] {
+        let mut state = state();
+        boot(&mut state, "A", true, Reset::PowerOn);
+        let mut suspects = Vec::new();
+        for _ in 0..6 {
+            suspects.push(state.suspect(reset));
+            state.wake(&rules(), MACHINE, reset, NOW);
+        }
+        let first = suspects.iter().position(Option::is_some).map(|at| at + 1);
+        assert_eq!(first, starts, "{reset}");
+        let suspects: HashSet<_> = suspects.into_iter().flatten().collect();
+        assert_eq!(
+            suspects.len(),
+            if starts.is_some() { 2 } else { 0 },
+            "{reset}: they take turns"
+        );
+    }
+    // A test of the watchdog, an entry without a slot, or a trial that is over have booted something.
+    for kind in 0..3 {
+        let mut state = state();
+        match kind {
+            0 => state.leave(true, NOW),
+            1 => state.leave(false, NOW),
+            _ => {
+                state.jump(&name("A"), 1, NOW);
+                state.trial_over(&name("A"), 1, NOW).unwrap();
+                let again = state.mark_booted_good(&name("A"), 1, NOW);
+                assert_eq!(again, Err(Refusal::Over));
+            }
+        }
+        assert_eq!(state.was_test(), kind == 0);
+        state.wake(&rules(), MACHINE, Reset::Watchdog, NOW);
+        assert!(
+            !state
+                .events
+                .iter()
+                .any(|event| matches!(event.kind, EventKind::Died(_)))
+        );
+    }
 }
 
 #[test]
@@ -265,6 +319,7 @@ fn slots_come_and_go_with_the_config_and_there_are_never_too_many() {
     let with = |slots: &[&str]| Rules {
         slots: slots.iter().map(|slot| name(slot)).collect(),
         tries: 2,
+        ..Rules::default()
     };
     state.wake(&with(&["A", "B", "C", "D", "E"]), MACHINE, Reset::PowerOn, NOW);
     assert_eq!(choices(&state), ["A", "B", "C", "D"], "no room for a fifth");

@@ -57,6 +57,14 @@ pub(crate) enum LoadError {
     /// A newer Cato's: nothing may be written then.
     #[error("the state has format {0}, which this Cato does not know; it is left alone")]
     Newer(u16),
+    /// The device fails: what it has may be read another time, so nothing may be written.
+    #[error("the state can't be read (first: {first}; second: {second})")]
+    Unreadable {
+        /// Why the first is none.
+        first: CopyError,
+        /// Why the second is none.
+        second: CopyError,
+    },
     /// Neither copy is any good.
     #[error("both copies of the state are lost (first: {first}; second: {second})")]
     Lost {
@@ -65,6 +73,14 @@ pub(crate) enum LoadError {
         /// Why the second is none.
         second: CopyError,
     },
+}
+
+impl LoadError {
+    /// Whether nothing was ever written there.
+    pub(crate) fn is_empty(&self) -> bool {
+        let is_zeros = |copy: &CopyError| matches!(copy, CopyError::Block(BlockError::Zeros));
+        matches!(self, Self::Lost { first, second } if is_zeros(first) && is_zeros(second))
+    }
 }
 
 /// Why a state is not on the device.
@@ -88,8 +104,6 @@ pub(crate) struct Stored {
     older: Copy,
     /// What is wrong with that copy, for the log.
     pub damage: Option<String>,
-    /// Something is: then it may be for ever.
-    is_damaged: bool,
 }
 
 fn read(device: &mut impl Copies, copy: Copy) -> Result<(State, u64), CopyError> {
@@ -111,7 +125,6 @@ pub(crate) fn load(device: &mut impl Copies) -> Result<Stored, LoadError> {
         state,
         sequence,
         older,
-        is_damaged: damage.is_some(),
         damage,
     };
     match copies {
@@ -119,7 +132,14 @@ pub(crate) fn load(device: &mut impl Copies) -> Result<Stored, LoadError> {
         (Ok(_), Ok(second)) => Ok(stored(second, Copy::First, None)),
         (Ok(first), Err(error)) => Ok(stored(first, Copy::Second, Some(error.to_string()))),
         (Err(error), Ok(second)) => Ok(stored(second, Copy::First, Some(error.to_string()))),
-        (Err(first), Err(second)) => Err(LoadError::Lost { first, second }),
+        (Err(first), Err(second)) => {
+            let fails = |copy: &CopyError| matches!(copy, CopyError::Io(_));
+            Err(if fails(&first) || fails(&second) {
+                LoadError::Unreadable { first, second }
+            } else {
+                LoadError::Lost { first, second }
+            })
+        }
     }
 }
 
@@ -131,7 +151,6 @@ impl Stored {
             sequence: 0,
             older: Copy::First,
             damage: None,
-            is_damaged: false,
         }
     }
 
@@ -144,15 +163,11 @@ impl Stored {
         let block = encode(&self.state, sequence);
         let (older, newer) = (self.older, self.older.other());
         if let Err(error) = put(device, older, &block) {
-            if !self.is_damaged {
-                return Err(error);
-            }
-            // A copy that can't be written any more. The other one is all there is: better without a net than not at all.
+            // A copy that can't be written any more: the other one has to do, better without a net than not at all.
             put(device, newer, &block)?;
             self.sequence = sequence;
             return Ok(Some(error));
         }
-        self.is_damaged = false;
         self.sequence = sequence;
         self.older = newer;
         Ok(put(device, newer, &block).err())

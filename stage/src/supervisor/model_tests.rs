@@ -27,10 +27,11 @@ use crate::worker::message::{FoundState, FoundStored};
 use config::SlotName;
 
 const NAMES: [&str; 2] = ["A", "B"];
-/// Starts that are played, one after the other, from the factory.
-const DEPTH: usize = 6;
+/// Starts that are played, one after the other, from the factory; `CATO_MODEL_DEPTH` has another number, and each more takes five
+/// times as long.
+const DEPTH: usize = 2;
 /// Starts without a fault within which a system that works has to be up.
-const SOON: usize = 14;
+const SOON: u64 = 24;
 const NONCE: u64 = 1;
 
 /// What is in a slot.
@@ -71,6 +72,8 @@ struct World {
     contents: [Content; 2],
     /// Why the machine comes up next.
     reset: Reset,
+    /// Which machine the disk is in.
+    machine: u64,
 }
 
 /// The two copies: what each holds, with how new it is; none where it is damaged.
@@ -99,8 +102,15 @@ impl Disk {
         store::load(&mut self.medium())
     }
 
-    fn state(&self) -> Option<State> {
-        self.load().ok().map(|stored| stored.state)
+    /// What [`load`](Self::load) finds, without reading blocks.
+    fn state(&self) -> Option<&State> {
+        let [first, second] = &self.0;
+        let newer = match (first, second) {
+            (Some(first), Some(second)) if second.1 > first.1 => second,
+            (Some(first), _) => first,
+            (None, second) => second.as_ref()?,
+        };
+        Some(&newer.0)
     }
 
     /// What a program of the main system does to it.
@@ -187,6 +197,8 @@ fn has(bug: Bug) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
     Jumped(usize),
+    /// The same without the state, which was not found.
+    JumpedBlind(usize),
     Prompt,
     Reset,
     Cut,
@@ -211,26 +223,50 @@ fn rules_config() -> Config {
 fn normal(mut world: World) -> World {
     let newest = world.disk.0.iter().flatten().map(|(_, sequence)| *sequence).max();
     for (state, sequence) in world.disk.0.iter_mut().flatten() {
-        // What happened in the last boots may be decided by: a crash, or how often nothing was booted; of two slots, even or odd.
+        // What happened in the last boots may be decided by: a crash, whether there was a jump, or how often nothing was booted; with two
+        // slots, four weights are a round.
         let crash = EventKind::Failed(Failing::Stage(Step::Kexec, Cause::Crash));
-        let boots = (0..=state.boots).rev();
+        let weight = |event: &crate::state::Event| match event.kind {
+            EventKind::Died(Reset::Unknown) => 1,
+            EventKind::Died(reset) if reset.is_failure() => 2,
+            _ => 0,
+        };
+        let last = state.boots;
+        let boots = (0..=last).rev();
         let died = (state.events.iter().rev().zip(boots))
             .take_while(|(event, boot)| event.boot == *boot && matches!(event.kind, EventKind::Died(_)))
             .count();
-        let kept = match died {
-            0 => usize::from(
+        let mut kept = state.events.split_off(state.events.len() - died);
+        if died == 0 {
+            let of_it = state.events.iter().filter(|event| event.boot == last);
+            let mut jumped = of_it.rev().find(|event| event.kind == EventKind::Jumped).cloned();
+            if let Some(event) = &mut jumped {
+                event.slot = None;
+            }
+            kept.extend(jumped.or_else(|| {
                 state
                     .events
                     .last()
-                    .is_some_and(|e| e.kind == crash && e.boot == state.boots),
-            ),
-            died => (died - 1) % 2 + 1,
-        };
-        state.events.drain(..state.events.len() - kept);
-        for (event, boot) in state.events.iter_mut().zip(1..) {
+                    .filter(|e| e.kind == crash && e.boot == last)
+                    .cloned()
+            }));
+        } else {
+            let sum: usize = kept.iter().map(weight).sum();
+            let one = kept.first().cloned().map(|event| crate::state::Event {
+                kind: EventKind::Died(Reset::Unknown),
+                ..event
+            });
+            kept = one
+                .into_iter()
+                .cycle()
+                .take(if sum < 8 { sum } else { sum % 4 + 4 })
+                .collect();
+        }
+        for (event, boot) in kept.iter_mut().zip(1..) {
             (event.boot, event.uptime_ms, event.time) = (boot, 0, 0);
         }
-        state.boots = u32::try_from(kept).unwrap();
+        state.boots = u32::try_from(kept.len()).unwrap().max(last.min(1));
+        state.events = kept;
         state.slots.iter_mut().for_each(|slot| slot.failure = None);
         *sequence = if Some(*sequence) == newest { 2 } else { 1 };
     }
@@ -241,12 +277,14 @@ fn normal(mut world: World) -> World {
 struct Start<'o> {
     /// Whether writes may be cut or fail.
     with_faults: bool,
+    /// The state is not found.
+    is_blind: bool,
     out: &'o mut Vec<(World, End)>,
 }
 
 impl Start<'_> {
-    fn play(&mut self, world: &World) {
-        let mut policy = Policy::new(Some(rules_config()), 1);
+    fn play(&mut self, world: &World, chance: u64) {
+        let mut policy = Policy::new(Some(rules_config()), chance);
         let actions = policy.on(0, Event::Tick);
         self.act(policy, world.clone(), actions, 0, false);
     }
@@ -289,7 +327,17 @@ impl Start<'_> {
     fn ask(&mut self, policy: Policy, mut world: World, question: Question, now: Millis, again: bool) {
         match question {
             Question::State => {
+                if self.with_faults && world.reset != Reset::Unknown {
+                    let mut blind = Start {
+                        with_faults: true,
+                        is_blind: true,
+                        out: &mut *self.out,
+                    };
+                    let failed = Err(Failure::new(Cause::Timeout, "x"));
+                    blind.answer(policy.clone(), world.clone(), failed, now, again);
+                }
                 let stored = match world.disk.load() {
+                    _ if self.is_blind => FoundStored::Nothing(String::new()),
                     Ok(stored) => FoundStored::Known(stored),
                     Err(lost) => FoundStored::Lost(lost.to_string()),
                 };
@@ -300,7 +348,7 @@ impl Start<'_> {
                     stored,
                     kernel: [6, 12],
                     kexecs: 0,
-                    machine: 7,
+                    machine: world.machine,
                     reset: world.reset,
                 };
                 self.answer(policy, world, Ok(Answer::State(Box::new(found))), now, again);
@@ -338,7 +386,7 @@ impl Start<'_> {
                 ..world.clone()
             };
             let found = next.disk.state();
-            let new = Some(stored.state.clone());
+            let new = Some(&stored.state);
             assert!(
                 found == old || found == new,
                 "a cut left something else: {world:?} {next:?}"
@@ -391,13 +439,17 @@ impl Start<'_> {
             }
             Content::Works | Content::Silent | Content::Panics => {
                 let chosen = slot;
-                let account = boot.account.as_ref().expect("a slot without an account");
+                let Some(account) = &boot.account else {
+                    assert!(self.is_blind, "a slot without an account");
+                    return self.out.push((world, End::JumpedBlind(slot)));
+                };
                 let other = account.kept.stored.state.slot(&name(1 - slot)).unwrap();
                 let is_wrong = has(Bug::BootsTheOther) && boots(&world, 1 - slot) && !other.is_bootable();
                 let slot = if is_wrong { 1 - slot } else { slot };
                 // With a disk that does not answer, what has to be written down is not booted.
                 if !(account.is_stuck && account.is_needed) {
-                    check_choice(&account.kept.stored.state, slot, &world, boot.choice.why);
+                    let suspect = policy.tried.suspect.as_ref();
+                    check_choice(&account.kept.stored.state, slot, &world, boot.choice.why, suspect);
                 }
                 let is_good = account.kept.stored.state.slot(&name(chosen)).unwrap().condition == Condition::Good;
                 let is_needed = account.is_needed && !has(Bug::IgnoresTheAccount);
@@ -440,13 +492,14 @@ fn boots(world: &World, slot: usize) -> bool {
     matches!(world.contents[slot], Content::Works | Content::Silent | Content::Panics)
 }
 
-/// A bad slot is booted only when no better one can be.
-fn check_choice(state: &State, slot: usize, world: &World, why: Why) {
+/// A bad slot is booted only when no better one can be, or the better one may be what the service kernel dies of.
+fn check_choice(state: &State, slot: usize, world: &World, why: Why, suspect: Option<&SlotName>) {
     let is = |slot: usize| state.slot(&name(slot)).unwrap();
     assert_ne!(is(slot).condition, Condition::Bad(Because::Marked), "{world:?}");
     if !is(slot).is_bootable() {
         assert_eq!(why, Why::LastResort, "slot {slot} is bad: {state:?} {world:?}");
-        let better = (0..2).find(|other| is(*other).is_bootable() && boots(world, *other));
+        let better =
+            (0..2).find(|other| is(*other).is_bootable() && boots(world, *other) && Some(&name(*other)) != suspect);
         assert_eq!(better, None, "slot {slot} is bad: {state:?} {world:?}");
     }
 }
@@ -458,8 +511,17 @@ fn marked(world: &World, slot: usize) -> Option<World> {
         .change(|state| state.mark_booted_good(&name(slot), NONCE, Now::default()));
     match marked {
         Ok(()) => Some(world),
-        Err(Refusal::Stale | Refusal::Other | Refusal::Unknown) => None,
+        Err(Refusal::Stale | Refusal::Other | Refusal::Unknown | Refusal::Over) => None,
         Err(other) => panic!("{other}"),
+    }
+}
+
+/// The disk, or a copy of it, is put into another machine.
+fn moved(world: &World) -> World {
+    World {
+        machine: 8,
+        reset: Reset::PowerOn,
+        ..world.clone()
     }
 }
 
@@ -469,10 +531,12 @@ fn main_system(world: &World, slot: usize, out: &mut Vec<World>) {
     match world.contents[slot] {
         Content::Silent => {
             out.extend([Reset::Unknown, Reset::PowerOn].map(|reset| with(world, reset)));
+            out.push(moved(world));
         }
         Content::Panics => out.push(with(world, Reset::Watchdog)),
         _ => {
             out.push(with(world, Reset::PowerOn)); // before the mark, or in the middle of it
+            out.push(moved(world));
             let Some(up) = marked(world, slot) else {
                 out.push(with(world, Reset::Unknown));
                 return;
@@ -500,8 +564,8 @@ fn main_system(world: &World, slot: usize, out: &mut Vec<World>) {
     }
 }
 
-/// Without any fault, a system that works and that nobody marked as bad is up soon.
-fn comes_up(world: &World) -> bool {
+/// Without any fault, or without its state, a system that works and that nobody marked as bad is up soon.
+fn comes_up(world: &World, is_blind: bool) -> bool {
     let is_left = |slot: usize| {
         let marked = world
             .disk
@@ -513,19 +577,26 @@ fn comes_up(world: &World) -> bool {
         return true;
     }
     let mut world = world.clone();
-    for _ in 0..SOON {
+    for start_number in 0..SOON {
         let mut out = Vec::new();
         let mut start = Start {
             with_faults: false,
+            is_blind,
             out: &mut out,
         };
-        start.play(&world);
+        start.play(&world, start_number);
         let (next, end) = out.pop().unwrap();
         world = next;
+        let end = match end {
+            End::JumpedBlind(slot) => End::Jumped(slot),
+            end => end,
+        };
         match end {
+            // Nobody can tell that it does not mark itself.
+            End::Jumped(slot) if is_blind && world.contents[slot] == Content::Silent => return true,
             End::Jumped(slot) if world.contents[slot] == Content::Works => return true,
             End::Jumped(slot) if world.contents[slot] == Content::Panics => world.reset = Reset::Watchdog,
-            End::Died => world.reset = Reset::Watchdog,
+            End::Died => world.reset = if is_blind { Reset::Watchdog } else { Reset::Unknown },
             _ => world.reset = Reset::Unknown,
         }
     }
@@ -535,6 +606,7 @@ fn comes_up(world: &World) -> bool {
 /// Looks at every world that can be reached within `depth` starts; how many there were, and how many starts.
 fn search(depth: usize) -> (usize, usize) {
     let mut seen = HashSet::new();
+    let mut blind: HashSet<([Content; 2], Reset)> = HashSet::new();
     let mut queue = VecDeque::new();
     let mut starts = 0;
     for a in [Content::Works, Content::Silent, Content::Panics] {
@@ -551,6 +623,7 @@ fn search(depth: usize) -> (usize, usize) {
                     disk: Disk::of(disk),
                     contents: [a, b],
                     reset: Reset::PowerOn,
+                    machine: 7,
                 };
                 queue.push_back((world, 0));
             }
@@ -561,18 +634,24 @@ fn search(depth: usize) -> (usize, usize) {
         if !seen.insert(world.clone()) {
             continue;
         }
-        assert!(comes_up(&world), "a system that works is not booted: {world:?}");
+        assert!(comes_up(&world, false), "a system that works is not booted: {world:?}");
         if at == depth {
             continue;
         }
         let mut out = Vec::new();
         Start {
             with_faults: true,
+            is_blind: false,
             out: &mut out,
         }
-        .play(&world);
+        .play(&world, 1);
         starts += out.len();
         assert!(!out.is_empty());
+        // Nothing on the disk matters then.
+        if blind.insert((world.contents, world.reset)) {
+            let is_up = comes_up(&world, true);
+            assert!(is_up, "without its state, a system that works is not booted: {world:?}");
+        }
         for (next, end) in out {
             check_tries(&world, &next);
             let mut after = Vec::new();
@@ -581,10 +660,10 @@ fn search(depth: usize) -> (usize, usize) {
                     check_attempt(&next, slot);
                     main_system(&next, slot, &mut after);
                 }
-                End::Died => after.push(World {
-                    reset: Reset::Watchdog,
-                    ..next
-                }),
+                End::JumpedBlind(slot) => main_system(&next, slot, &mut after),
+                End::Died => {
+                    after.extend([Reset::Watchdog, Reset::Unknown].map(|reset| World { reset, ..next.clone() }));
+                }
                 End::Cut => after.push(World {
                     reset: Reset::PowerOn,
                     ..next
@@ -602,8 +681,12 @@ fn search(depth: usize) -> (usize, usize) {
 
 #[test]
 fn every_order_of_events_ends_well() {
-    let (worlds, starts) = search(DEPTH);
-    println!("{worlds} worlds, {starts} starts, {DEPTH} deep");
+    let asked = std::env::var("CATO_MODEL_DEPTH")
+        .ok()
+        .and_then(|depth| depth.parse().ok());
+    let depth = asked.unwrap_or(DEPTH);
+    let (worlds, starts) = search(depth);
+    println!("{worlds} worlds, {starts} starts, {depth} deep");
     assert!(worlds > 1000, "{worlds}");
 }
 
@@ -647,8 +730,8 @@ fn check_attempt(world: &World, slot: usize) {
 
 /// Nobody but an updater gives tries.
 fn check_tries(before: &World, after: &World) {
-    let Some(after) = after.disk.state() else { return };
-    for slot in &after.slots {
+    let Some(found) = after.disk.state() else { return };
+    for slot in &found.slots {
         let tries = match before.disk.state() {
             None => 1,
             Some(state) => state.slot(&slot.name).map_or(2, |slot| slot.tries),

@@ -71,7 +71,7 @@ enum Phase {
 #[derive(Debug, Clone)]
 pub(super) struct Policy {
     config: Option<Config>,
-    /// When PID 1 started, microseconds since boot.
+    /// When PID 1 started, microseconds since boot. The last digits are chance.
     began_us: u64,
     tried: Tried,
     /// What is still to be asked before the first entry is tried; none when that is over.
@@ -335,13 +335,12 @@ impl Policy {
             (Question::State, answer) => {
                 let rules = self.config.as_ref().map(Rules::of).unwrap_or_default();
                 let lines = match answer {
-                    Ok(Answer::State(found)) => self.slots.know(&rules, now, *found),
-                    other => self.slots.do_without(&rules, now, &words(other)),
+                    Ok(Answer::State(found)) => self.slots.know(&rules, now, *found, self.began_us),
+                    other => self.slots.do_without(&rules, now, &words(other), self.began_us),
                 };
                 self.tried.suspect = self.slots.suspect.take();
-                // A second reset of this kind would be the service Linux's own: it has to leave a trace of the first.
-                let unsaved = self.slots.unsaved().filter(|_| self.slots.reset.is_failure());
-                if let (Some(kept), Some(opening)) = (unsaved, &mut self.opening) {
+                // What comes now may be the end of the service Linux itself: it has to leave a trace.
+                if let (Some(kept), Some(opening)) = (self.slots.unsaved(), &mut self.opening) {
                     opening.push_front(Question::Keep(Box::new(kept)));
                 }
                 let mut actions: Vec<Action> = lines.into_iter().map(|line| Action::Log("slots", line)).collect();
@@ -409,7 +408,7 @@ impl Policy {
             return self.prompt(now, "there is no valid boot.toml");
         };
         let countdown = config.console.countdown;
-        if self.is_test && self.slots.reset == Reset::Watchdog {
+        if self.is_test && self.slots.was_test && self.slots.reset == Reset::Watchdog {
             self.is_test = false;
             let passed = "wdtest: passed, the watchdog has reset the machine; remove cato.wdtest from the service kernel's command line";
             return self.prompt(now, passed);
@@ -440,10 +439,6 @@ impl Policy {
         let Some((config, choice)) = self.config.as_ref().and_then(chosen) else {
             return self.prompt(now, "no entry left");
         };
-        if let (None, Some(kept)) = (&choice.entry.slot, self.slots.unsaved()) {
-            // The worker of an entry with a slot writes it down.
-            return vec![self.ask(now, Question::Keep(Box::new(kept)), false)];
-        }
         let (entry, title) = (&choice.entry.name, &choice.entry.title);
         let log = Action::Log(
             Step::Select.label(),
@@ -455,10 +450,8 @@ impl Policy {
             until: after(now, deadlines::step(Step::Select)),
             latest: after(now, deadlines::ENTRY),
         });
-        // The test is no boot of the slot: it is meant to end in a reset.
-        let slot = choice.entry.slot.as_ref().filter(|_| !self.is_test);
         let boot = Boot {
-            account: slot.and_then(|slot| self.slots.account(slot, choice.why)),
+            account: (self.slots).account(choice.entry.slot.as_ref(), choice.why, self.is_test, self.began_us),
             passed_over: self.slots.passed_over(choice.entry.slot.as_ref()),
             watchdog: config.watchdog,
             trial: config.slots.trial,
@@ -640,6 +633,14 @@ impl Policy {
         self.phase = Phase::Prompt {
             retry: after(now, retry),
         };
+        let keys = self.keys(why, retry);
+        // Why it came to this, for whoever reads nothing but the end of the log.
+        let known = self.slots.told().into_iter().map(|line| Action::Log("slots", line));
+        known.chain([keys]).collect()
+    }
+
+    /// The line of the prompt.
+    fn keys(&self, why: &str, left: Duration) -> Action {
         let mut keys = String::new();
         for (entry, key) in self.config.iter().flat_map(|c| &c.entries).zip('1'..='9') {
             keys.extend([format!("{key} = {:?}, ", entry.name)]);
@@ -651,34 +652,40 @@ impl Policy {
         };
         let text = format!(
             "{why}. Keys: {again}{keys}b = reboot; {alone} by itself in {} s",
-            retry.as_secs()
+            left.as_secs()
         );
-        // Why it came to this, for whoever reads nothing but the end of the log.
-        let known = self.slots.told().into_iter().map(|line| Action::Log("slots", line));
-        known.chain([Action::Log("prompt", text)]).collect()
+        Action::Log("prompt", text)
+    }
+
+    /// Says again what there is to do. Whoever it was gets no more time: a line that babbles must not keep an unattended box here.
+    fn again_at_prompt(&mut self, now: Millis, why: &str, retry: Millis) -> Vec<Action> {
+        let left = Duration::from_millis(retry.saturating_sub(now));
+        self.phase = Phase::Prompt { retry };
+        vec![self.keys(why, left)]
     }
 
     fn at_prompt(&mut self, now: Millis, event: &Event, retry: Millis) -> Vec<Action> {
-        if matches!(event, Event::Key(b'r' | b'1'..=b'9' | b'\r' | b'\n' | b'?')) {
-            self.retries = 0;
-        }
         match event {
             Event::Key(b'b') => {
                 let log = Action::Log("prompt", "rebooting".to_owned());
                 vec![log, self.ask(now, Question::Reboot, false)]
             }
-            Event::Key(b'r') if self.config.is_some() => self.boot_next(now),
+            Event::Key(b'r') if self.config.is_some() => {
+                self.retries = 0;
+                self.boot_next(now)
+            }
             Event::Key(key @ b'1'..=b'9') => {
                 let picked = usize::from(key.saturating_sub(b'1'));
                 match self.config.as_ref().and_then(|c| c.entries.get(picked)) {
                     Some(entry) => {
+                        self.retries = 0;
                         self.tried.picked = Some(entry.name.clone());
                         self.boot_next(now)
                     }
-                    None => self.prompt(now, "no such entry"),
+                    None => self.again_at_prompt(now, "no such entry", retry),
                 }
             }
-            Event::Key(b'\r' | b'\n' | b'?') => self.prompt(now, "waiting"),
+            Event::Key(b'\r' | b'\n' | b'?') if now < retry => self.again_at_prompt(now, "waiting", retry),
             _ if now >= retry && self.config.is_none() => Self::reset("there is no valid boot.toml"),
             _ if now >= retry => {
                 self.retries = self.retries.saturating_add(1);

@@ -2,6 +2,7 @@
 
 use crate::select::Why;
 use crate::state::State;
+use crate::state::slots::Now;
 use crate::state::store::Stored;
 use crate::worker::message::{FoundState, FoundStored};
 use proptest::prelude::*;
@@ -430,9 +431,9 @@ fn a_key_while_the_reason_is_read_stops_the_countdown() {
     assert_eq!(booted(&actions), Some(("a", Why::First)));
 }
 
-/// A config with slots A and B, and a watchdog.
+/// A config with slots A and B, a rescue and a watchdog.
 fn slotted() -> Policy {
-    let mut config = config(&["a", "b"]);
+    let mut config = config(&["a", "b", "rescue"]);
     config.console.countdown = Duration::ZERO;
     config.watchdog = Some(Duration::from_mins(2));
     for (entry, slot) in config.entries.iter_mut().zip(["A", "B"]) {
@@ -460,16 +461,29 @@ fn state(stored: FoundStored, reset: Reset) -> Answer {
     }))
 }
 
+/// What was found, and that it has been written down then.
+fn known(policy: &mut Policy, now: Millis, stored: FoundStored, reset: Reset) -> Vec<Action> {
+    let actions = answered(policy, now, state(stored, reset));
+    let Some(Action::Spawn(Job::Ask(Question::Keep(kept)))) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    let kept = Answer::Kept(Box::new(kept.stored.clone()), None);
+    let mut all = actions.clone();
+    all.extend(answered(policy, now, kept));
+    all
+}
+
 #[test]
 fn the_watchdog_comes_first_and_is_given_to_the_main_system_last() {
     let mut policy = slotted();
     assert!(asks(&on(&mut policy, 0, Event::Tick), Question::Watchdog));
     let actions = answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
     assert_eq!(actions, [Action::Arm, Action::Spawn(Job::Ask(Question::State))]);
-    answered(
+    known(
         &mut policy,
         2,
-        state(FoundStored::Known(Stored::new(State::default())), Reset::Unknown),
+        FoundStored::Known(Stored::new(State::default())),
+        Reset::Unknown,
     );
     let actions = step(&mut policy, 3, Step::Loaded);
     assert_eq!(actions[1..], [Action::HandOff(Duration::from_mins(2)), Action::Go]);
@@ -490,42 +504,40 @@ fn a_driver_that_hangs_costs_its_time_and_the_watchdog_is_still_looked_for() {
 
 #[test]
 fn a_watchdog_that_passed_its_test_ends_at_the_prompt() {
-    for (reset, is_passed) in [(Reset::Watchdog, true), (Reset::Unknown, false)] {
+    for (reset, was_test, is_passed) in [
+        (Reset::Watchdog, true, true),
+        (Reset::Watchdog, false, false),
+        (Reset::Unknown, true, false),
+    ] {
         let mut policy = slotted().testing(true);
         on(&mut policy, 0, Event::Tick);
         answered(&mut policy, 1, Answer::Watchdog(reset));
-        let mut actions = answered(
-            &mut policy,
-            2,
-            state(FoundStored::Known(Stored::new(State::default())), reset),
-        );
-        if is_passed {
-            // What a reset may be repeated for is written down first.
-            assert!(matches!(
-                actions.last(),
-                Some(Action::Spawn(Job::Ask(Question::Keep(_))))
-            ));
-            actions = answered(
-                &mut policy,
-                3,
-                Answer::Kept(Box::new(Stored::new(State::default())), None),
-            );
+        let mut before = State::default();
+        if was_test {
+            before.leave(true, Now::default());
         }
+        let actions = known(&mut policy, 2, FoundStored::Known(Stored::new(before)), reset);
         assert_eq!(log(&actions).contains("wdtest: passed"), is_passed);
         assert_eq!(booted(&actions).is_some(), !is_passed);
+        if let Some(Action::Spawn(Job::Boot(boot))) = actions.last() {
+            let account = boot.account.as_ref().unwrap();
+            assert_eq!((account.slot.as_ref(), account.is_test), (None, true));
+        }
     }
 }
 
-/// After a reset that A may be to blame for, B comes first: nothing else remembers it.
+/// After a failure nothing remembers which system it was of: each has its turn, one day.
 #[test]
-fn without_a_state_the_reset_decides() {
-    for (reset, first) in [
-        (Reset::Unknown, "a"),
-        (Reset::PowerOn, "a"),
-        (Reset::Watchdog, "b"),
-        (Reset::Panic, "b"),
+fn without_a_state_chance_decides_after_a_failure() {
+    for (reset, chance, first) in [
+        (Reset::Unknown, 5, "a"),
+        (Reset::PowerOn, 5, "a"),
+        (Reset::Watchdog, 3, "a"),
+        (Reset::Panic, 4, "b"),
+        (Reset::Watchdog, 5, "rescue"),
     ] {
         let mut policy = slotted();
+        policy.began_us = chance;
         on(&mut policy, 0, Event::Tick);
         answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
         let nothing = FoundStored::Nothing("state partition: not found".to_owned());
@@ -544,11 +556,7 @@ fn an_unproven_slot_that_somebody_picks_needs_no_account() {
     let mut policy = slotted();
     on(&mut policy, 0, Event::Tick);
     answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
-    let actions = answered(
-        &mut policy,
-        2,
-        state(FoundStored::Lost("zeros".to_owned()), Reset::Unknown),
-    );
+    let actions = known(&mut policy, 2, FoundStored::Lost("zeros".to_owned()), Reset::Unknown);
     let is_needed = |actions: &[Action]| match actions.last() {
         Some(Action::Spawn(Job::Boot(boot))) => boot.account.as_ref().unwrap().is_needed,
         other => panic!("{other:?}"),

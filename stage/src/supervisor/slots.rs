@@ -10,7 +10,7 @@ use crate::cause::Cause;
 use crate::select::Why;
 use crate::state::slots::{Now, Rules};
 use crate::state::store::Stored;
-use crate::state::{Condition, Event, EventKind, Reset, State};
+use crate::state::{Because, Condition, Event, EventKind, Reset, State};
 use crate::step::Step;
 use crate::worker::message::{Account, FoundState, FoundStored, Kept};
 
@@ -32,6 +32,8 @@ pub(super) struct Slots {
     pub(super) reset: Reset,
     /// The slot that is to come last in this start.
     pub(super) suspect: Option<SlotName>,
+    /// The last start was a test of the watchdog, or nothing tells that it was none.
+    pub(super) was_test: bool,
     /// For what is written down: the kernel's version, and jumps since power-on.
     kernel: [u8; 2],
     kexecs: u16,
@@ -63,20 +65,34 @@ fn all(state: &State) -> String {
 }
 
 impl Slots {
-    /// The state can't be read: nothing is counted. After a reset that the last system is to blame for, another one is first.
-    pub(super) fn do_without(&mut self, rules: &Rules, now: Millis, why: &str) -> Vec<String> {
+    /// The state can't be read: nothing is counted. After a failure nothing remembers which system it was of, so `chance` decides
+    /// whose turn it is: each slot's, or that of what has no slot.
+    pub(super) fn do_without(&mut self, rules: &Rules, now: Millis, why: &str, chance: u64) -> Vec<String> {
         let mut state = State::lost(rules, self.moment(now, ""));
         let mut text = format!("warning: {why}; nothing is counted, and the slots are tried in the order of boot.toml");
-        if self.reset.is_failure() && state.slots.len() > 1 {
-            state.slots.rotate_left(1);
-            text = format!("{text}, but for the first, which comes last: {}", self.reset);
+        if self.reset.is_failure() {
+            let turns = state.slots.len().saturating_add(usize::from(rules.has_others));
+            let turns = u64::try_from(turns).unwrap_or(1).max(1);
+            let turn = usize::try_from(chance.checked_rem(turns).unwrap_or(0)).unwrap_or(0);
+            if turn < state.slots.len() {
+                state.slots.rotate_left(turn);
+            } else {
+                // After those.
+                let bad = Condition::Bad(Because::Unproven);
+                state.slots.iter_mut().for_each(|slot| slot.condition = bad);
+            }
+            text = format!(
+                "warning: {why}; nothing is counted; {}, so chance decides what comes first",
+                self.reset
+            );
         }
         self.stand_in = Some(state);
+        self.was_test = true;
         vec![text]
     }
 
     /// Takes in what was found, and says what it means.
-    pub(super) fn know(&mut self, rules: &Rules, now: Millis, found: FoundState) -> Vec<String> {
+    pub(super) fn know(&mut self, rules: &Rules, now: Millis, found: FoundState, chance: u64) -> Vec<String> {
         (self.kernel, self.kexecs) = (found.kernel, found.kexecs);
         let at = self.moment(now, "");
         let mut lines = Vec::new();
@@ -90,12 +106,13 @@ impl Slots {
                 lines.push(format!("warning: {}: {why}; each slot has one try", found.describe));
                 Stored::new(State::lost(rules, at))
             }
-            FoundStored::Nothing(why) => return self.do_without(rules, now, &why),
+            FoundStored::Nothing(why) => return self.do_without(rules, now, &why, chance),
         };
         if let Some(damage) = stored.damage.take() {
             lines.push(format!("{}: one copy of the state is lost ({damage})", found.describe));
         }
         self.suspect = stored.state.suspect(self.reset);
+        self.was_test = stored.state.was_test();
         stored.state.wake(rules, found.machine, self.reset, at);
         // The last wake's are this boot's; those before it may have been dropped.
         let (boot, events) = (stored.state.boots, &stored.state.events);
@@ -156,29 +173,35 @@ impl Slots {
         self.is_stuck
     }
 
-    /// What the worker is to write down before it jumps into the slot.
-    pub(super) fn account(&self, slot: &SlotName, why: Why) -> Option<Account> {
+    /// What the worker is to write down before it jumps. A test is no attempt of the slot: it is meant to end in a reset.
+    pub(super) fn account(&self, slot: Option<&SlotName>, why: Why, is_test: bool, chance: u64) -> Option<Account> {
         let kept = self.kept.clone()?;
+        let slot = slot.filter(|_| !is_test);
         Some(Account {
-            is_needed: self.is_needed(&kept.stored.state, slot, why),
+            is_needed: slot.is_some_and(|slot| self.is_needed(&kept.stored.state, slot, why, chance)),
             is_stuck: self.is_stuck,
             kept,
-            slot: slot.clone(),
+            slot: slot.cloned(),
+            is_test,
         })
     }
 
     /// Whether a slot may not be booted unless that is written down.
-    fn is_needed(&self, state: &State, slot: &SlotName, why: Why) -> bool {
+    fn is_needed(&self, state: &State, slot: &SlotName, why: Why, chance: u64) -> bool {
         let is_good = state.slot(slot).is_some_and(|slot| slot.condition == Condition::Good);
-        // One that may be what failed last time, again and again, if nothing can be written.
-        let was_last = state.attempt.as_ref().is_some_and(|attempt| attempt.slot == *slot);
-        let is_alone = state.choices().len() < 2;
+        // Where nothing can be written, nothing tells after a failure which of the good ones it was of, time and again.
+        let is_good_one = |name: &&SlotName| state.slot(name).is_some_and(|slot| slot.condition == Condition::Good);
+        let good: Vec<&SlotName> = state.choices().into_iter().filter(is_good_one).collect();
+        let turn = u64::try_from(good.len())
+            .ok()
+            .and_then(|count| chance.checked_rem(count));
+        let has_turn = turn.and_then(|turn| good.get(usize::try_from(turn).ok()?)) == Some(&slot);
         match why {
             // Who picks an entry answers for it.
             Why::Picked => false,
             // Or it would not be once.
             Why::Once => true,
-            _ => !is_good || self.reset.is_failure() && was_last && !is_alone,
+            _ => !is_good || self.reset.is_failure() && !has_turn,
         }
     }
 

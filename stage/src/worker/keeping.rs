@@ -4,7 +4,6 @@
 //! `state/` and by PID 1.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -101,13 +100,9 @@ const LONGEST: usize = 1024;
 /// So many lines of a kernel's last words are told; all of them are kept.
 const TOLD: usize = 12;
 
-/// Keeps what a kernel said as it died before the main kernel's own drivers take the place, and says the end of it. The record is
-/// dropped then: it would be taken for the reason of the next reset, too.
+/// Says the end of what a kernel said as it died, and keeps all of it, before the main kernel's own drivers take the place. The
+/// record is dropped then, whatever came of it: it would be taken for the reason of the next reset, too.
 pub(super) fn keep_last_words(found: &FoundState, say: &mut dyn FnMut(&str)) {
-    if matches!(found.stored, FoundStored::Nothing(_)) {
-        return;
-    }
-    let describe = &found.describe;
     let Some((names, text)) = machine::last_words(Path::new("/"), words::MOST) else {
         return;
     };
@@ -118,20 +113,18 @@ pub(super) fn keep_last_words(found: &FoundState, say: &mut dyn FnMut(&str)) {
     for line in what.into_iter().chain(lines.iter().skip(from)) {
         say(&format!("last words: {line}"));
     }
-    let kept = Device::open(&path(&found.device), true).and_then(|mut device| device.keep_last_words(&text));
-    if let Err(error) = &kept {
-        say(&format!(
-            "warning: {describe}: a kernel's last words can't be kept: {error}"
-        ));
-    }
-    // Without room for them they would be told at each boot, and taken for the reason of each reset.
-    if kept
-        .as_ref()
-        .map_or_else(|error| error.kind() == io::ErrorKind::StorageFull, |()| true)
-    {
-        for name in names {
-            let _ = fs::remove_file(Path::new(PSTORE).join(name));
+    if !matches!(found.stored, FoundStored::Nothing(_)) {
+        let kept = Device::open(&path(&found.device), true).and_then(|mut device| device.keep_last_words(&text));
+        if let Err(error) = kept {
+            let describe = &found.describe;
+            say(&format!(
+                "warning: {describe}: a kernel's last words can't be kept: {error}"
+            ));
         }
+    }
+    for name in names {
+        // One that stays is told again.
+        let _ = fs::remove_file(Path::new(PSTORE).join(name));
     }
 }
 
@@ -141,7 +134,7 @@ fn read(name: &str) -> Result<FoundStored, String> {
     match store::load(&mut device) {
         Ok(stored) => Ok(FoundStored::Known(stored)),
         Err(lost @ LoadError::Lost { .. }) => Ok(FoundStored::Lost(lost.to_string())),
-        Err(newer @ LoadError::Newer(_)) => Err(newer.to_string()),
+        Err(other @ (LoadError::Newer(_) | LoadError::Unreadable { .. })) => Err(other.to_string()),
     }
 }
 
@@ -174,7 +167,10 @@ pub(super) fn account(
         };
     }
     let now = Now { entry, ..moment::now() };
-    stored.state.jump(&account.slot, nonce, now);
+    match &account.slot {
+        Some(slot) => stored.state.jump(slot, nonce, now),
+        None => stored.state.leave(account.is_test, now),
+    }
     let (stored, warning) = match save(&device, &mut stored) {
         Ok(None) => (Some(stored), None),
         Ok(Some(error)) => (
@@ -202,7 +198,7 @@ pub(super) fn nonce() -> u64 {
 
 /// What tells the main system which boot it is, and where that is written down.
 pub(super) fn words(account: &Account, nonce: u64) -> Vec<String> {
-    let slot = &account.slot;
+    let Some(slot) = &account.slot else { return Vec::new() };
     let mut words = vec![format!("cato.slot={slot}"), format!("cato.nonce={nonce:016x}")];
     words.extend(account.kept.partuuid.as_ref().map(|uuid| format!("cato.state={uuid}")));
     words

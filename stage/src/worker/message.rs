@@ -68,13 +68,15 @@ pub(crate) struct Boot {
     pub unbind: Vec<Unbind>,
 }
 
-/// An attempt that is to be written down.
+/// A boot that is to be written down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Account {
     /// The state before it.
     pub kept: Kept,
-    /// The slot.
-    pub slot: SlotName,
+    /// The slot whose attempt it is; none for an entry without one.
+    pub slot: Option<SlotName>,
+    /// It is a test of the watchdog.
+    pub is_test: bool,
     /// Without it the slot is not booted: nobody has said that it is good.
     pub is_needed: bool,
     /// Writing has not come back before, so it is not tried.

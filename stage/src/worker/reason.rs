@@ -74,31 +74,20 @@ pub(crate) fn take(place: ReasonStore) -> Result<Option<String>, ReasonError> {
     }
 }
 
-/// The last two words of the page: left before a jump, gone when the memory has lost its power since.
+/// The last two words of the page: left by each start, gone when the memory has lost its power since.
 const MARK: [(usize, u32); 2] = [(1022, 0x6f74_6163), (1023, 0x706d_756a)];
 
-/// Whether the machine was without power since [`mark`] was called; `None` where nothing tells. Clears the mark.
+/// Whether the machine was without power since this was asked last; `None` where nothing tells.
 pub(super) fn was_off(place: ReasonStore) -> Option<bool> {
     let ReasonStore::Memory(at) = place else { return None };
     let page = page(Path::new("/dev/mem"), at)?;
     let bytes = page.read();
     let is_there = |(n, word): &(usize, u32)| bytes.as_chunks::<4>().0.get(*n) == Some(&word.to_ne_bytes());
     let is_marked = MARK.iter().all(is_there);
-    for (n, _) in MARK {
-        page.set(n, 0);
+    for (n, word) in MARK {
+        page.set(n, word);
     }
     Some(!is_marked)
-}
-
-/// Leaves a mark that a reset keeps, and that a power cut takes away.
-pub(super) fn mark(place: ReasonStore) {
-    if let ReasonStore::Memory(at) = place
-        && let Some(page) = page(Path::new("/dev/mem"), at)
-    {
-        for (n, word) in MARK {
-            page.set(n, word);
-        }
-    }
 }
 
 /// The page, where no kernel uses it; what is wrong with it is for [`take`] to say.

@@ -30,7 +30,10 @@ impl Record {
     pub(super) fn new(boot: &Boot, nonce: u64, payload: &load::Payload, clock: Clock, machine: &Machine) -> Self {
         let choice = &boot.choice;
         let entry = &choice.entry;
-        let slot = boot.account.as_ref().map(|account| account.slot.to_string());
+        let slot = boot
+            .account
+            .as_ref()
+            .and_then(|account| account.slot.as_ref().map(ToString::to_string));
         let bytes = |slot: Option<&[u8]>| slot.map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         let sizes = Payload {
             kernel: bytes(Some(&payload.kernel.bytes)),

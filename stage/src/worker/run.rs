@@ -249,7 +249,6 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
         say(&device.to_string());
     }
 
-    machine.reason.into_iter().for_each(reason::mark);
     enter(Step::Jump, phases)?;
     loaded.rewrite_record(&record.bytes(phases, counter::now()));
     Ok(loaded.jump()?)
@@ -258,7 +257,7 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
 /// What the main kernel is told besides: which boot this is, and what it has to do for it.
 fn words(boot: &Boot, nonce: u64) -> Own {
     let mut own = Own::default();
-    if let Some(account) = &boot.account {
+    if let Some(account) = boot.account.as_ref().filter(|account| account.slot.is_some()) {
         own.identity.extend(keeping::words(account, nonce));
         own.identity
             .extend(boot.trial.map(|trial| format!("cato.trial={}", trial.as_secs())));
