@@ -7,8 +7,8 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -17,9 +17,11 @@ use config::{Arch, Arena};
 use guest_report::Report;
 
 use crate::chain::{Chain, Ready};
+use crate::console::Console;
 use crate::machine::Machine;
 use crate::qmp::Qmp;
 use crate::setup::{Kernel, Suite, kernels};
+use crate::timeline::longest_to_an_end;
 use crate::vm::{Vm, Watch};
 use crate::workspace;
 
@@ -106,7 +108,8 @@ pub struct Context {
     arena: Arena,
     limit: Duration,
     patience: u32,
-    started: AtomicUsize,
+    /// Of each machine that was started.
+    consoles: Mutex<Vec<Arc<Console>>>,
 }
 
 impl Context {
@@ -130,17 +133,23 @@ impl Context {
 
     /// Starts a machine.
     pub fn start(&self, machine: &Machine) -> Result<Vm> {
-        let n = self.started.fetch_add(1, Ordering::Relaxed) + 1;
-        let log = self.folder.join(format!("console-{n}.log"));
-        Vm::start(
-            machine,
-            self.limit,
-            &Watch {
-                print: false,
-                log: Some(log),
-            },
-        )
-        .map(|vm| vm.with_patience(self.patience))
+        let mut consoles = self.consoles.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.folder.join(format!("console-{}.log", consoles.len() + 1));
+        let watch = Watch {
+            print: false,
+            log: Some(log),
+        };
+        let vm = Vm::start(machine, self.limit, &watch)?.with_patience(self.patience);
+        consoles.push(vm.console());
+        Ok(vm)
+    }
+
+    fn longest_to_an_end(&self) -> Option<u64> {
+        let consoles = self.consoles.lock().unwrap_or_else(PoisonError::into_inner);
+        consoles
+            .iter()
+            .filter_map(|console| longest_to_an_end(&console.lines()))
+            .max()
     }
 
     /// Starts a machine whose disks will come, go or grow.
@@ -305,7 +314,7 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
     let patience = patience(jobs, cpus());
     println!("{} scenarios, {jobs} at a time", chosen.len());
     let started = Instant::now();
-    let mut results: Vec<(usize, Duration, Result<()>)> = std::thread::scope(|scope| {
+    let mut results: Vec<(usize, Outcome)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs)
             .map(|_| {
                 scope.spawn(|| {
@@ -313,10 +322,10 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
                     loop {
                         let n = next.fetch_add(1, Ordering::Relaxed);
                         let Some(scenario) = chosen.get(n) else { return mine };
-                        let (took, result) = one(scenario, patience);
+                        let outcome = one(scenario, patience);
                         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                        tell(&format!("[{done}/{}] ", chosen.len()), scenario, took, &result);
-                        mine.push((n, took, result));
+                        tell(&format!("[{done}/{}] ", chosen.len()), scenario, &outcome);
+                        mine.push((n, outcome));
                     }
                 })
             })
@@ -338,19 +347,26 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
     // With a filter the rest was not asked for.
     tally.skipped += if args.filter.is_empty() { left.len() } else { 0 };
     // Each was told when it ended; what failed is told again where it is looked for.
+    let lost = Outcome {
+        took: Duration::ZERO,
+        longest: None,
+        result: Err(anyhow::anyhow!("its thread died without a result")),
+    };
+    let mut longest = None;
     for (n, scenario) in chosen.iter().enumerate() {
-        let result = results.iter().find(|(m, ..)| *m == n);
-        match result {
-            Some((.., Ok(()))) => tally.passed += 1,
-            Some((_, took, failed)) => tell("", scenario, *took, failed),
-            None => tell(
-                "",
-                scenario,
-                Duration::ZERO,
-                &Err(anyhow::anyhow!("its thread died without a result")),
-            ),
+        let found = results.iter().find(|(m, _)| *m == n);
+        let outcome = found.map_or(&lost, |(_, outcome)| outcome);
+        if outcome.result.is_ok() {
+            tally.passed += 1;
+        } else {
+            tally.failed += 1;
+            tell("", scenario, outcome);
         }
-        tally.failed += usize::from(!matches!(result, Some((.., Ok(())))));
+        longest = longest.max(outcome.longest.map(|ms| (ms, &scenario.name)));
+    }
+    if let Some((ms, name)) = longest {
+        let seconds = Duration::from_millis(ms).as_secs_f64();
+        println!("Cato's longest way to a jump, the prompt or a reset: {seconds:.1} s, in {name}");
     }
     println!("all scenarios took {:.0} s", started.elapsed().as_secs_f64());
     println!("{tally}");
@@ -361,18 +377,26 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
     }
 }
 
+/// How a scenario went.
+struct Outcome {
+    took: Duration,
+    /// See [`longest_to_an_end`].
+    longest: Option<u64>,
+    result: Result<()>,
+}
+
 /// Runs one scenario in a folder of its own, which stays if it fails.
-fn one(scenario: &Scenario, patience: u32) -> (Duration, Result<()>) {
+fn one(scenario: &Scenario, patience: u32) -> Outcome {
     let started = Instant::now();
     let folder = workspace::target("qemu-logs").join(scenario.name.replace('/', "-"));
+    let context = Context {
+        folder: folder.clone(),
+        arena: scenario.arena,
+        limit: scenario.limit,
+        patience,
+        consoles: Mutex::default(),
+    };
     let result = fresh(&folder).and_then(|()| {
-        let context = Context {
-            folder: folder.clone(),
-            arena: scenario.arena,
-            limit: scenario.limit,
-            patience,
-            started: AtomicUsize::new(0),
-        };
         let body = std::panic::AssertUnwindSafe(|| (scenario.body)(&context));
         std::panic::catch_unwind(body).unwrap_or_else(|_| bail!("the scenario itself panicked"))
     });
@@ -387,13 +411,17 @@ fn one(scenario: &Scenario, patience: u32) -> (Duration, Result<()>) {
             folder.display()
         )),
     };
-    (started.elapsed(), result)
+    Outcome {
+        took: started.elapsed(),
+        longest: context.longest_to_an_end(),
+        result,
+    }
 }
 
 /// Says how a scenario went: `[12/91] ok  NAME  34 s`.
-fn tell(progress: &str, scenario: &Scenario, took: Duration, result: &Result<()>) {
-    let seconds = took.as_secs_f64();
-    match result {
+fn tell(progress: &str, scenario: &Scenario, outcome: &Outcome) {
+    let seconds = outcome.took.as_secs_f64();
+    match &outcome.result {
         Ok(()) => println!("{progress}ok      {}  {seconds:.0} s", scenario.name),
         Err(error) => println!("{progress}FAILED  {}  {seconds:.0} s\n{error:#}", scenario.name),
     }

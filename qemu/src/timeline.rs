@@ -48,6 +48,28 @@ pub fn cato_line(text: &str) -> Option<(&str, &str)> {
     Some((found.get(1)?.as_str(), found.get(2)?.as_str()))
 }
 
+/// The longest that Cato took to end one way or another: from its first line, or from the end of a wait at the prompt, to a
+/// jump, the prompt, or a reset. Milliseconds.
+pub fn longest_to_an_end(lines: &[Line]) -> Option<u64> {
+    let (mut from, mut longest) = (None, None);
+    for line in lines {
+        let Some((step, said)) = cato_line(&line.text) else {
+            continue;
+        };
+        match step {
+            "start" if said.starts_with("cato ") => from = Some(line.ms),
+            "select" => _ = from.get_or_insert(line.ms),
+            _ => {}
+        }
+        let is_prompt = step == "prompt" && said.starts_with("no ");
+        if is_prompt || said.starts_with(JUMP) || said.ends_with("resetting the machine") {
+            longest = longest.max(from.map(|from| line.ms.saturating_sub(from)));
+        }
+        from = from.filter(|_| !is_prompt);
+    }
+    longest
+}
+
 impl Timeline {
     /// Every hop a console shows, in order. A reset begins a new one, and so does a main kernel that starts Cato again.
     pub fn all(lines: &[Line]) -> Vec<Self> {
@@ -305,6 +327,18 @@ mod tests {
         let text = "1 Linux version 1\n2 cato[   0.001] select: a\n3 cato[   0.001] load: x\n\
                     50 cato[   0.001] select: b\n60 cato[   0.001] load: y\n70 cato[   0.001] hand-off: loaded in 10 ms";
         assert_eq!(took(&Timeline::last(&lines(text)), Name::Load), Some(10));
+    }
+
+    #[test]
+    fn a_wait_at_the_prompt_is_an_end() {
+        let text = "100 cato[   0.100] start: cato 0.1.0\n150 cato[   0.150] select: a\n\
+                    900 cato[   0.900] prompt: no entry left. Keys: ...\n61000 cato[  61.000] select: a\n\
+                    61500 cato[  61.500] hand-off: reboot(KEXEC)\n\
+                    72000 cato[  72.000] last-resort: reboot(KEXEC) did not jump within 10 s; resetting the machine";
+        let lines = lines(text);
+        assert_eq!(longest_to_an_end(&lines[..2]), None);
+        assert_eq!(longest_to_an_end(&lines[..5]), Some(800));
+        assert_eq!(longest_to_an_end(&lines), Some(11_000));
     }
 
     #[test]

@@ -173,6 +173,11 @@ impl Vm {
         self.deadline
     }
 
+    /// What it says, for whoever looks at it when the machine is gone.
+    pub(crate) fn console(&self) -> Arc<Console> {
+        Arc::clone(&self.console)
+    }
+
     /// Everything it said.
     pub fn lines(&self) -> Vec<Line> {
         self.console.lines()

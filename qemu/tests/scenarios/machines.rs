@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use config::Arch::{self, Arm64, X86_64};
 use qemu::chain::Chain;
+use qemu::disk::{Filesystem, Partition};
 use qemu::machine::Firmware::{Direct, Uefi};
 use qemu::scenario::{Context, Scenario};
 use qemu::service;
@@ -137,6 +138,43 @@ fn sizes() -> Vec<Scenario> {
             let every_day = (arch == X86_64) == (memory_mib > 4096);
             all.push(scenario.long_if(!every_day));
         }
+        let scenario = Scenario::new(format!("size/{arch}/too-little"), move |context| {
+            too_little(context, arch)
+        });
+        all.push(scenario.long_if(true));
     }
     all
+}
+
+/// A payload that does not fit is refused, not tried: what is smaller boots, or the prompt waits.
+fn too_little(context: &Context, arch: Arch) -> Result<()> {
+    let mut chain = direct(context, arch)?;
+    let files = chain.main_files(chain.make_initrd(&context.folder)?.as_deref());
+    let large = files.clone().with_bytes("large", vec![0; 300 << 20]);
+    chain.partitions = Some(vec![
+        Partition::new("boot-a", Filesystem::Ext4, large),
+        Partition::new("boot-b", Filesystem::Ext4, files),
+    ]);
+    let config = chain.usual_config();
+    chain.config = Some(config.replacen("[\"initrd\"]", "[\"initrd\", \"large\"]", 1));
+    let mut ended = Vec::new();
+    for memory_mib in [128, 160, 192, 256, 384] {
+        chain.machine.memory_mib = memory_mib;
+        let ready = context.prepare(&chain)?;
+        let mut vm = context.start(&ready.machine)?;
+        vm.forbid("Kernel panic - not syncing|Killed process")?;
+        vm.wait_for(
+            r#"cato\[.*entry "a": payload: needs .*; trying "b""#,
+            Duration::from_mins(1),
+        )?;
+        let end = vm.wait_for(r"report: done|cato\[.*prompt: no entry left", Duration::from_mins(1))?;
+        let word = if end.text.contains("report") {
+            "booted"
+        } else {
+            "refused"
+        };
+        ended.push(format!("{memory_mib} MiB {word}"));
+    }
+    println!("size/{arch}/too-little: {}", ended.join(", "));
+    Ok(())
 }

@@ -14,6 +14,7 @@ use qemu::scenario::{self, RunArgs, Scenario, also_in_segments};
 mod arena;
 mod bad_input;
 mod between;
+mod consoles;
 mod contract;
 mod corruption;
 mod debian;
@@ -77,6 +78,7 @@ fn all() -> Vec<Scenario> {
         repeat::scenarios(),
         report::scenarios(),
         reset::scenarios(),
+        consoles::scenarios(),
         slots::scenarios(),
         soak::scenarios(),
         last_words::scenarios(),

@@ -1,12 +1,12 @@
 //! Slots across resets: what is counted, what is given up, what is booted instead.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use config::Arch;
 use qemu::chain::{Chain, Initrd};
 use qemu::disk::image::MIB;
@@ -14,9 +14,13 @@ use qemu::disk::{Filesystem, Partition};
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::{Bookworm, Trixie};
+use qemu::timeline::{Name, Timeline};
 use qemu::vm::Vm;
 use stage::text::quoted;
 use uuid::{Uuid, uuid};
+
+/// Boots of each kind that are compared.
+const COST_RUNS: usize = 5;
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
@@ -33,20 +37,24 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             });
             all.push(scenario.long_if(long));
         };
-        add("slot/ARCH/rolls-back", false, rolls_back);
+        add("slot/ARCH/rolls-back", is_second, rolls_back);
         add("slot/ARCH/state-lost", true, state_lost);
         add("slot/ARCH/marked-good-then-once", is_second, marked_good_then_once);
         add("slot/ARCH/trial", !is_second, trial);
         add("slot/ARCH/empty-slot", true, empty_slot);
         add("slot/ARCH/cloned", true, cloned);
         add("rollback/ARCH/never-marked", true, never_marked);
-        add("rollback/ARCH/all-bad", !is_second, all_bad);
+        add("rollback/ARCH/all-bad", true, all_bad);
         add("rollback/ARCH/no-rescue", true, no_rescue);
         add("rollback/ARCH/power-cycled", true, power_cycled);
         add("quiesce/ARCH/unbind", true, unbind);
+        add("slot/ARCH/cost", true, cost);
     }
     all
 }
+
+/// Another kernel of one.
+pub(crate) type Change = fn(Arch, Vec<u8>) -> Result<Vec<u8>>;
 
 /// A machine with slots A and B, each a whole system, a state, and, without a slot, an entry `rescue`.
 pub(crate) struct Plan {
@@ -56,6 +64,8 @@ pub(crate) struct Plan {
     pub is_there: [bool; 2],
     /// Whether each slot has its initrd; a kernel without one panics.
     pub has_initrd: [bool; 2],
+    /// What is done to A's kernel.
+    pub change_kernel: Option<Change>,
     /// Which slots are good when the machine is new; none of `Some`: a state of zeros.
     pub good: Option<&'static [&'static str]>,
     /// One of those that has been written to since.
@@ -78,6 +88,7 @@ impl Default for Plan {
             words: ["", ""],
             is_there: [true, true],
             has_initrd: [true, true],
+            change_kernel: None,
             good: Some(&[]),
             updated: None,
             config: "[slots]\ntries = 2\n",
@@ -127,15 +138,19 @@ impl Plan {
             chain.main_modules = Some((context.kernel(arch, Trixie)?.modules, modules));
         }
         let files = chain.main_files(chain.make_initrd(&context.folder)?.as_deref());
+        let mut files_of_a = files.clone();
+        if let Some(change) = self.change_kernel {
+            files_of_a = files_of_a.with_bytes("kernel", change(arch, fs::read(&chain.kernel)?)?);
+        }
         let state = self.state(&context.folder)?;
         let mut partitions = Vec::new();
-        for (name, is_there) in [
-            ("boot-a", self.is_there[0]),
-            ("boot-b", self.is_there[1]),
-            ("rescue", true),
+        for (name, is_there, files) in [
+            ("boot-a", self.is_there[0], files_of_a),
+            ("boot-b", self.is_there[1], files.clone()),
+            ("rescue", true, files),
         ] {
             if is_there {
-                partitions.push(Partition::new(name, Filesystem::Ext4, files.clone()));
+                partitions.push(Partition::new(name, Filesystem::Ext4, files));
             }
         }
         let made = Partition {
@@ -481,6 +496,41 @@ fn power_cycled(context: &Context, arch: Arch) -> Result<()> {
         ],
     )?;
     context.reports(&ready, &mut vm).map(drop)
+}
+
+/// What slots, the state and a watchdog add to Cato's time on a healthy boot: printed, as machines are noisy.
+fn cost(context: &Context, arch: Arch) -> Result<()> {
+    let plan = Plan {
+        good: Some(&["A"]),
+        config: "[watchdog]\ntimeout = 60\n",
+        ..Plan::default()
+    };
+    let mut chain = plan.chain(context, arch)?;
+    chain.machine.no_reboot = true;
+    chain.machine.extra.extend(["-device", "i6300esb"].map(str::to_owned));
+    let config = chain.config.clone().unwrap_or_default();
+    let without = config
+        .replace(plan.config, "")
+        .replace("slot = \"A\"\n", "")
+        .replace("slot = \"B\"\n", "");
+    let mut took = [Vec::new(), Vec::new()];
+    for _ in 0..COST_RUNS {
+        for (config, took) in [&without, &config].into_iter().zip(&mut took) {
+            chain.config = Some(config.clone());
+            let (_, vm) = context.boots(&chain)?;
+            let phases = Timeline::last(&vm.lines()).phases();
+            let stage = phases.iter().find(|phase| phase.name == Name::Stage);
+            took.push(stage.context("no time of Cato's")?.ms);
+        }
+    }
+    let [without, with] = took.map(|mut all| {
+        all.sort_unstable();
+        all.get(all.len() / 2).copied().unwrap_or_default()
+    });
+    println!(
+        "slot/{arch}/cost: Cato takes {without} ms without slots and watchdog, {with} ms with them (medians of {COST_RUNS})"
+    );
+    Ok(())
 }
 
 /// The disk's own driver goes, when everything is read; what is not there is said.

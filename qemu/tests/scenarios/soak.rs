@@ -18,8 +18,24 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             let scenario = Scenario::new(format!("soak/{arch}/{updates}-updates"), body);
             all.push(scenario.long_if(true).limit(Duration::from_mins(10)));
         }
+        let body = move |context: &Context| kills(context, arch, 100);
+        all.push(Scenario::new(format!("power-cut/{arch}/100-kills"), body).long_if(true));
     }
     all
+}
+
+/// Each system makes the other one, as new, the first choice.
+fn updates() -> Plan {
+    Plan {
+        words: [
+            "report.run=mark-good;mark-bad,B;set-next,B report.reboot",
+            "report.run=mark-good;mark-bad,A;set-next,A report.reboot",
+        ],
+        // A power cut costs a new system a try.
+        config: "[slots]\ntries = 10\n",
+        has_cato: true,
+        ..Plan::default()
+    }
 }
 
 /// Numbers that are the same in every run (Marsaglia's xorshift).
@@ -34,24 +50,49 @@ impl Random {
     }
 }
 
+/// The power goes at any time, again and again; whatever that leaves behind, a system is up and has changed the state within three
+/// starts.
+fn kills(context: &Context, arch: Arch, count: usize) -> Result<()> {
+    let ready = context.prepare(&updates().chain(context, arch)?)?;
+    let up = "report: run=set-next .: exit 0";
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let start = || {
+        let mut vm = context.start(&ready.machine)?;
+        vm.forbid(r"cato\[.*(prompt: no |given up|are lost|can't be written)")?;
+        anyhow::Ok(vm)
+    };
+    // Until the second system has changed the state: kills reach all of a round.
+    let vm = start()?;
+    vm.wait_for(up, SOON)?;
+    let round = vm.wait_for(up, SOON)?.ms;
+    drop(vm);
+    let mut since = 0;
+    let mut rounds = 0;
+    for kill in 1..=count {
+        let vm = start()?;
+        // Two that were cut off are followed by one that has its time.
+        if since == 2 {
+            vm.wait_for(up, SOON)?;
+        }
+        thread::sleep(Duration::from_millis(random.below(round)));
+        let lines = vm.stop();
+        let is_up = lines.iter().any(|line| line.text.contains("report: run=set-next"));
+        ensure!(is_up || since < 2, "kill {kill}: no system was up in three starts");
+        since = if is_up { 0 } else { since + 1 };
+        rounds += usize::from(is_up);
+    }
+    println!("power-cut/{arch}: {count} kills within {round} ms of a start, {rounds} of these starts got a system up");
+    Ok(())
+}
+
 /// Each system marks itself good and makes the other one, as new, the first choice. After some of them the power goes, at any
 /// time. No boot may end at the prompt, and none takes long.
-fn soak(context: &Context, arch: Arch, updates: usize) -> Result<()> {
-    let plan = Plan {
-        words: [
-            "report.run=mark-good;mark-bad,B;set-next,B report.reboot",
-            "report.run=mark-good;mark-bad,A;set-next,A report.reboot",
-        ],
-        // A power cut costs a new system a try.
-        config: "[slots]\ntries = 10\n",
-        has_cato: true,
-        ..Plan::default()
-    };
-    let ready = context.prepare(&plan.chain(context, arch)?)?;
+fn soak(context: &Context, arch: Arch, count: usize) -> Result<()> {
+    let ready = context.prepare(&updates().chain(context, arch)?)?;
     let left = Regex::new(r"cato\[ *([0-9.]+)\] hand-off: reboot\(KEXEC\)")?;
     let (mut done, mut cuts, mut longest) = (0, 0, 0.0_f64);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    while done < updates {
+    while done < count {
         let mut vm = context.start(&ready.machine)?;
         vm.forbid(r"cato\[.*(prompt: no |given up|are lost|can't be written)")?;
         for _ in 0..=random.below(4) {

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use config::Arch;
 use qemu::scenario::{Context, Scenario};
+use serde_json::json;
 
 use crate::slots::{Plan, each};
 
@@ -71,10 +73,10 @@ const FAULTS: [Fault; 8] = [
             "-blockdev",
             "driver=blkdebug,node-name=state,image=half,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.sector=3072,inject-error.0.errno=5",
         ],
-        // It can't be read back either: nothing is proven, and nothing can be written down.
+        // It may be read another time: nothing is known, and nothing may be written.
         said: &[
-            "cato: slots: warning: vdb1 .*: both copies of the state are lost",
-            r#"cato: select: entry "rescue""#,
+            "cato: slots: warning: vdb1 .*: the state can't be read .*; nothing is counted",
+            r#"cato: select: entry "a""#,
         ],
     },
     Fault {
@@ -107,6 +109,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             let name = format!("state/{arch}/{}", fault.name);
             all.push(Scenario::new(name, move |context| play(context, arch, fault)).long_if(is_long));
         }
+        for (name, stick) in [
+            ("comes-late", Stick::ComesLate),
+            ("missing", Stick::Missing),
+            ("unplugged", Stick::Goes),
+        ] {
+            let name = format!("state/{arch}/{name}");
+            all.push(Scenario::new(name, move |context| on_a_stick(context, arch, stick)).long_if(true));
+        }
         let some = Scenario::new(format!("power-cut/{arch}/state-replay"), move |context| {
             replay(context, arch, 2)
         });
@@ -117,6 +127,66 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         all.push(more.long_if(true).limit(Duration::from_mins(3)));
     }
     all
+}
+
+/// What becomes of a USB stick that has the state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stick {
+    /// Plugged in while Cato looks for it.
+    ComesLate,
+    /// Never.
+    Missing,
+    /// Pulled out when the state has been read.
+    Goes,
+}
+
+fn on_a_stick(context: &Context, arch: Arch, stick: Stick) -> Result<()> {
+    let plan = Plan {
+        good: Some(&["A", "B"]),
+        updated: Some("A"),
+        state_disk: Some(&[
+            "-blockdev",
+            "driver=file,node-name=state,filename=STATE",
+            "-device",
+            "qemu-xhci,id=usb",
+        ]),
+        ..Plan::default()
+    };
+    let ready = context.prepare(&plan.chain(context, arch)?)?;
+    let (mut vm, mut qmp) = context.start_with_monitor(&ready.machine)?;
+    vm.forbid(r"cato\[.*prompt: ")?;
+    let mut plug = || {
+        let stick = json!({ "driver": "usb-storage", "id": "stick", "bus": "usb.0", "drive": "state" });
+        qmp.execute("device_add", &stick)
+    };
+    let known = r"cato: slots: A \(untested, 3 tries left\), B \(good\)";
+    match stick {
+        Stick::ComesLate => {
+            each(&vm, &["cato: start: cato"])?;
+            thread::sleep(Duration::from_secs(3));
+            plug()?;
+            each(&vm, &[known, r#"cato: select: entry "a""#])?;
+        }
+        Stick::Missing => each(
+            &vm,
+            &[
+                "cato: slots: warning: .*not found.*; nothing is counted, and the slots are tried in the order of boot.toml",
+                r#"cato: select: entry "a""#,
+            ],
+        )?,
+        Stick::Goes => {
+            plug()?;
+            each(&vm, &[known])?;
+            qmp.execute("device_del", &json!({ "id": "stick" }))?;
+            each(
+                &vm,
+                &[
+                    r#"cato: entry: entry "a": state: sda1: the attempt can't be written down: .*; only a slot that is good is booted without that; trying "b""#,
+                ],
+            )?;
+        }
+    }
+    context.reports(&ready, &mut vm).map(drop)
 }
 
 fn play(context: &Context, arch: Arch, fault: &'static Fault) -> Result<()> {
@@ -200,10 +270,10 @@ fn cuts(image: &[u8], log: &Log) -> Vec<Vec<u8>> {
                 let mut cut = safe.clone();
                 let there = open.iter().enumerate().filter(|(n, _)| subset & (1 << n) != 0);
                 there.for_each(|(_, write)| apply(&mut cut, write));
-                // The last one may be torn as well.
+                // The last one may be torn as well, behind its first sector: that has all but the events.
                 let mut torn = cut.clone();
-                let (half, _) = write.2.split_at(write.2.len() / 2);
-                apply(&mut torn, &(write.0, false, half.to_vec()));
+                let first = write.2.iter().take(512).copied().collect();
+                apply(&mut torn, &(write.0, false, first));
                 all.extend([cut, torn]);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use config::Arch;
 use qemu::scenario::{Context, Scenario};
 use qemu::service;
@@ -22,6 +22,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             all.push(scenario.limit(Duration::from_mins(6)).long_if(long));
         };
         add("watchdog/ARCH/main-hangs", arch == Arch::X86_64, main_hangs);
+        add("watchdog/ARCH/kernel-hangs-at-its-entry", true, kernel_hangs);
         add("watchdog/ARCH/pid1-hangs", true, pid1_hangs);
         add("watchdog/ARCH/test-fails", true, test_fails);
         add("rollback/ARCH/good-that-breaks", true, good_that_breaks);
@@ -60,6 +61,42 @@ fn main_hangs(context: &Context, arch: Arch) -> Result<()> {
         ],
     )?;
     context.reports(&ready, &mut vm).map(drop)
+}
+
+/// Hangs at its first instruction: without interrupts, console or a driver.
+fn kernel_hangs(context: &Context, arch: Arch) -> Result<()> {
+    let plan = Plan {
+        change_kernel: Some(stops_at_its_entry),
+        config: "[slots]\ntries = 1\n[watchdog]\ntimeout = 45\n",
+        ..Plan::default()
+    };
+    let mut chain = plan.chain(context, arch)?;
+    with(&mut chain.machine, &I6300ESB);
+    let ready = context.prepare(&chain)?;
+    let mut vm = context.start(&ready.machine)?;
+    vm.wait_for(r#"cato\[ *[0-9.]+\] select: entry "a""#, SOON)?;
+    vm.wait_for(
+        r"cato\[ *[0-9.]+\] slots: slot A: booted, but not marked good: the watchdog reset the machine",
+        SOON * 2,
+    )?;
+    each(&vm, &[r#"cato: select: entry "b""#])?;
+    context.reports(&ready, &mut vm).map(drop)
+}
+
+/// Where Cato enters it (Documentation/arch/arm64/booting.rst, Documentation/arch/x86/boot.rst), nothing happens any more.
+fn stops_at_its_entry(arch: Arch, mut kernel: Vec<u8>) -> Result<Vec<u8>> {
+    let (at, code): (usize, &[u8]) = match arch {
+        // The branch behind the PE header's magic: `b .`
+        Arch::Arm64 => (4, &[0, 0, 0, 0x14]),
+        // The 64-bit entry is 0x200 bytes behind the setup's sectors: `cli; hlt; jmp` to the `hlt`.
+        Arch::X86_64 => {
+            let sectors = kernel.get(0x1f1).copied().context("no bzImage")?;
+            ((usize::from(sectors) + 1) * 512 + 0x200, &[0xfa, 0xf4, 0xeb, 0xfd])
+        }
+    };
+    let place = kernel.get_mut(at..at + code.len()).context("a short kernel")?;
+    place.copy_from_slice(code);
+    Ok(kernel)
 }
 
 /// One that was good and hangs now: three resets by the watchdog are enough, whatever its tries.
@@ -133,7 +170,7 @@ fn never_opened(context: &Context, arch: Arch) -> Result<()> {
 fn test_fails(context: &Context, arch: Arch) -> Result<()> {
     let plan = Plan {
         words: ["report.run=wdtest", ""],
-        config: "[watchdog]\ntimeout = 10\n",
+        config: "[watchdog]\ntimeout = 15\n",
         has_cato: true,
         modules: &["i6300esb"],
         ..Plan::default()

@@ -29,6 +29,7 @@
 //! | `handover-text`, `handover-svg` | the same as a table and as a picture |
 //! | `handover-error` | what any of the three says instead |
 //! | `run` | what `/bin/cato` was asked for by `report.run=`, its exit code and what it printed |
+//! | `pstore` | `NAME HEAD COUNT`: a kernel's record, its first line, and how many of Cato's lines it has |
 //! | `rng`, `kaslr` | the log lines about them |
 //! | `dmesg-errors` | how many log lines match [`ALARMS`] |
 //! | `dmesg-error` | each of the first 16 of them |

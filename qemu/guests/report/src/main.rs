@@ -201,6 +201,7 @@ fn report(console: &mut Console, cmdline: &str) {
         console.say("uptime", uptime.split_whitespace().next().unwrap_or_default());
     }
     handover(console);
+    pstore(console);
     match read_log() {
         Ok(log) => kernel_log(console, &log),
         Err(e) => console.say("dmesg-errors", &format!("unknown: /dev/kmsg: {e}")),
@@ -223,6 +224,19 @@ fn handover(console: &mut Console) {
             Ok(done) => console.say("handover-error", String::from_utf8_lossy(&done.stderr).trim_end()),
             Err(error) => console.say("handover-error", &format!("{CATO}: {error}")),
         }
+    }
+}
+
+/// What an earlier kernel left in memory that a jump keeps.
+fn pstore(console: &mut Console) {
+    let folder = Path::new("/sys/fs/pstore");
+    let _ = mount(Some("pstore"), folder, Some("pstore"), MsFlags::empty(), None::<&str>);
+    for name in sorted_names("/sys/fs/pstore") {
+        let record = fs::read(folder.join(&name)).unwrap_or_default();
+        let record = String::from_utf8_lossy(&record);
+        let head = record.lines().next().unwrap_or_default();
+        let count = record.lines().filter(|line| line.contains(" cato[")).count();
+        console.say("pstore", &format!("{name} {head} {count}"));
     }
 }
 
