@@ -181,3 +181,24 @@ fn a_worker_without_a_job_says_so_and_ends() {
         assert!(said.contains("no job from PID 1") && said.ends_with('\0'), "{said:?}");
     }
 }
+
+/// The exit code is what units and scripts go by: a log that is full or hangs does not change it.
+#[test]
+fn nobody_who_reads_stderr_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("state.img");
+    fs::File::create(&image).unwrap().set_len(1 << 20).unwrap();
+    let run = |words: &[&str], stderr: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cato"));
+        command.args(words).arg(&image).stderr(stderr);
+        command.status().unwrap().code().unwrap()
+    };
+    assert_eq!(run(&["state", "init"], Stdio::null()), 0);
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    assert_eq!(run(&["mark-good", "ZZ"], full()), 3);
+    assert_eq!(run(&["mark-good", "a/b"], full()), 2);
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    // As much as fits.
+    writer.write_all(&vec![b'.'; 1 << 16]).unwrap();
+    assert_eq!(run(&["mark-good", "ZZ"], writer.into()), 3);
+}
