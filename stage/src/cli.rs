@@ -6,11 +6,11 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 mod slots;
 mod wdtest;
@@ -59,7 +59,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut outcome = execute(&arguments, &mut out, &mut err).unwrap_or(Outcome::No);
-    tell(&err);
+    tell(err);
     let mut stdout = io::stdout().lock();
     if stdout.write_all(&out).and_then(|()| stdout.flush()).is_err() && outcome == Outcome::Yes {
         outcome = Outcome::No;
@@ -67,20 +67,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(outcome as u8)
 }
 
-/// Longest wait for whoever reads stderr, milliseconds.
-const PATIENCE: u16 = 1000;
+/// Longest wait for whoever reads stderr.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Says it on stderr, where somebody takes it. The exit code counts: a log that is full or hangs keeps no sick system up.
-fn tell(text: &[u8]) {
-    let mut stderr = io::stderr();
-    for part in text.chunks(512) {
-        let is_open = {
-            let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-            poll(&mut fds, PollTimeout::from(PATIENCE)).is_ok_and(|ready| ready > 0)
-        };
-        if !is_open || stderr.write_all(part).is_err() {
-            return;
-        }
+fn tell(text: Vec<u8>) {
+    let (done, is_done) = mpsc::channel();
+    // One that never comes back ends with the process.
+    let writer = thread::Builder::new().spawn(move || {
+        let _ = io::stderr().write_all(&text);
+        let _ = done.send(());
+    });
+    if writer.is_ok() {
+        let _ = is_done.recv_timeout(PATIENCE);
     }
 }
 

@@ -35,8 +35,11 @@ pub(super) enum Command<'a> {
     },
     /// What there is to know.
     Show { place: Option<&'a Path>, json: bool },
-    /// The slot that was booted is good.
-    MarkGood,
+    /// The slot that was booted, or one that is named, is good; on a place that is named, or on this machine's.
+    MarkGood {
+        slot: Option<SlotName>,
+        on: Option<&'a Path>,
+    },
     /// What is known of a slot changes; on a place that is named, or on this machine's.
     Change {
         slot: SlotName,
@@ -54,8 +57,6 @@ pub(super) enum Command<'a> {
 /// What becomes of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It is good.
-    Good,
     /// It is not to be booted.
     Bad,
     /// It is the first choice from now on.
@@ -122,21 +123,22 @@ impl<'a> Command<'a> {
             },
             (["state", "init"], _) => return Err("state init: no PLACE given".to_owned()),
             (["state", ..], _) => return Err("state: say init or show".to_owned()),
-            (["mark-good"], _) => Self::MarkGood,
-            ([command @ ("mark-good" | "mark-bad" | "set-next"), name, rest @ ..], place) => Self::Change {
-                slot: slot(name)?,
-                change: match *command {
-                    "mark-good" => Change::Good,
-                    "mark-bad" => Change::Bad,
-                    _ if options.take("--once") => Change::Once,
-                    _ => Change::Next,
-                },
-                on: match rest {
-                    [] => None,
-                    [_] => place,
-                    _ => return Err(format!("{command}: too many words")),
-                },
+            (["mark-good"], _) => Self::MarkGood { slot: None, on: None },
+            (["mark-good", name] | ["mark-good", name, _], on) => Self::MarkGood {
+                slot: Some(slot(name)?),
+                on,
             },
+            ([command @ ("mark-bad" | "set-next"), name] | [command @ ("mark-bad" | "set-next"), name, _], on) => {
+                Self::Change {
+                    slot: slot(name)?,
+                    change: match *command {
+                        "mark-bad" => Change::Bad,
+                        _ if options.take("--once") => Change::Once,
+                        _ => Change::Next,
+                    },
+                    on,
+                }
+            }
             (["last-words"], _) => Self::LastWords(None),
             (["last-words", _], _) => Self::LastWords(words.get(1).copied().map(Path::new)),
             (["trial"], _) => Self::Trial,
@@ -191,6 +193,9 @@ pub(super) enum SlotsError {
     /// It could not be written.
     #[error("{}: {error}", place.display())]
     Save { place: PathBuf, error: SaveError },
+    /// What is in the other copy may be read again one day, and count.
+    #[error("{}: one copy is written; the other one can't be, and may come back: {error}; use another place", place.display())]
+    Half { place: PathBuf, error: SaveError },
     /// One is there.
     #[error("{}: there is a state; --force makes a new one", place.display())]
     Exists { place: PathBuf },
@@ -224,17 +229,12 @@ pub(super) fn run(command: &Command<'_>) -> Result<String, SlotsError> {
             let stored = load(*place)?;
             Ok(if *json { as_json(&stored) } else { as_text(&stored) })
         }
-        Command::MarkGood => {
+        Command::MarkGood { slot: None, .. } => {
             let (slot, nonce) = booted().ok_or(SlotsError::NotBooted)?;
             mark_booted_good(None, &slot, nonce)
         }
-        Command::Change {
-            slot,
-            change: Change::Good,
-            on,
-        } => mark_good(*on, slot),
+        Command::MarkGood { slot: Some(slot), on } => mark_good(*on, slot),
         Command::Change { slot, change: how, on } => change(*on, slot, |state| match how {
-            Change::Good => state.mark_good(slot, now()),
             Change::Bad => state.mark_bad(slot, now()),
             Change::Next => state.set_primary(slot, now()),
             Change::Once => state.set_once(slot, now()),
@@ -301,7 +301,10 @@ fn trial() -> Result<String, SlotsError> {
     let mut is_told = false;
     loop {
         match change(None, &slot, |state| state.trial_over(&slot, nonce, now())) {
-            Ok(_) => return Err(SlotsError::TrialOver { slot, limit }),
+            // Noted just now, or by one that was killed before it could say so.
+            Ok(_) | Err(SlotsError::Refused { why: Refusal::Over, .. }) => {
+                return Err(SlotsError::TrialOver { slot, limit });
+            }
             Err(SlotsError::Refused {
                 why: Refusal::Marked, ..
             }) => return Ok(format!("slot {slot} was marked good in its time\n")),
@@ -310,7 +313,9 @@ fn trial() -> Result<String, SlotsError> {
             }
             Err(error) => {
                 if !is_told {
-                    super::tell(format!("warning: the trial can't be judged yet: {error}; trying again\n").as_bytes());
+                    super::tell(
+                        format!("warning: the trial can't be judged yet: {error}; trying again\n").into_bytes(),
+                    );
                     is_told = true;
                 }
                 thread::sleep(JUDGE_AGAIN);
@@ -394,8 +399,8 @@ fn init(place: &Path, good: &[SlotName], force: bool) -> Result<String, SlotsErr
         }
         Err(_) => match Stored::new(state).save(&mut device) {
             Ok(None) => Ok(String::new()),
-            // The other one may be read again one day.
-            Ok(Some(error)) | Err(error) => Err(SlotsError::Save { place, error }),
+            Ok(Some(error)) => Err(SlotsError::Half { place, error }),
+            Err(error) => Err(SlotsError::Save { place, error }),
         },
     }
 }

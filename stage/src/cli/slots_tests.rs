@@ -13,7 +13,7 @@ fn slot(name: &str) -> SlotName {
 #[test]
 fn commands_are_read() {
     let of = |text: &'static str| Command::of(&words(text)).unwrap();
-    assert_eq!(of("mark-good"), Command::MarkGood);
+    assert_eq!(of("mark-good"), Command::MarkGood { slot: None, on: None });
     assert_eq!(of("trial"), Command::Trial);
     assert_eq!(
         of("set-next --once B image"),

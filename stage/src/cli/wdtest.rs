@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -30,7 +30,8 @@ fn watchdogs(root: &Path) -> Vec<Watchdog> {
     };
     let of = |name: String| Watchdog {
         identity: text(&name, "identity"),
-        is_open: text(&name, "state") == "active",
+        // Without CONFIG_WATCHDOG_SYSFS nothing tells.
+        is_open: text(&name, "state") != "inactive",
         timeout: Duration::from_secs(text(&name, "timeout").parse().unwrap_or(0)),
         name,
     };
@@ -38,17 +39,21 @@ fn watchdogs(root: &Path) -> Vec<Watchdog> {
 }
 
 /// What is to be said to somebody who marks this system good while the watchdog is about to reset it: nobody has opened it. If it
-/// is to be seen whether it does, that takes its time.
+/// is to be seen whether it does, that takes its time, but never so long that the trial is over first.
 pub(super) fn unopened(root: &Path, is_awaited: bool) -> Option<String> {
     let running = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
     let timeout = cmdline::value(&running, "watchdog.open_timeout")?;
-    let limited = timeout.parse().ok().filter(|_| is_awaited).map(Duration::from_secs);
+    let seconds = |text: &str| text.parse().ok().map(Duration::from_secs);
+    let awaited = seconds(timeout).filter(|_| is_awaited);
+    let trial = cmdline::value(&running, "cato.trial").and_then(seconds);
+    let begin = Instant::now();
     loop {
         let all = watchdogs(root);
         if all.is_empty() || all.iter().any(|watchdog| watchdog.is_open) {
             return None;
         }
-        if limited.is_none_or(|timeout| up() >= limit(timeout, &all)) {
+        let is_late = trial.is_some_and(|trial| up().saturating_add(MARGIN) >= trial);
+        if is_late || awaited.is_none_or(|timeout| begin.elapsed() >= limit(timeout, &all)) {
             break;
         }
         thread::sleep(Duration::from_secs(1));
@@ -68,10 +73,10 @@ pub(super) fn run(root: &Path) -> String {
                 boot.toml, and start the machine"
             .to_owned();
     };
+    let begin = Instant::now();
     loop {
         let all = watchdogs(root);
-        let up = up();
-        if let Some(why) = verdict(&all, up >= limit(timeout, &all), up) {
+        if let Some(why) = verdict(&all, begin.elapsed() >= limit(timeout, &all), up()) {
             return why;
         }
         thread::sleep(Duration::from_secs(1));
@@ -83,8 +88,8 @@ fn up() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from)
 }
 
-/// How long after the kernel's start the reset has come, where one comes: the watchdog ends by itself after `timeout`, or its driver
-/// feeds it as long, and then it ends after its own.
+/// How long it takes until the reset has come, where one comes: the watchdog ends by itself after `timeout`, or its driver, which may
+/// just have been loaded, feeds it as long, and then it ends after its own.
 fn limit(timeout: Duration, all: &[Watchdog]) -> Duration {
     let last = all.iter().map(|watchdog| watchdog.timeout).max().unwrap_or_default();
     timeout.saturating_add(last.max(timeout)).saturating_add(MARGIN)
@@ -165,5 +170,11 @@ mod tests {
             fs::write(class.join("timeout"), "4000000000\n").unwrap();
             assert_eq!(unopened(root.path(), true), None);
         });
+        fs::write(class.join("state"), "inactive\n").unwrap();
+        let before_its_trial = "watchdog.open_timeout=45 cato.trial=1";
+        fs::write(root.path().join("proc/cmdline"), before_its_trial).unwrap();
+        assert!(unopened(root.path(), true).is_some());
+        fs::remove_file(class.join("state")).unwrap();
+        assert_eq!(unopened(root.path(), true), None, "nothing tells");
     }
 }

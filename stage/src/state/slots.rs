@@ -210,14 +210,17 @@ impl State {
         if last.kind == EventKind::Failed(Failing::Stage(Step::Kexec, Cause::Crash)) {
             return last.slot.clone();
         }
-        if !matches!(last.kind, EventKind::Died(_)) {
+        if self.has_jumped() {
             return None;
         }
-        let boots = (0..=self.boots).rev();
-        let in_a_row = (self.events.iter().rev().zip(boots)).map_while(|(event, boot)| match event.kind {
-            EventKind::Died(reset) if event.boot == boot => Some(suspicion(reset)),
+        let died = self.events.iter().rev().filter_map(|event| match event.kind {
+            EventKind::Died(reset) => Some((event.boot, suspicion(reset))),
             _ => None,
         });
+        let boots = (0..=self.boots).rev();
+        let in_a_row = died
+            .zip(boots)
+            .map_while(|((at, weight), boot)| (at == boot).then_some(weight));
         let sum = in_a_row.sum::<usize>().saturating_add(suspicion(reset));
         // If it was not the first, it was another: they take turns.
         let choices = self.choices();
@@ -230,6 +233,11 @@ impl State {
     /// Whether the last start was meant to end in a reset by the watchdog. To be asked before [`wake`](Self::wake).
     pub(crate) fn was_test(&self) -> bool {
         self.did(EventKind::Tested)
+    }
+
+    /// Whether the last start ended in a jump, into an entry without a slot, too.
+    fn has_jumped(&self) -> bool {
+        self.did(EventKind::Jumped) || self.was_test()
     }
 
     /// Whether this happened in the last start.
@@ -246,8 +254,7 @@ impl State {
 
     /// A new boot of the service Linux, after `reset`, on `machine` (a hash of what names it; 0 when nothing does).
     pub(crate) fn wake(&mut self, rules: &Rules, machine: u64, reset: Reset, now: Now<'_>) {
-        // Into an entry without a slot, too.
-        let has_jumped = self.did(EventKind::Jumped) || self.was_test();
+        let has_jumped = self.has_jumped();
         let is_first = self.boots == 0;
         self.boots = self.boots.saturating_add(1);
         if machine != 0 && self.machine != machine {

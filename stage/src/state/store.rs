@@ -104,6 +104,8 @@ pub(crate) struct Stored {
     older: Copy,
     /// What is wrong with that copy, for the log.
     pub damage: Option<String>,
+    /// Something is: then it may be for ever.
+    is_damaged: bool,
 }
 
 fn read(device: &mut impl Copies, copy: Copy) -> Result<(State, u64), CopyError> {
@@ -125,6 +127,7 @@ pub(crate) fn load(device: &mut impl Copies) -> Result<Stored, LoadError> {
         state,
         sequence,
         older,
+        is_damaged: damage.is_some(),
         damage,
     };
     match copies {
@@ -151,23 +154,30 @@ impl Stored {
             sequence: 0,
             older: Copy::First,
             damage: None,
+            is_damaged: false,
         }
     }
 
     /// Puts the state on the device. Ends well when at least one copy has it; what kept it from the other is told then.
     ///
     /// # Errors
-    /// [`SaveError`] when no copy has it: the state before is still there, if it was.
+    /// [`SaveError`] when no copy has it.
     pub(crate) fn save(&mut self, device: &mut impl Copies) -> Result<Option<SaveError>, SaveError> {
         let sequence = self.sequence.saturating_add(1);
         let block = encode(&self.state, sequence);
         let (older, newer) = (self.older, self.older.other());
         if let Err(error) = put(device, older, &block) {
+            // What mangles one copy may mangle the other, which is all there is.
+            let is_mangled = matches!(read(device, older), Err(CopyError::Block(_)));
+            if is_mangled && !self.is_damaged {
+                return Err(error);
+            }
             // A copy that can't be written any more: the other one has to do, better without a net than not at all.
             put(device, newer, &block)?;
             self.sequence = sequence;
             return Ok(Some(error));
         }
+        self.is_damaged = false;
         self.sequence = sequence;
         self.older = newer;
         Ok(put(device, newer, &block).err())

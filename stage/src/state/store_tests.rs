@@ -245,6 +245,28 @@ fn a_device_that_keeps_nothing_is_found() {
     assert!(matches!(saved, Err(SaveError::NotKept)));
 }
 
+/// What spoils each write spoils one copy and not the other.
+#[test]
+fn a_device_that_mangles_what_it_is_given_keeps_the_old_state() {
+    struct Mangles(Disk);
+    impl Copies for Mangles {
+        fn read(&mut self, copy: Copy) -> io::Result<Block> {
+            self.0.read(copy)
+        }
+        fn write(&mut self, copy: Copy, block: &Block) -> io::Result<()> {
+            let mut mangled = *block;
+            mangled[700] ^= 1;
+            self.0.write(copy, &mangled)
+        }
+    }
+    let mut disk = Mangles(healthy());
+    let mut stored = load(&mut disk).unwrap();
+    let old = stored.state.clone();
+    stored.state.wake(&rules(), 7, Reset::PowerOn, Now::default());
+    assert!(matches!(stored.save(&mut disk), Err(SaveError::NotKept)));
+    assert_eq!(load(&mut disk).unwrap().state, old);
+}
+
 /// A sector that is worn out: the state goes on in the other copy, and says so each time.
 #[test]
 fn a_copy_that_can_not_be_written_any_more_is_done_without() {

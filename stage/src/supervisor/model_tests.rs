@@ -27,9 +27,10 @@ use crate::worker::message::{FoundState, FoundStored};
 use config::SlotName;
 
 const NAMES: [&str; 2] = ["A", "B"];
-/// Starts that are played, one after the other, from the factory; `CATO_MODEL_DEPTH` has another number, and each more takes five
-/// times as long.
+/// Starts that are played, one after the other, from the factory, with every fault of the disk; with none, [`WELL`] more. Each more
+/// takes five times as long.
 const DEPTH: usize = 2;
+const WELL: usize = 4;
 /// Starts without a fault within which a system that works has to be up.
 const SOON: u64 = 24;
 const NONCE: u64 = 1;
@@ -604,7 +605,7 @@ fn comes_up(world: &World, is_blind: bool) -> bool {
 }
 
 /// Looks at every world that can be reached within `depth` starts; how many there were, and how many starts.
-fn search(depth: usize) -> (usize, usize) {
+fn search(depth: usize, with_faults: bool) -> (usize, usize) {
     let mut seen = HashSet::new();
     let mut blind: HashSet<([Content; 2], Reset)> = HashSet::new();
     let mut queue = VecDeque::new();
@@ -640,7 +641,7 @@ fn search(depth: usize) -> (usize, usize) {
         }
         let mut out = Vec::new();
         Start {
-            with_faults: true,
+            with_faults,
             is_blind: false,
             out: &mut out,
         }
@@ -684,10 +685,12 @@ fn every_order_of_events_ends_well() {
     let asked = std::env::var("CATO_MODEL_DEPTH")
         .ok()
         .and_then(|depth| depth.parse().ok());
-    let depth = asked.unwrap_or(DEPTH);
-    let (worlds, starts) = search(depth);
-    println!("{worlds} worlds, {starts} starts, {depth} deep");
-    assert!(worlds > 1000, "{worlds}");
+    let more: usize = asked.unwrap_or(0);
+    for (depth, with_faults, what) in [(DEPTH + more, true, "with"), (DEPTH + WELL + more, false, "without")] {
+        let (worlds, starts) = search(depth, with_faults);
+        println!("{worlds} worlds, {starts} starts, {depth} deep, {what} faults of the disk");
+        assert!(worlds > 1000, "{worlds}");
+    }
 }
 
 #[test]
@@ -702,7 +705,7 @@ fn each_bug_is_found() {
         (Bug::IgnoresTheAccount, "an unproven slot without its account"),
     ] {
         BUG.set(Some(bug));
-        let found = std::panic::catch_unwind(|| search(DEPTH)).expect_err(said);
+        let found = std::panic::catch_unwind(|| search(DEPTH, true)).expect_err(said);
         let text = found.downcast_ref::<String>().cloned();
         let text = text.or_else(|| found.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         assert!(

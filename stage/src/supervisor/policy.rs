@@ -408,7 +408,7 @@ impl Policy {
             return self.prompt(now, "there is no valid boot.toml");
         };
         let countdown = config.console.countdown;
-        if self.is_test && self.slots.was_test && self.slots.reset == Reset::Watchdog {
+        if self.is_test && self.slots.may_have_tested() && self.slots.reset == Reset::Watchdog {
             self.is_test = false;
             let passed = "wdtest: passed, the watchdog has reset the machine; remove cato.wdtest from the service kernel's command line";
             return self.prompt(now, passed);
@@ -450,8 +450,9 @@ impl Policy {
             until: after(now, deadlines::step(Step::Select)),
             latest: after(now, deadlines::ENTRY),
         });
+        let chance = self.began_us.saturating_add(self.retries.into());
         let boot = Boot {
-            account: (self.slots).account(choice.entry.slot.as_ref(), choice.why, self.is_test, self.began_us),
+            account: (self.slots).account(choice.entry.slot.as_ref(), choice.why, self.is_test, chance),
             passed_over: self.slots.passed_over(choice.entry.slot.as_ref()),
             watchdog: config.watchdog,
             trial: config.slots.trial,

@@ -526,6 +526,18 @@ fn a_watchdog_that_passed_its_test_ends_at_the_prompt() {
     }
 }
 
+/// Without slots nothing is kept: the watchdog's word is enough.
+#[test]
+fn a_watchdog_passes_its_test_without_slots() {
+    let mut config = config(&["a"]);
+    config.console.countdown = Duration::ZERO;
+    config.watchdog = Some(Duration::from_mins(2));
+    let mut policy = Policy::new(Some(config), 1).testing(true);
+    on(&mut policy, 0, Event::Tick);
+    let actions = answered(&mut policy, 1, Answer::Watchdog(Reset::Watchdog));
+    assert!(log(&actions).contains("wdtest: passed"), "{actions:?}");
+}
+
 /// After a failure nothing remembers which system it was of: each has its turn, one day.
 #[test]
 fn without_a_state_chance_decides_after_a_failure() {

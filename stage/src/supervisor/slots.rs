@@ -32,8 +32,10 @@ pub(super) struct Slots {
     pub(super) reset: Reset,
     /// The slot that is to come last in this start.
     pub(super) suspect: Option<SlotName>,
-    /// The last start was a test of the watchdog, or nothing tells that it was none.
-    pub(super) was_test: bool,
+    /// The last start was a test of the watchdog.
+    was_test: bool,
+    /// What `boot.toml` says of them.
+    rules: Rules,
     /// For what is written down: the kernel's version, and jumps since power-on.
     kernel: [u8; 2],
     kexecs: u16,
@@ -87,7 +89,6 @@ impl Slots {
             );
         }
         self.stand_in = Some(state);
-        self.was_test = true;
         vec![text]
     }
 
@@ -113,6 +114,7 @@ impl Slots {
         }
         self.suspect = stored.state.suspect(self.reset);
         self.was_test = stored.state.was_test();
+        self.rules = rules.clone();
         stored.state.wake(rules, found.machine, self.reset, at);
         // The last wake's are this boot's; those before it may have been dropped.
         let (boot, events) = (stored.state.boots, &stored.state.events);
@@ -168,6 +170,11 @@ impl Slots {
         self.is_unsaved = false;
     }
 
+    /// Whether the last start may have been a test of the watchdog: it was, or nothing is kept.
+    pub(super) fn may_have_tested(&self) -> bool {
+        self.kept.is_none() || self.was_test
+    }
+
     /// Whether the disk did not answer once.
     pub(super) fn is_stuck(&self) -> bool {
         self.is_stuck
@@ -192,9 +199,8 @@ impl Slots {
         // Where nothing can be written, nothing tells after a failure which of the good ones it was of, time and again.
         let is_good_one = |name: &&SlotName| state.slot(name).is_some_and(|slot| slot.condition == Condition::Good);
         let good: Vec<&SlotName> = state.choices().into_iter().filter(is_good_one).collect();
-        let turn = u64::try_from(good.len())
-            .ok()
-            .and_then(|count| chance.checked_rem(count));
+        let turns = good.len().saturating_add(usize::from(self.rules.has_others));
+        let turn = u64::try_from(turns).ok().and_then(|count| chance.checked_rem(count));
         let has_turn = turn.and_then(|turn| good.get(usize::try_from(turn).ok()?)) == Some(&slot);
         match why {
             // Who picks an entry answers for it.

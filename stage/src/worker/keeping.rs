@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use config::SlotName;
 use config::modules::Index;
 
 use super::message::{Account, Answer, FoundState, FoundStored, Kept};
@@ -197,8 +198,7 @@ pub(super) fn nonce() -> u64 {
 }
 
 /// What tells the main system which boot it is, and where that is written down.
-pub(super) fn words(account: &Account, nonce: u64) -> Vec<String> {
-    let Some(slot) = &account.slot else { return Vec::new() };
+pub(super) fn words(account: &Account, slot: &SlotName, nonce: u64) -> Vec<String> {
     let mut words = vec![format!("cato.slot={slot}"), format!("cato.nonce={nonce:016x}")];
     words.extend(account.kept.partuuid.as_ref().map(|uuid| format!("cato.state={uuid}")));
     words

@@ -54,7 +54,7 @@ pub(crate) struct Boot {
     pub began_us: u64,
     /// Devices that did not answer to an earlier worker, by the names it gave them.
     pub late: Vec<String>,
-    /// What to write down before the jump, when the entry has a slot.
+    /// What to write down before the jump, where a state is known.
     pub account: Option<Account>,
     /// The slot that was preferred to this entry and failed: for the hand-over record.
     pub passed_over: Option<String>,

@@ -257,8 +257,10 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
 /// What the main kernel is told besides: which boot this is, and what it has to do for it.
 fn words(boot: &Boot, nonce: u64) -> Own {
     let mut own = Own::default();
-    if let Some(account) = boot.account.as_ref().filter(|account| account.slot.is_some()) {
-        own.identity.extend(keeping::words(account, nonce));
+    if let Some(account) = &boot.account
+        && let Some(slot) = &account.slot
+    {
+        own.identity.extend(keeping::words(account, slot, nonce));
         own.identity
             .extend(boot.trial.map(|trial| format!("cato.trial={}", trial.as_secs())));
     }
