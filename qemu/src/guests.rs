@@ -96,6 +96,8 @@ pub fn report_initrd(
         Entry::file("/nonce", nonce),
         Entry::dir("/dev"),
         Entry::char("/dev/console", 5, 1),
+        // What a program gets where there is no console.
+        Entry::char("/dev/null", 1, 3),
     ];
     let programs = programs.iter().map(|(path, bytes)| Entry::program(path, *bytes));
     let modules = modules.iter().enumerate().map(|(n, (path, bytes))| {

@@ -62,6 +62,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Case {
             name: "el1-uefi",
             firmware: Uefi,
+            long: true,
             ..arm
         },
         Case {

@@ -19,7 +19,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     // Too little: half of it is lost.
     let memory = [("2G-on-1G", 2048, "2 GiB"), ("512M-on-1G", 512, "512 MiB")];
     let memory = memory.map(|(name, memory_mib, memory)| {
-        Scenario::new(format!("dtb/arm64/{name}"), move |context| {
+        let scenario = Scenario::new(format!("dtb/arm64/{name}"), move |context| {
             let mut chain = direct(context)?;
             let wrong = Machine {
                 memory_mib,
@@ -33,7 +33,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 &vm,
                 &format!("describes {memory} of memory; corrected to this machine's 1 GiB"),
             )
-        })
+        });
+        scenario.long_if(memory_mib < 1024)
     });
     let identity = Scenario::new("dtb/arm64/firmware-s-own", |context| {
         let mut chain = direct(context)?;

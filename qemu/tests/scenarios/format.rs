@@ -28,7 +28,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         packed(Arm64, "zstd", "zstd of Image", zstd).long_if(true),
         packed(Arm64, "zboot-gzip", "EFI zboot of gzip of Image", |image| {
             Ok(zboot("gzip", &gzip(&padded(image)?)?))
-        }),
+        })
+        .long_if(true),
         packed(Arm64, "zboot-zstd", "EFI zboot of zstd of Image", |image| {
             let mut payload = zstd(&padded(image)?)?;
             let size = u32::try_from(payload.len())?;

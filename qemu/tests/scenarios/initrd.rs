@@ -13,7 +13,8 @@ use qemu::scenario::Scenario;
 use qemu::setup::Suite::{Bookworm, Trixie};
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
-    Arch::ALL.into_iter().map(wrapped_and_joined).collect()
+    let of = |arch| wrapped_and_joined(arch).long_if(arch == Arch::X86_64);
+    Arch::ALL.into_iter().map(of).collect()
 }
 
 /// A `uInitrd` with a bootconfig at its end, and another initrd behind it: the kernel unpacks both, and takes the bootconfig

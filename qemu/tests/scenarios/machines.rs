@@ -72,7 +72,8 @@ fn exception_levels() -> Vec<Scenario> {
             "virt,gic-version=3,virtualization=on",
             "cortex-a72",
             "EL2",
-            false,
+            // contract/arm64/el2-nvhe.
+            true,
         ),
         (
             "el2-vhe",

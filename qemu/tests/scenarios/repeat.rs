@@ -24,7 +24,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             let scenario = Scenario::new(format!("repeat/{arch}/{hops}-kexecs"), move |context| {
                 again_and_again(context, arch, hops)
             });
-            let scenario = scenario.long_if(long).limit(Duration::from_mins(2 + hops));
+            let scenario = scenario
+                .long_if(long || arch == Arch::X86_64)
+                .limit(Duration::from_mins(2 + hops));
             if long {
                 all.push(scenario.in_segments());
             }

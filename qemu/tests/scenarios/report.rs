@@ -31,7 +31,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         ("off", Arm64, Direct, "off", true),
         ("u-boot", Arm64, UBoot, "fast", true),
         // ACPI: the record is in a tree that has nothing but /chosen.
-        ("uefi", Arm64, Uefi, "fast", false),
+        ("uefi", Arm64, Uefi, "fast", true),
         ("fast", X86_64, Direct, "fast", false),
         ("sha256", X86_64, Direct, "sha256", true),
         ("uefi", X86_64, Uefi, "fast", true),

@@ -118,7 +118,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             all.push(Scenario::new(name, move |context| on_a_stick(context, arch, stick)).long_if(true));
         }
         let some = Scenario::new(format!("power-cut/{arch}/state-replay"), move |context| {
-            replay(context, arch, 2)
+            replay(context, arch, 1)
         });
         all.push(some.long_if(arch == Arch::X86_64));
         let more = Scenario::new(format!("power-cut/{arch}/state-replay-20-boots"), move |context| {

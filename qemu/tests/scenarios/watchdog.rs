@@ -189,7 +189,7 @@ fn test_fails(context: &Context, arch: Arch) -> Result<()> {
 /// One that knows that its watchdog runs, and nobody who opens it.
 fn test_passes(context: &Context, arch: Arch) -> Result<()> {
     let plan = Plan {
-        words: ["report.run=wdtest", ""],
+        words: ["report.run=wdtest report.hang", ""],
         config: "[watchdog]\ntimeout = 10\n",
         has_cato: true,
         modules: &["lpc_ich", "iTCO_wdt"],
