@@ -67,8 +67,9 @@ fn of_the_service_kernel(context: &Context, arch: Arch, place: u64, service: Sui
     let count = record
         .strip_prefix("dmesg-ramoops-0 Shutdown#1 Part1 ")
         .and_then(|count| count.parse::<usize>().ok());
+    // From the entry's choice to the jump, without the table of segments.
     ensure!(
-        count.is_some_and(|count| count > 10),
+        count.is_some_and(|count| count >= 8),
         vm.failure(&format!("the main system finds {record}"))
     );
     Ok(())
