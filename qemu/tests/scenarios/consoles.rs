@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use config::Arch;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -15,7 +15,7 @@ use nix::unistd::mkfifo;
 use qemu::board::board;
 use qemu::scenario::{Context, Scenario};
 
-use crate::slots::{Plan, SOON};
+use crate::slots::{Plan, SOON, state_of};
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
@@ -51,10 +51,7 @@ fn none(context: &Context, arch: Arch) -> Result<()> {
     let ready = context.prepare(&chain)?;
     let mut vm = context.start(&ready.machine)?;
     vm.wait_end(Duration::from_mins(2))?;
-    let image = context.folder.join("state.img");
-    let disk = fs::read(context.folder.join("state-disk.img"))?;
-    fs::write(&image, disk.get(1 << 20..).context("a small disk")?)?;
-    let state = stage::cli::state(&image).map_err(anyhow::Error::msg)?;
+    let state = state_of(&fs::read(context.folder.join("state-disk.img"))?, &context.folder)?;
     ensure!(state.contains(r#""name":"A","condition":"good""#), "{state}");
     Ok(())
 }

@@ -209,6 +209,13 @@ impl Plan {
     }
 }
 
+/// What `cato state show --json` says of the disk of [`Plan::state_disk`], whose only partition is from 1 MiB to 2 MiB.
+pub(crate) fn state_of(disk: &[u8], folder: &Path) -> Result<String> {
+    let image = folder.join("partition.img");
+    fs::write(&image, disk.get(1 << 20..2 << 20).context("a small disk")?)?;
+    stage::cli::state(&image).map_err(anyhow::Error::msg)
+}
+
 pub(crate) fn each(vm: &Vm, patterns: &[&str]) -> Result<()> {
     for pattern in patterns {
         vm.wait_for(&pattern.replace("cato: ", r"cato\[ *[0-9.]+\] "), SOON)?;

@@ -10,7 +10,7 @@ use config::Arch;
 use qemu::scenario::{Context, Scenario};
 use serde_json::json;
 
-use crate::slots::{Plan, each};
+use crate::slots::{Plan, each, state_of};
 
 /// What the state's disk does, and what comes of it. A has never been marked good and is the first choice, B is good; where
 /// nothing can be written, only B is booted.
@@ -316,9 +316,7 @@ fn replay(context: &Context, arch: Arch, boots: usize) -> Result<()> {
     let mut states: Vec<String> = Vec::new();
     let image = context.folder.join("cut.img");
     for cut in &all {
-        // The partition is all that the disk has.
-        fs::write(&image, cut.get(1 << 20..).context("a small disk")?)?;
-        let state = stage::cli::state(&image).map_err(anyhow::Error::msg)?;
+        let state = state_of(cut, &context.folder)?;
         match states.iter().position(|known| *known == state) {
             Some(at) => ensure!(at + 2 >= states.len(), "a cut brought back an older state: {state}"),
             None => states.push(state),
