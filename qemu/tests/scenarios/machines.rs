@@ -165,7 +165,7 @@ fn too_little(context: &Context, arch: Arch) -> Result<()> {
         let mut vm = context.start(&ready.machine)?;
         vm.forbid("Kernel panic - not syncing|Killed process")?;
         vm.wait_for(
-            r#"cato\[.*entry "a": payload: needs .*; trying "b""#,
+            r#"cato\[.*entry "a": payload: .*; use a smaller initrd or more memory; trying "b""#,
             Duration::from_mins(1),
         )?;
         let end = vm.wait_for(r"report: done|cato\[.*prompt: no entry left", Duration::from_mins(1))?;
