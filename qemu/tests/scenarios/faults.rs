@@ -22,7 +22,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         for (fault, says, resets, long) in [
             ("load:crash", "the worker died in step load", false, arch == X86_64),
             ("load:hang", "step load did not end within", false, arch == X86_64),
-            ("loaded:crash", "the worker died in step loaded", false, arch == X86_64),
+            ("loaded:crash", "the worker died in step loaded", false, true),
             ("kexec:crash", "the worker died in step kexec", false, true),
             ("jump:hang", r"reboot\(KEXEC\) did not jump", true, arch == X86_64),
             ("jump:crash", "the worker died in step jump", false, true),
