@@ -3,6 +3,7 @@
 //!
 //! Given the words behind `cato`; responsible for what they mean, and for one change at a time.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -99,10 +100,8 @@ impl<'a> Command<'a> {
         let command = match (rest.as_slice(), place) {
             (["state", "init", _, good @ ..], Some(place)) => {
                 let good: Vec<SlotName> = good.iter().map(|name| slot(name)).collect::<Result<_, _>>()?;
-                if let Some(twice) =
-                    (good.iter().enumerate()).find(|(n, name)| good.iter().take(*n).any(|g| g == *name))
-                {
-                    return Err(format!("state init: slot {} is there twice", twice.1));
+                if good.iter().collect::<BTreeSet<_>>().len() != good.len() {
+                    return Err("state init: a slot is there twice".to_owned());
                 }
                 if good.len() > MOST_SLOTS {
                     return Err(format!("state init: more than {MOST_SLOTS} slots"));
@@ -200,7 +199,7 @@ pub(super) enum SlotsError {
     #[error("{}: there is a state; --force makes a new one", place.display())]
     Exists { place: PathBuf },
     /// Something else is.
-    #[error("{}: it is not empty, or can't be read: {error}; --force makes a state of it all the same", place.display())]
+    #[error("{}: not empty, or not readable: {error}; --force overwrites it", place.display())]
     Foreign { place: PathBuf, error: LoadError },
     /// Cato has not booted this system from a slot.
     #[error(

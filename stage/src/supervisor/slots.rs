@@ -66,6 +66,13 @@ fn all(state: &State) -> String {
     all.join(", ")
 }
 
+/// Which of so many slots has its turn; one more is what has no slot, where there is such.
+fn turn(chance: u64, slots: usize, rules: &Rules) -> usize {
+    let turns = slots.saturating_add(usize::from(rules.has_others));
+    let turn = u64::try_from(turns).ok().and_then(|turns| chance.checked_rem(turns));
+    turn.and_then(|turn| usize::try_from(turn).ok()).unwrap_or(0)
+}
+
 impl Slots {
     /// The state can't be read: nothing is counted. After a failure nothing remembers which system it was of, so `chance` decides
     /// whose turn it is: each slot's, or that of what has no slot.
@@ -73,9 +80,7 @@ impl Slots {
         let mut state = State::lost(rules, self.moment(now, ""));
         let mut text = format!("warning: {why}; nothing is counted, and the slots are tried in the order of boot.toml");
         if self.reset.is_failure() {
-            let turns = state.slots.len().saturating_add(usize::from(rules.has_others));
-            let turns = u64::try_from(turns).unwrap_or(1).max(1);
-            let turn = usize::try_from(chance.checked_rem(turns).unwrap_or(0)).unwrap_or(0);
+            let turn = turn(chance, state.slots.len(), rules);
             if turn < state.slots.len() {
                 state.slots.rotate_left(turn);
             } else {
@@ -199,9 +204,7 @@ impl Slots {
         // Where nothing can be written, nothing tells after a failure which of the good ones it was of, time and again.
         let is_good_one = |name: &&SlotName| state.slot(name).is_some_and(|slot| slot.condition == Condition::Good);
         let good: Vec<&SlotName> = state.choices().into_iter().filter(is_good_one).collect();
-        let turns = good.len().saturating_add(usize::from(self.rules.has_others));
-        let turn = u64::try_from(turns).ok().and_then(|count| chance.checked_rem(count));
-        let has_turn = turn.and_then(|turn| good.get(usize::try_from(turn).ok()?)) == Some(&slot);
+        let has_turn = good.get(turn(chance, good.len(), &self.rules)) == Some(&slot);
         match why {
             // Who picks an entry answers for it.
             Why::Picked => false,
