@@ -37,9 +37,16 @@ const ROOM: i32 = 512 << 10;
 const _: () = assert!(ROOM as usize > config::MAX_BYTES + config::MAX_BYTES / 2);
 
 impl Children {
-    /// Starts a child for `job` as the current one.
-    pub(crate) fn spawn(&mut self, job: &Job) -> io::Result<()> {
+    /// Gives `job` to the current child, which has answered, or to a new one.
+    pub(crate) fn give(&mut self, job: &Job) -> io::Result<()> {
         let job = frame(job).map_err(io::Error::other)?;
+        // One that has died meanwhile can't take it.
+        if let Some(child) = &mut self.current
+            && child.to.write_all(&job).is_ok()
+        {
+            return Ok(());
+        }
+        self.current = None;
         let mut child = Command::new("/proc/self/exe")
             .arg(worker::FLAG)
             .env_clear()
@@ -68,7 +75,7 @@ impl Children {
         Ok(())
     }
 
-    /// Changes with every [`spawn`](Self::spawn): events taken before belong to another child.
+    /// Changes with every child: events taken before belong to another child.
     pub(crate) fn generation(&self) -> u64 {
         self.started
     }

@@ -45,8 +45,8 @@ pub(super) enum Event {
 pub(super) enum Action {
     /// Print a line of this step.
     Log(&'static str, String),
-    /// Start a child; there is no other one.
-    Spawn(Job),
+    /// Give this to the child that has answered last, or to a new one.
+    Give(Job),
     /// Kill the child; [`Event::Gone`] follows unless it is stuck in the kernel.
     Kill,
     /// Forget the child: it can't be killed.

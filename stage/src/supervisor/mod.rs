@@ -135,8 +135,8 @@ impl Supervisor {
         for action in self.policy.on(now(), event) {
             match action {
                 Action::Log(step, text) => self.log(step, &text),
-                Action::Spawn(job) => {
-                    if let Err(error) = self.children.spawn(&job) {
+                Action::Give(job) => {
+                    if let Err(error) = self.children.give(&job) {
                         self.happened(Event::NotStarted(error.to_string()));
                     }
                 }

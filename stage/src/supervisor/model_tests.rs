@@ -292,11 +292,14 @@ impl Start<'_> {
 
     fn act(&mut self, mut policy: Policy, world: World, actions: Vec<Action>, now: Millis, again: bool) {
         let now = now + 1;
+        // One that is abandoned has no end for PID 1.
+        let is_abandoned = actions.contains(&Action::Abandon);
         for action in actions {
             match action {
                 Action::Log(..) | Action::Feed | Action::Abandon | Action::Arm | Action::HandOff(_) => {}
-                Action::Spawn(Job::Ask(question)) => return self.ask(policy, world, question, now, again),
-                Action::Spawn(Job::Boot(boot)) => return self.boot(policy, world, &boot, now, again),
+                Action::Give(Job::Ask(question)) => return self.ask(policy, world, question, now, again),
+                Action::Give(Job::Boot(boot)) => return self.boot(policy, world, &boot, now, again),
+                Action::Kill if is_abandoned => {}
                 Action::Kill => {
                     let actions = policy.on(now, Event::Gone(Exit::Signal(9)));
                     return self.act(policy, world, actions, now, again);
@@ -320,8 +323,7 @@ impl Start<'_> {
             Ok(answer) => Message::Answer(answer),
             Err(failure) => Message::fail(failure),
         };
-        let mut actions = policy.on(now, Event::Said(message));
-        actions.extend(policy.on(now, Event::Gone(Exit::Code(0))));
+        let actions = policy.on(now, Event::Said(message));
         self.act(policy, world, actions, now, again);
     }
 
@@ -364,7 +366,7 @@ impl Start<'_> {
                 world.disk = disk;
                 self.answer(policy, world, Ok(Answer::Kept(Box::new(stored), None)), now, again);
             }
-            Question::Unload => self.answer(policy, world, Ok(Answer::Done), now, again),
+            Question::Unload | Question::LastWords(_) => self.answer(policy, world, Ok(Answer::Done), now, again),
             other => panic!("{other:?}"),
         }
     }

@@ -25,8 +25,6 @@ use super::slots::Slots;
 struct Asking {
     question: Question,
     until: Millis,
-    /// What it has said so far; it counts when the child has ended.
-    answer: Option<Result<Answer, Failure>>,
     /// What an earlier worker may have loaded is to be dropped afterwards.
     loaded: bool,
 }
@@ -112,7 +110,7 @@ fn limit(question: &Question) -> Duration {
         Question::LastJump(_) => deadlines::REASON,
         Question::Watchdog => deadlines::WATCHDOG,
         Question::State => deadlines::STATE,
-        Question::Keep(_) => deadlines::ACCOUNT,
+        Question::LastWords(_) | Question::Keep(_) => deadlines::ACCOUNT,
         Question::Unload => deadlines::UNLOAD,
         Question::Reboot => deadlines::REBOOT,
     }
@@ -220,47 +218,26 @@ impl Policy {
         self.phase = Phase::Asking(Asking {
             question: question.clone(),
             until: after(now, limit(&question)),
-            answer: None,
             loaded,
         });
-        Action::Spawn(Job::Ask(question))
+        Action::Give(Job::Ask(question))
     }
 
-    fn asking(&mut self, now: Millis, event: Event, mut asking: Asking) -> Vec<Action> {
-        let failed = |cause, text: String| Err(Failure::new(cause, text));
-        let (mut actions, answer) = match event {
+    fn asking(&mut self, now: Millis, event: Event, asking: Asking) -> Vec<Action> {
+        let answer = match event {
+            Event::Said(Message::Answer(answer)) => Ok(answer),
+            Event::Said(Message::Fail(failure)) => Err(failure),
             Event::Gone(exit) => {
-                let silent = || {
-                    failed(
-                        Cause::Crash,
-                        format!("the child process ended without an answer ({exit})"),
-                    )
-                };
-                (Vec::new(), asking.answer.take().unwrap_or_else(silent))
+                let text = format!("the child process ended without an answer ({exit})");
+                Err(Failure::new(Cause::Crash, text))
             }
-            Event::NotStarted(why) => (
-                Vec::new(),
-                failed(Cause::Io, format!("can't start a child process: {why}")),
-            ),
-            // It has said all there is to say, and does not end.
-            Event::Tick | Event::Key(_) if now >= asking.until && asking.answer.is_some() => {
-                let answer = asking
-                    .answer
-                    .take()
-                    .unwrap_or_else(|| failed(Cause::Crash, String::new()));
-                (vec![Action::Kill, Action::Abandon], answer)
+            Event::NotStarted(why) => {
+                let text = format!("can't start a child process: {why}");
+                Err(Failure::new(Cause::Io, text))
             }
             Event::Tick | Event::Key(_) if now >= asking.until => {
                 let text = format!("no answer within {} s", limit(&asking.question).as_secs());
-                (vec![Action::Kill, Action::Abandon], failed(Cause::Timeout, text))
-            }
-            Event::Said(Message::Answer(answer)) => {
-                asking.answer = Some(Ok(answer));
-                return self.stay(Phase::Asking(asking));
-            }
-            Event::Said(Message::Fail(failure)) => {
-                asking.answer = Some(Err(failure));
-                return self.stay(Phase::Asking(asking));
+                Err(Failure::new(Cause::Timeout, text))
             }
             Event::Key(_) => {
                 self.key = true;
@@ -280,6 +257,11 @@ impl Policy {
             }
             Event::Said(_) | Event::Tick => return self.stay(Phase::Asking(asking)),
         };
+        // One that hangs, or failed, is not asked again; nobody waits for its end.
+        let mut actions = Vec::new();
+        if answer.is_err() {
+            actions.extend([Action::Kill, Action::Abandon]);
+        }
         actions.extend(self.answered(now, asking, answer));
         actions
     }
@@ -291,7 +273,7 @@ impl Policy {
             Err(Failure { text, .. }) => text,
         };
         match (question, answer) {
-            // Whatever comes of these three, the boot goes on.
+            // Whatever comes of these, the boot goes on, until the image of a dead worker is to be dropped.
             (Question::Watchdog, answer) => {
                 if let Ok(Answer::Watchdog(reset)) = answer {
                     self.slots.reset = reset;
@@ -340,10 +322,25 @@ impl Policy {
                 };
                 self.tried.suspect = self.slots.suspect.take();
                 // What comes now may be the end of the service Linux itself: it has to leave a trace.
-                if let (Some(kept), Some(opening)) = (self.slots.unsaved(), &mut self.opening) {
-                    opening.push_front(Question::Keep(Box::new(kept)));
-                }
+                let next = match self.slots.unsaved() {
+                    Some(kept) => Question::Keep(Box::new(kept)),
+                    None => Question::LastWords(None),
+                };
+                self.opening
+                    .iter_mut()
+                    .for_each(|opening| opening.push_back(next.clone()));
                 let mut actions: Vec<Action> = lines.into_iter().map(|line| Action::Log("slots", line)).collect();
+                actions.extend(self.open_next(now));
+                actions
+            }
+            (Question::LastWords(_), answer) => {
+                let problem = answer.err().map(|failure| {
+                    Action::Log(
+                        "slots",
+                        format!("warning: a kernel's last words can't be kept: {failure}"),
+                    )
+                });
+                let mut actions: Vec<Action> = problem.into_iter().collect();
                 actions.extend(self.open_next(now));
                 actions
             }
@@ -360,7 +357,9 @@ impl Policy {
                     }
                 };
                 let mut actions: Vec<Action> = problem.into_iter().map(|text| Action::Log("warning", text)).collect();
-                if self.opening.is_some() {
+                if let Some(opening) = &mut self.opening {
+                    let place = (!self.slots.is_stuck()).then_some(kept.device);
+                    opening.push_back(Question::LastWords(place));
                     actions.extend(self.open_next(now));
                 } else {
                     actions.extend(self.clear(now, loaded, Vec::new()));
@@ -463,7 +462,7 @@ impl Policy {
             began_us: self.began_us,
             late: self.late.clone(),
         };
-        vec![log, Action::Spawn(Job::Boot(Box::new(boot)))]
+        vec![log, Action::Give(Job::Boot(Box::new(boot)))]
     }
 
     fn booting(&mut self, now: Millis, event: Event, mut at: Booting) -> Vec<Action> {

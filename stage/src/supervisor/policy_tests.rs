@@ -25,7 +25,7 @@ fn booting(names: &[&str]) -> Policy {
 /// The entry that the last of these actions boots.
 fn booted(actions: &[Action]) -> Option<(&str, Why)> {
     match actions.last() {
-        Some(Action::Spawn(Job::Boot(boot))) => Some((&boot.choice.entry.name, boot.choice.why)),
+        Some(Action::Give(Job::Boot(boot))) => Some((&boot.choice.entry.name, boot.choice.why)),
         _ => None,
     }
 }
@@ -42,7 +42,7 @@ fn fail(cause: Cause, text: &str) -> Event {
 }
 
 fn asks(actions: &[Action], question: Question) -> bool {
-    actions.last() == Some(&Action::Spawn(Job::Ask(question)))
+    actions.last() == Some(&Action::Give(Job::Ask(question)))
 }
 
 fn limit_of(step: Step) -> Millis {
@@ -112,7 +112,7 @@ fn a_kexec_load_that_hangs_is_unloaded_or_reset() {
     let actions = on(&mut policy, late + KILL, Event::Tick);
     assert_eq!(
         actions[1..],
-        [Action::Abandon, Action::Spawn(Job::Ask(Question::Unload))]
+        [Action::Abandon, Action::Give(Job::Ask(Question::Unload))]
     );
     assert_eq!(
         on(&mut policy, late + KILL + millis(deadlines::UNLOAD), Event::Tick).last(),
@@ -136,8 +136,7 @@ fn an_oops_in_kexec_load_is_said_and_reset() {
     step(&mut policy, 1, Step::Kexec);
     let actions = on(&mut policy, 2, Event::Gone(Exit::Signal(11)));
     assert!(log(&actions).contains("oopsed in kexec_load"));
-    assert!(on(&mut policy, 3, fail(Cause::Busy, "EBUSY")).is_empty());
-    let actions = on(&mut policy, 3, Event::Gone(Exit::Code(1)));
+    let actions = on(&mut policy, 3, fail(Cause::Busy, "EBUSY"));
     assert!(log(&actions).contains("arm64.nolva"));
     assert_eq!(actions.last(), Some(&Action::Reset));
 }
@@ -235,51 +234,38 @@ fn answer(answer: Answer) -> Event {
 fn the_reason_of_the_last_reset_comes_first() {
     let mut policy = asking(0);
     let text = "last jump: segment \"initrd\" ...".to_owned();
-    assert!(on(&mut policy, 1, answer(Answer::LastJump(Some(text.clone()), None))).is_empty());
-    let actions = on(&mut policy, 2, Event::Gone(Exit::Code(0)));
+    let actions = on(&mut policy, 1, answer(Answer::LastJump(Some(text.clone()), None)));
     assert_eq!(actions[0], Action::Log("purgatory", text));
     assert_eq!(booted(&actions), Some(("a", Why::First)));
     let mut policy = asking(0);
-    on(&mut policy, 1, answer(Answer::LastJump(None, None)));
-    let actions = on(&mut policy, 2, Event::Gone(Exit::Code(0)));
+    let actions = on(&mut policy, 1, answer(Answer::LastJump(None, None)));
     assert!(matches!(
         actions.as_slice(),
-        [Action::Log("select", _), Action::Spawn(_)]
+        [Action::Log("select", _), Action::Give(_)]
     ));
 }
 
 #[test]
 fn a_reason_that_can_not_be_read_is_said_and_stops_nothing() {
     let change = "; change or remove `reason` in boot.toml";
-    for (said, event, says) in [
+    for (event, says) in [
         (
-            None,
             Event::Gone(Exit::Signal(7)),
             format!("the child process ended without an answer (signal 7){change}"),
         ),
         (
-            None,
             Event::NotStarted("EAGAIN".to_owned()),
             "can't start a child process: EAGAIN".to_owned(),
         ),
+        (fail(Cause::Missing, "no /dev/mem"), "no /dev/mem".to_owned()),
         (
-            Some(fail(Cause::Missing, "no /dev/mem")),
-            Event::Gone(Exit::Code(1)),
-            "no /dev/mem".to_owned(),
-        ),
-        (
-            Some(answer(Answer::Done)),
-            Event::Gone(Exit::Code(0)),
+            answer(Answer::Done),
             "unexpected answer from the child process".to_owned(),
         ),
     ] {
         let mut policy = asking(0);
-        assert!(said.is_none_or(|event| on(&mut policy, 1, event).is_empty()));
         let actions = on(&mut policy, 1, event);
-        assert_eq!(
-            actions[0],
-            Action::Log("warning", format!("[purgatory] reason: {says}"))
-        );
+        assert!(actions.contains(&Action::Log("warning", format!("[purgatory] reason: {says}"))));
         assert_eq!(booted(&actions), Some(("a", Why::First)));
     }
     let mut policy = asking(0);
@@ -293,6 +279,7 @@ fn a_reason_that_can_not_be_read_is_said_and_stops_nothing() {
 
 #[test]
 fn what_is_loaded_is_dropped_or_the_machine_is_reset() {
+    let gone = Event::Gone(Exit::Code(0));
     for (said, says) in [
         (answer(Answer::Done), None),
         (fail(Cause::Busy, "EBUSY"), Some("arm64.nolva")),
@@ -304,10 +291,7 @@ fn what_is_loaded_is_dropped_or_the_machine_is_reset() {
             answer(Answer::LastJump(None, None)),
             Some("unexpected answer from the child process"),
         ),
-        (
-            Event::Said(Message::Say(String::new())),
-            Some("without an answer (exit code 0)"),
-        ),
+        (gone, Some("without an answer (exit code 0)")),
     ] {
         let mut policy = booting(&["a", "b"]);
         step(&mut policy, 1, Step::Kexec);
@@ -315,8 +299,7 @@ fn what_is_loaded_is_dropped_or_the_machine_is_reset() {
             &on(&mut policy, 2, Event::Gone(Exit::Signal(9))),
             Question::Unload
         ));
-        on(&mut policy, 3, said);
-        let actions = on(&mut policy, 3, Event::Gone(Exit::Code(0)));
+        let actions = on(&mut policy, 3, said);
         match says {
             None => assert_eq!(booted(&actions), Some(("b", Why::Next))),
             Some(says) => {
@@ -371,7 +354,7 @@ fn a_picked_entry_that_the_machine_refuses_leads_back_to_the_prompt() {
 
 fn late(actions: &[Action]) -> &[String] {
     match actions.last() {
-        Some(Action::Spawn(Job::Boot(boot))) => &boot.late,
+        Some(Action::Give(Job::Boot(boot))) => &boot.late,
         _ => panic!("{actions:?}"),
     }
 }
@@ -442,10 +425,9 @@ fn slotted() -> Policy {
     Policy::new(Some(config), 1)
 }
 
-/// What a child that ends by itself answered.
+/// What a child answered.
 fn answered(policy: &mut Policy, now: Millis, said: Answer) -> Vec<Action> {
-    assert!(on(policy, now, answer(said)).is_empty());
-    on(policy, now, Event::Gone(Exit::Code(0)))
+    on(policy, now, answer(said))
 }
 
 fn state(stored: FoundStored, reset: Reset) -> Answer {
@@ -464,12 +446,14 @@ fn state(stored: FoundStored, reset: Reset) -> Answer {
 /// What was found, and that it has been written down then.
 fn known(policy: &mut Policy, now: Millis, stored: FoundStored, reset: Reset) -> Vec<Action> {
     let actions = answered(policy, now, state(stored, reset));
-    let Some(Action::Spawn(Job::Ask(Question::Keep(kept)))) = actions.last() else {
+    let Some(Action::Give(Job::Ask(Question::Keep(kept)))) = actions.last() else {
         panic!("{actions:?}")
     };
     let kept = Answer::Kept(Box::new(kept.stored.clone()), None);
     let mut all = actions.clone();
     all.extend(answered(policy, now, kept));
+    assert!(asks(&all, Question::LastWords(Some("vda9".to_owned()))));
+    all.extend(answered(policy, now, Answer::Done));
     all
 }
 
@@ -478,7 +462,7 @@ fn the_watchdog_comes_first_and_is_given_to_the_main_system_last() {
     let mut policy = slotted();
     assert!(asks(&on(&mut policy, 0, Event::Tick), Question::Watchdog));
     let actions = answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
-    assert_eq!(actions, [Action::Arm, Action::Spawn(Job::Ask(Question::State))]);
+    assert_eq!(actions, [Action::Arm, Action::Give(Job::Ask(Question::State))]);
     known(
         &mut policy,
         2,
@@ -499,7 +483,7 @@ fn a_driver_that_hangs_costs_its_time_and_the_watchdog_is_still_looked_for() {
         log(&actions).contains("warning: its driver: no answer within 10 s"),
         "{actions:?}"
     );
-    assert_eq!(actions[3..], [Action::Arm, Action::Spawn(Job::Ask(Question::State))]);
+    assert_eq!(actions[3..], [Action::Arm, Action::Give(Job::Ask(Question::State))]);
 }
 
 #[test]
@@ -519,7 +503,7 @@ fn a_watchdog_that_passed_its_test_ends_at_the_prompt() {
         let actions = known(&mut policy, 2, FoundStored::Known(Stored::new(before)), reset);
         assert_eq!(log(&actions).contains("wdtest: passed"), is_passed);
         assert_eq!(booted(&actions).is_some(), !is_passed);
-        if let Some(Action::Spawn(Job::Boot(boot))) = actions.last() {
+        if let Some(Action::Give(Job::Boot(boot))) = actions.last() {
             let account = boot.account.as_ref().unwrap();
             assert_eq!((account.slot.as_ref(), account.is_test), (None, true));
         }
@@ -555,11 +539,32 @@ fn without_a_state_chance_decides_after_a_failure() {
         let nothing = FoundStored::Nothing("state partition: not found".to_owned());
         let actions = answered(&mut policy, 2, state(nothing, reset));
         assert!(log(&actions).contains("not found; nothing is counted"));
+        assert!(asks(&actions, Question::LastWords(None)));
+        let actions = answered(&mut policy, 2, Answer::Done);
         assert_eq!(booted(&actions), Some((first, Why::First)));
-        let Some(Action::Spawn(Job::Boot(boot))) = actions.last() else {
+        let Some(Action::Give(Job::Boot(boot))) = actions.last() else {
             panic!()
         };
         assert_eq!(boot.account, None);
+    }
+}
+
+/// A disk that did not come back once is not written to again.
+#[test]
+fn last_words_are_told_also_when_the_state_can_not_be_written() {
+    for (cause, place) in [(Cause::Io, Some("vda9".to_owned())), (Cause::Timeout, None)] {
+        let mut policy = slotted();
+        on(&mut policy, 0, Event::Tick);
+        answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
+        let stored = FoundStored::Known(Stored::new(State::default()));
+        answered(&mut policy, 2, state(stored, Reset::Unknown));
+        let actions = on(&mut policy, 3, fail(cause, "x"));
+        assert_eq!(actions[..2], [Action::Kill, Action::Abandon]);
+        assert!(log(&actions).contains("the state can't be written: x"));
+        assert!(asks(&actions, Question::LastWords(place)));
+        let actions = on(&mut policy, 4, fail(Cause::Timeout, "no answer"));
+        assert!(log(&actions).contains("last words can't be kept: no answer"));
+        assert_eq!(booted(&actions), Some(("a", Why::First)));
     }
 }
 
@@ -570,7 +575,7 @@ fn an_unproven_slot_that_somebody_picks_needs_no_account() {
     answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
     let actions = known(&mut policy, 2, FoundStored::Lost("zeros".to_owned()), Reset::Unknown);
     let is_needed = |actions: &[Action]| match actions.last() {
-        Some(Action::Spawn(Job::Boot(boot))) => boot.account.as_ref().unwrap().is_needed,
+        Some(Action::Give(Job::Boot(boot))) => boot.account.as_ref().unwrap().is_needed,
         other => panic!("{other:?}"),
     };
     assert!(is_needed(&actions));

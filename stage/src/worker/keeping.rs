@@ -103,7 +103,7 @@ const TOLD: usize = 12;
 
 /// Says the end of what a kernel said as it died, and keeps all of it, before the main kernel's own drivers take the place. The
 /// record is dropped then, whatever came of it: it would be taken for the reason of the next reset, too.
-pub(super) fn keep_last_words(found: &FoundState, say: &mut dyn FnMut(&str)) {
+pub(super) fn keep_last_words(device: Option<&str>, say: &mut dyn FnMut(&str)) {
     let Some((names, text)) = machine::last_words(Path::new("/"), words::MOST) else {
         return;
     };
@@ -114,12 +114,11 @@ pub(super) fn keep_last_words(found: &FoundState, say: &mut dyn FnMut(&str)) {
     for line in what.into_iter().chain(lines.iter().skip(from)) {
         say(&format!("last words: {line}"));
     }
-    if !matches!(found.stored, FoundStored::Nothing(_)) {
-        let kept = Device::open(&path(&found.device), true).and_then(|mut device| device.keep_last_words(&text));
+    if let Some(name) = device {
+        let kept = Device::open(&path(name), true).and_then(|mut device| device.keep_last_words(&text));
         if let Err(error) = kept {
-            let describe = &found.describe;
             say(&format!(
-                "warning: {describe}: a kernel's last words can't be kept: {error}"
+                "warning: {name}: a kernel's last words can't be kept: {error}"
             ));
         }
     }

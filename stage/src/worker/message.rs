@@ -20,7 +20,7 @@ use crate::text::cut;
 /// What a child is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Job {
-    /// Answer this, and end.
+    /// Answer this, and wait for the next job.
     Ask(Question),
     /// Boot an entry.
     Boot(Box<Boot>),
@@ -37,6 +37,8 @@ pub(crate) enum Question {
     State,
     /// Write it down again.
     Keep(Box<Kept>),
+    /// Say what a kernel said as it died, and keep it, on the state partition of this name in `/dev`.
+    LastWords(Option<String>),
     /// `kexec_load` with nothing: drop what a dead worker may have loaded, before its pages are used again.
     Unload,
     /// `reboot(RB_AUTOBOOT)`: whoever is still there to answer was refused.
@@ -157,7 +159,7 @@ pub(crate) enum Answer {
     Kept(Box<Stored>, Option<String>),
     /// To [`Question::Watchdog`]: why the machine was reset last, as far as the watchdogs know.
     Watchdog(Reset),
-    /// To [`Question::Unload`]: nothing is loaded.
+    /// To [`Question::Unload`]: nothing is loaded; to [`Question::LastWords`]: they have been told.
     Done,
 }
 

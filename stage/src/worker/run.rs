@@ -82,7 +82,7 @@ impl WorkerError {
     }
 }
 
-/// Does the job on standard input: PID 1 writes it there.
+/// Does the jobs that come on standard input, where PID 1 writes them. An entry is the last one.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
         tell(&Message::fail(Failure::new(
@@ -90,18 +90,17 @@ pub fn main() -> ExitCode {
             format!("internal error: {info}"),
         )));
     }));
-    let failure = match job() {
-        Ok(Job::Boot(boot)) => match self::boot(&boot) {
-            Err(error) => Failure::new(error.cause(), error.to_string()),
-        },
-        Ok(Job::Ask(question)) => match answer(question) {
-            Ok(answer) => {
-                tell(&Message::Answer(answer));
-                return ExitCode::SUCCESS;
-            }
-            Err(failure) => failure,
-        },
-        Err(error) => Failure::new(Cause::Crash, format!("no job from PID 1: {error}")),
+    let failure = loop {
+        match job() {
+            Ok(Job::Ask(question)) => match answer(question) {
+                Ok(answer) => tell(&Message::Answer(answer)),
+                Err(failure) => break failure,
+            },
+            Ok(Job::Boot(boot)) => match self::boot(&boot) {
+                Err(error) => break Failure::new(error.cause(), error.to_string()),
+            },
+            Err(error) => break Failure::new(Cause::Crash, format!("no job from PID 1: {error}")),
+        }
     };
     tell(&Message::fail(failure));
     ExitCode::FAILURE
@@ -125,6 +124,10 @@ fn answer(question: Question) -> Result<Answer, Failure> {
             Ok(Answer::Watchdog(keeping::reset()))
         }
         Question::State => find_state().map_err(|error| Failure::new(error.cause(), error.to_string())),
+        Question::LastWords(device) => {
+            keeping::keep_last_words(device.as_deref(), &mut |text| tell(&Message::say(text)));
+            Ok(Answer::Done)
+        }
         Question::Keep(kept) => keeping::keep(*kept).map_err(|error| Failure::new(error.cause(), error.to_string())),
         Question::Unload => kexec::unload()
             .map(|()| Answer::Done)
@@ -138,12 +141,7 @@ fn answer(question: Question) -> Result<Answer, Failure> {
 fn find_state() -> Result<Answer, WorkerError> {
     let mut say = |text: &str| tell(&Message::say(text));
     let mut late = |name: &str| tell(&Message::Late(name.to_owned()));
-    let found = keeping::find(&modules()?, &mut say, &mut late);
-    // What may hang from here on does not cost what is known.
-    let answer = Answer::State(Box::new(found.clone()));
-    tell(&Message::Answer(answer.clone()));
-    keeping::keep_last_words(&found, &mut say);
-    Ok(answer)
+    Ok(Answer::State(Box::new(keeping::find(&modules()?, &mut say, &mut late))))
 }
 
 /// The flow: select ▸ probe ▸ budget ▸ reserve ▸ load ▸ verify ▸ lay out ▸ hand off.
