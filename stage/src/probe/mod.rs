@@ -34,7 +34,7 @@ use crate::cause::Cause;
 pub(crate) use crate::sys::mount::mount_basics;
 use modules::Modules;
 use search::Search;
-pub(crate) use search::Unfinished;
+pub(crate) use search::{Seen, Unfinished};
 pub(crate) use tree::{DirTree, FileTree, FileTreeError};
 use volumes::{Fit, Volume};
 pub(crate) use watchdogs::{bind_watchdogs, load_pstore};
@@ -178,13 +178,15 @@ fn found_instead(seen: &[Volume], stuck: &[String], without_driver: &[String]) -
 }
 
 /// Finds `source` and makes its files readable. `say` gets a line for everything out of the ordinary, `late` the name of
-/// each device that did not answer in its time; `known_late` are those of earlier calls.
+/// each device that did not answer in its time; `known_late` are those of earlier calls. What this process has `seen` a moment
+/// ago is not looked at again.
 ///
 /// # Errors
 /// See [`ProbeError`]. Nothing is mounted then.
 pub(crate) fn open_source(
     source: &Source,
     index: &Index,
+    seen: &mut Option<Seen>,
     deadline: Instant,
     say: &mut dyn FnMut(&str),
     known_late: &[String],
@@ -202,7 +204,7 @@ pub(crate) fn open_source(
         });
     }
     let mut modules = Modules::new(index);
-    open_device(source, &mut modules, deadline, say, known_late, late).map_err(|error| match modules.doubt() {
+    open_device(source, &mut modules, seen, deadline, say, known_late, late).map_err(|error| match modules.doubt() {
         Some(doubt) => ProbeError::Modules {
             error: Box::new(error),
             doubt,
@@ -214,6 +216,7 @@ pub(crate) fn open_source(
 fn open_device(
     source: &Source,
     modules: &mut Modules<'_>,
+    seen: &mut Option<Seen>,
     deadline: Instant,
     say: &mut dyn FnMut(&str),
     known_late: &[String],
@@ -223,12 +226,12 @@ fn open_device(
         Path::new("/sys"),
         Path::new("/dev"),
         modules,
-        deadline,
+        seen,
         say,
         known_late,
         late,
     )?;
-    let volume = search.find(Wanted::Source(source))?;
+    let volume = search.find(Wanted::Source(source), deadline)?;
     let unfinished = search.unfinished();
     match mounting::open(&volume, source, modules, say) {
         Ok(tree) => Ok(Opened {
@@ -244,13 +247,14 @@ fn open_device(
     }
 }
 
-/// Finds the partition with the state: its name in `/dev`, and what is known of it for the console. `say`, `known_late` and
-/// `late` are as for [`open_source`].
+/// Finds the partition with the state: its name in `/dev`, and what is known of it for the console. `seen`, `say`, `known_late`
+/// and `late` are as for [`open_source`].
 ///
 /// # Errors
 /// See [`ProbeError`].
 pub(crate) fn find_state(
     index: &Index,
+    seen: &mut Option<Seen>,
     deadline: Instant,
     say: &mut dyn FnMut(&str),
     known_late: &[String],
@@ -258,7 +262,7 @@ pub(crate) fn find_state(
 ) -> Result<Volume, ProbeError> {
     let mut modules = Modules::new(index);
     let (sys, dev) = (Path::new("/sys"), Path::new("/dev"));
-    Search::begin(sys, dev, &mut modules, deadline, say, known_late, late)?.find(Wanted::State)
+    Search::begin(sys, dev, &mut modules, seen, say, known_late, late)?.find(Wanted::State, deadline)
 }
 
 /// The state partition of a running system, as it is: nothing is loaded or bound for it. With a GUID, the one that has it.
@@ -287,7 +291,8 @@ mod tests {
     use std::io::Read as _;
 
     fn open(source: &Source) -> Result<Opened, ProbeError> {
-        open_source(source, &Index::default(), Instant::now(), &mut |_| (), &[], &mut |_| ())
+        let (index, seen) = (Index::default(), &mut None);
+        open_source(source, &index, seen, Instant::now(), &mut |_| (), &[], &mut |_| ())
     }
 
     #[test]

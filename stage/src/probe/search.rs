@@ -30,21 +30,8 @@ use job::{Job, JobKind, is_ready};
 /// So many late devices are a sign that something is wrong with what they all hang on.
 const MANY: usize = 3;
 
-/// The search's state: what is known, what was tried, what is under way.
-pub(crate) struct Search<'a, 'i> {
-    sys: &'a Path,
-    dev: &'a Path,
-    modules: &'a mut Modules<'i>,
-    deadline: Instant,
-    /// Of one device: [`BIND_SHARE`].
-    share: Duration,
-    /// What is left of [`LATE_SHARE`].
-    late_share: Duration,
-    say: &'a mut dyn FnMut(&str),
-    /// Devices that were late in an earlier search: they get their turn last, and less time.
-    known_late: &'a [String],
-    /// Hears of each that is late in this one, by the name that such a list holds.
-    late: &'a mut dyn FnMut(&str),
+/// What is known of the devices, from one search of a process to the next.
+pub(crate) struct Seen {
     uevents: Uevents,
     /// Devices that were given to a driver or have none here, by their folder.
     tried: BTreeSet<PathBuf>,
@@ -59,30 +46,15 @@ pub(crate) struct Search<'a, 'i> {
     asked: Option<Instant>,
     blocks: Vec<Block>,
     known: Known,
+    /// When the last search ended.
+    ended: Instant,
 }
 
-impl<'a, 'i> Search<'a, 'i> {
-    pub(crate) fn begin(
-        sys: &'a Path,
-        dev: &'a Path,
-        modules: &'a mut Modules<'i>,
-        deadline: Instant,
-        say: &'a mut dyn FnMut(&str),
-        known_late: &'a [String],
-        late: &'a mut dyn FnMut(&str),
-    ) -> Result<Self, ProbeError> {
+impl Seen {
+    fn nothing(sys: &Path) -> Result<Self, ProbeError> {
         // Before the first look, so that nothing falls between the two.
         let uevents = Uevents::listen().map_err(ProbeError::Events)?;
         Ok(Self {
-            sys,
-            dev,
-            modules,
-            deadline,
-            share: BIND_SHARE,
-            late_share: LATE_SHARE,
-            say,
-            known_late,
-            late,
             uevents,
             tried: BTreeSet::new(),
             jobs: Vec::new(),
@@ -92,17 +64,80 @@ impl<'a, 'i> Search<'a, 'i> {
             asked: None,
             blocks: Vec::new(),
             known: BTreeMap::new(),
+            ended: Instant::now(),
+        })
+    }
+
+    /// Nothing was changed since without being heard of, and nothing is to be tried once more.
+    fn is_fresh(&self) -> bool {
+        self.ended.elapsed() < SAFETY_LOOK && self.known.values().all(Result::is_ok)
+    }
+}
+
+/// One search: what is known, and how it goes on.
+pub(crate) struct Search<'a, 'i> {
+    sys: &'a Path,
+    dev: &'a Path,
+    modules: &'a mut Modules<'i>,
+    seen: &'a mut Seen,
+    deadline: Instant,
+    /// Of one device: [`BIND_SHARE`].
+    share: Duration,
+    /// What is left of [`LATE_SHARE`].
+    late_share: Duration,
+    say: &'a mut dyn FnMut(&str),
+    /// Devices that were late in an earlier search: they get their turn last, and less time.
+    known_late: &'a [String],
+    /// Hears of each that is late in this one, by the name that such a list holds.
+    late: &'a mut dyn FnMut(&str),
+}
+
+impl<'a, 'i> Search<'a, 'i> {
+    /// What an earlier search of this process has `seen` a moment ago is taken over.
+    pub(crate) fn begin(
+        sys: &'a Path,
+        dev: &'a Path,
+        modules: &'a mut Modules<'i>,
+        seen: &'a mut Option<Seen>,
+        say: &'a mut dyn FnMut(&str),
+        known_late: &'a [String],
+        late: &'a mut dyn FnMut(&str),
+    ) -> Result<Self, ProbeError> {
+        let seen = match seen.take().filter(Seen::is_fresh) {
+            Some(fresh) => seen.insert(fresh),
+            None => seen.insert(Seen::nothing(sys)?),
+        };
+        Ok(Self {
+            sys,
+            dev,
+            modules,
+            seen,
+            deadline: Instant::now(),
+            share: BIND_SHARE,
+            late_share: LATE_SHARE,
+            say,
+            known_late,
+            late,
         })
     }
 
     /// Searches until the volume is there or the deadline has passed. One that can't be read is taken when there is
     /// nothing left to bind: another disk may have one of the same name.
-    pub(crate) fn find(&mut self, wanted: Wanted<'_>) -> Result<Volume, ProbeError> {
+    pub(crate) fn find(&mut self, wanted: Wanted<'_>, deadline: Instant) -> Result<Volume, ProbeError> {
+        self.deadline = deadline;
+        let found = self.search(wanted);
+        self.seen.ended = Instant::now();
+        found
+    }
+
+    fn search(&mut self, wanted: Wanted<'_>) -> Result<Volume, ProbeError> {
         let started = Instant::now();
         self.hold_buses();
         loop {
-            let announced = self.uevents.drain().map_err(ProbeError::Events)?;
-            self.announced.extend(announced.iter().map(|e| e.name().to_owned()));
+            let announced = self.seen.uevents.drain().map_err(ProbeError::Events)?;
+            self.seen
+                .announced
+                .extend(announced.iter().map(|e| e.name().to_owned()));
             self.look();
             let matching = self.matching(wanted);
             let is_over = Instant::now() >= self.deadline;
@@ -113,7 +148,7 @@ impl<'a, 'i> Search<'a, 'i> {
             }
             let undriven = devices::undriven(self.sys);
             let loaded = self.load_for_free_buses(&undriven);
-            let busy = self.jobs.iter().any(|j| !j.late);
+            let busy = self.seen.jobs.iter().any(|j| !j.late);
             let bound = !busy && self.bind_next(&undriven);
             if loaded || bound {
                 continue;
@@ -127,7 +162,7 @@ impl<'a, 'i> Search<'a, 'i> {
 
     /// The devices that have not come back.
     pub(crate) fn unfinished(self) -> Vec<Unfinished> {
-        let jobs = self.jobs.into_iter();
+        let jobs = std::mem::take(&mut self.seen.jobs).into_iter();
         jobs.filter_map(|job| match job.kind {
             JobKind::Bind { device, write, .. } => Some(Unfinished {
                 device: device.to_string(),
@@ -141,15 +176,18 @@ impl<'a, 'i> Search<'a, 'i> {
 
     /// Takes in what is finished and starts to read what is new.
     fn look(&mut self) {
-        let before = std::mem::replace(&mut self.blocks, block::blocks(self.sys));
+        let before = std::mem::replace(&mut self.seen.blocks, block::blocks(self.sys));
         // What has another size is another medium, or has grown into its table.
         let is_same = |name: &str, blocks: &[Block]| blocks.iter().find(|b| b.name == name).map(|b| b.size);
         let changed: Vec<&Block> = before
             .iter()
-            .filter(|b| is_same(&b.name, &self.blocks) != Some(b.size))
+            .filter(|b| is_same(&b.name, &self.seen.blocks) != Some(b.size))
             .collect();
         for block in changed {
-            let _ = (self.known.remove(&block.name), self.compared.remove(&block.name));
+            let _ = (
+                self.seen.known.remove(&block.name),
+                self.seen.compared.remove(&block.name),
+            );
         }
         self.harvest();
         self.ask_readers();
@@ -159,7 +197,7 @@ impl<'a, 'i> Search<'a, 'i> {
 
     fn harvest(&mut self) {
         let now = Instant::now();
-        for mut job in std::mem::take(&mut self.jobs) {
+        for mut job in std::mem::take(&mut self.seen.jobs) {
             match job.kind {
                 JobKind::Bind { device, write, before } if is_ready(&write) => {
                     if let Err(cause) = write.finish()
@@ -168,7 +206,7 @@ impl<'a, 'i> Search<'a, 'i> {
                         (self.say)(&format!("{device}: not bound: {}", cause.desc()));
                     } else if device.is_slow_to_show() {
                         let kind = JobKind::Show { device, before };
-                        self.jobs.push(Job { kind, ..job });
+                        self.seen.jobs.push(Job { kind, ..job });
                     }
                     continue;
                 }
@@ -180,7 +218,7 @@ impl<'a, 'i> Search<'a, 'i> {
                 let (JobKind::Bind { device, .. } | JobKind::Show { device, .. }) = &job.kind;
                 self.excuse(&device.to_string(), job.share);
             }
-            self.jobs.push(job);
+            self.seen.jobs.push(job);
         }
     }
 
@@ -196,27 +234,27 @@ impl<'a, 'i> Search<'a, 'i> {
 
     /// Reads every block device that is new, disk by disk.
     fn read_new(&mut self) {
-        let (answered, late) = std::mem::take(&mut self.waited_for)
+        let (answered, late) = std::mem::take(&mut self.seen.waited_for)
             .into_iter()
             .partition(|(_, remote)| is_ready(remote));
-        self.waited_for = late;
+        self.seen.waited_for = late;
         for (disk, remote) in answered {
             remote.finish();
-            let blocks = self.blocks.iter().filter(|b| b.disk() == disk);
+            let blocks = self.seen.blocks.iter().filter(|b| b.disk() == disk);
             for block in blocks {
-                let _ = self.known.remove(&block.name);
+                let _ = self.seen.known.remove(&block.name);
             }
         }
         let mut new: BTreeMap<String, Vec<Block>> = BTreeMap::new();
-        for block in self.blocks.iter().filter(|b| b.size != 0) {
-            if !self.known.contains_key(&block.name) && !self.is_being_bound(block) {
+        for block in self.seen.blocks.iter().filter(|b| b.size != 0) {
+            if !self.seen.known.contains_key(&block.name) && !self.is_being_bound(block) {
                 new.entry(block.disk().to_owned()).or_default().push(block.clone());
             }
         }
         let mut new: Vec<_> = new.into_iter().collect();
         new.sort_by_key(|(_, blocks)| self.were_late(blocks));
         for (disk, blocks) in new {
-            if self.waited_for.iter().all(|(late, _)| *late != disk) {
+            if self.seen.waited_for.iter().all(|(late, _)| *late != disk) {
                 self.read_disk(&disk, &blocks);
             }
         }
@@ -232,19 +270,19 @@ impl<'a, 'i> Search<'a, 'i> {
 
     /// Opens disks that have no size, which makes the kernel look for a medium. Nobody waits for them.
     fn ask_readers(&mut self) {
-        if self.asked.is_some_and(|at| at.elapsed() < SAFETY_LOOK) {
+        if self.seen.asked.is_some_and(|at| at.elapsed() < SAFETY_LOOK) {
             return;
         }
-        self.asked = Some(Instant::now());
-        let empty: Vec<String> = (self.blocks.iter())
+        self.seen.asked = Some(Instant::now());
+        let empty: Vec<String> = (self.seen.blocks.iter())
             .filter(|b| {
-                b.size == 0 && !self.is_being_bound(b) && self.waited_for.iter().all(|(name, _)| *name != b.name)
+                b.size == 0 && !self.is_being_bound(b) && self.seen.waited_for.iter().all(|(name, _)| *name != b.name)
             })
             .map(|b| b.name.clone())
             .collect();
         for name in empty {
             match RemoteDevice::start(&self.dev.join(&name), self.deadline).and_then(|r| r.ask_later().map(|()| r)) {
-                Ok(remote) => self.waited_for.push((name, remote)),
+                Ok(remote) => self.seen.waited_for.push((name, remote)),
                 Err(e) => (self.say)(&format!("{name}: can't start a reader: {e}")),
             }
         }
@@ -253,7 +291,7 @@ impl<'a, 'i> Search<'a, 'i> {
     /// Adds what the kernel has not made of the tables. A disk whose scan may not have begun is left for later.
     fn compare_tables(&mut self) {
         let mut todo = Vec::new();
-        for (name, contents) in &self.known {
+        for (name, contents) in &self.seen.known {
             let Ok(Contents {
                 table: Ok(Some(table)),
                 signatures,
@@ -261,15 +299,15 @@ impl<'a, 'i> Search<'a, 'i> {
             else {
                 continue;
             };
-            let disk = self.blocks.iter().find(|b| b.name == *name);
-            if let Some(disk) = disk.filter(|d| self.announced.contains(&d.name) && !self.is_being_bound(d))
-                && !self.compared.contains(name)
+            let disk = self.seen.blocks.iter().find(|b| b.name == *name);
+            if let Some(disk) = disk.filter(|d| self.seen.announced.contains(&d.name) && !self.is_being_bound(d))
+                && !self.seen.compared.contains(name)
             {
                 todo.push((disk.clone(), table.clone(), !signatures.is_empty()));
             }
         }
         for (disk, table, has_content) in todo {
-            let _ = self.compared.insert(disk.name.clone());
+            let _ = self.seen.compared.insert(disk.name.clone());
             // The scan may have ended between the last look and the reading.
             let now = block::blocks(self.sys);
             let partitions = volumes::partitions(&now, &disk.name);
@@ -312,8 +350,8 @@ impl<'a, 'i> Search<'a, 'i> {
 
     /// A driver that still reads the partition table holds everybody else up.
     fn is_being_bound(&self, block: &Block) -> bool {
-        !self.announced.contains(&block.name)
-            && self.jobs.iter().any(|job| match &job.kind {
+        !self.seen.announced.contains(&block.name)
+            && self.seen.jobs.iter().any(|job| match &job.kind {
                 // With several paths to a namespace, its disk is not below any of them in sysfs.
                 JobKind::Bind { device, .. } | JobKind::Show { device, .. } => {
                     block.path.starts_with(&device.path) || device.is_slow_to_show() && block.name.starts_with("nvme")
@@ -338,7 +376,7 @@ impl<'a, 'i> Search<'a, 'i> {
             let result = volumes::read(&remote, block);
             if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::TimedOut) {
                 self.excuse(&block.name, share);
-                self.waited_for.push((disk.to_owned(), remote));
+                self.seen.waited_for.push((disk.to_owned(), remote));
                 return;
             }
             remote.finish();
@@ -358,19 +396,21 @@ impl<'a, 'i> Search<'a, 'i> {
                 Ok(contents)
             }
         };
-        let _ = self.known.insert(name.to_owned(), known);
+        let _ = self.seen.known.insert(name.to_owned(), known);
     }
 
     /// Whole disks the kernel has called ready.
     fn disks(&self) -> impl Iterator<Item = &String> {
-        let whole = self.blocks.iter().filter(|b| b.partition.is_none());
-        whole.map(|b| &b.name).filter(|name| self.announced.contains(*name))
+        let whole = self.seen.blocks.iter().filter(|b| b.partition.is_none());
+        whole
+            .map(|b| &b.name)
+            .filter(|name| self.seen.announced.contains(*name))
     }
 
     /// The volumes that are meant: first what can be read, then by place in the machine (bus address, partition
     /// number).
     fn matching(&self, wanted: Wanted<'_>) -> Vec<Volume> {
-        let mut matching: Vec<Volume> = volumes::volumes(&self.blocks, &self.known)
+        let mut matching: Vec<Volume> = volumes::volumes(&self.seen.blocks, &self.seen.known)
             .into_iter()
             .filter(|v| wanted.means(v) && !matches!(v.state, State::Silent | State::Empty))
             .collect();
@@ -395,7 +435,7 @@ impl<'a, 'i> Search<'a, 'i> {
     fn load_for_free_buses(&mut self, undriven: &[Device]) -> bool {
         let mut loaded = false;
         for device in undriven.iter().filter(|d| !d.is_held()) {
-            if self.tried.insert(device.path.clone()) {
+            if self.seen.tried.insert(device.path.clone()) {
                 loaded |= self.load_for(device);
             }
         }
@@ -406,24 +446,26 @@ impl<'a, 'i> Search<'a, 'i> {
     fn bind_next(&mut self, undriven: &[Device]) -> bool {
         let next = undriven
             .iter()
-            .filter(|d| d.is_held() && !self.tried.contains(&d.path))
+            .filter(|d| d.is_held() && !self.seen.tried.contains(&d.path))
             .filter_map(|d| Some((d.rank()?, d)))
             .filter(|(_, d)| d.is_storage() || self.modules.index.for_modalias(&d.modalias).next().is_some())
             .min_by_key(|(rank, d)| (self.was_late(&d.to_string()), *rank, &d.path));
         let Some((_, device)) = next else { return false };
-        let _ = self.tried.insert(device.path.clone());
+        let _ = self.seen.tried.insert(device.path.clone());
         let _ = self.load_for(device);
         match Write::start(&devices::probe_file(self.sys, &device.bus), &device.name) {
             Ok(write) => {
                 let device = device.clone();
                 let before = self.disks().cloned().collect();
-                let late = self.jobs.iter().filter(|j| j.late).count();
+                let late = self.seen.jobs.iter().filter(|j| j.late).count();
                 let share = if late < MANY && !self.was_late(&device.to_string()) {
                     self.share
                 } else {
                     self.share.min(SHORT_SHARE)
                 };
-                self.jobs.push(Job::new(share, JobKind::Bind { device, write, before }));
+                self.seen
+                    .jobs
+                    .push(Job::new(share, JobKind::Bind { device, write, before }));
             }
             Err(e) => (self.say)(&format!("{device}: can't be bound: {e}")),
         }
@@ -459,17 +501,23 @@ impl<'a, 'i> Search<'a, 'i> {
     /// Until an event, a finished job, a job's or the whole search's deadline, or the safety look.
     fn wait(&mut self) -> Result<(), ProbeError> {
         let now = Instant::now();
-        let next = self.jobs.iter().filter_map(Job::expires).chain([self.deadline]).min();
+        let next = self
+            .seen
+            .jobs
+            .iter()
+            .filter_map(Job::expires)
+            .chain([self.deadline])
+            .min();
         let timeout = next
             .map_or(SAFETY_LOOK, |at| at.saturating_duration_since(now))
             .min(SAFETY_LOOK)
             // poll(2) counts in whole milliseconds, and rounding down would spin.
             .saturating_add(Duration::from_millis(1));
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let mut fds: Vec<PollFd<'_>> = [self.uevents.as_fd()]
+        let mut fds: Vec<PollFd<'_>> = [self.seen.uevents.as_fd()]
             .into_iter()
-            .chain(self.jobs.iter().filter_map(Job::wakes))
-            .chain(self.waited_for.iter().map(|(_, remote)| remote.as_fd()))
+            .chain(self.seen.jobs.iter().filter_map(Job::wakes))
+            .chain(self.seen.waited_for.iter().map(|(_, remote)| remote.as_fd()))
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         match poll(&mut fds, timeout) {
@@ -479,7 +527,7 @@ impl<'a, 'i> Search<'a, 'i> {
     }
 
     fn not_found(&self, wanted: Wanted<'_>, took: Duration) -> ProbeError {
-        let stuck = self.jobs.iter().filter_map(|j| match &j.kind {
+        let stuck = self.seen.jobs.iter().filter_map(|j| match &j.kind {
             JobKind::Bind { device, .. } => Some(device.to_string()),
             JobKind::Show { .. } => None,
         });
@@ -491,7 +539,7 @@ impl<'a, 'i> Search<'a, 'i> {
         ProbeError::NotFound {
             wanted: wanted.to_string(),
             waited: took,
-            seen: volumes::volumes(&self.blocks, &self.known),
+            seen: volumes::volumes(&self.seen.blocks, &self.seen.known),
             stuck: stuck.collect(),
             without_driver: without_driver.collect(),
         }

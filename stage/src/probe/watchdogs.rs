@@ -21,6 +21,9 @@ const GENERATIONS: usize = 2;
 /// Loads the drivers of watchdogs that are there, and has them bound. `say` hears of what went wrong.
 pub(crate) fn bind_watchdogs(index: &Index, say: &mut dyn FnMut(&str)) {
     let sys = Path::new("/sys");
+    if !index.modules.iter().any(|module| module.watchdog) {
+        return;
+    }
     // A disk's driver that comes in with one of a watchdog is not to bind by itself.
     if let Err((file, error)) = devices::hold_buses(sys) {
         say(&format!("{}: {error}", file.display()));
@@ -35,14 +38,20 @@ pub(crate) fn bind_watchdogs(index: &Index, say: &mut dyn FnMut(&str)) {
         let new = devices::undriven(sys)
             .into_iter()
             .filter(|d| tried.insert(d.path.clone()));
+        let mut is_any = false;
         for device in new.collect::<Vec<_>>() {
             let drivers: Vec<_> = index.for_modalias(&device.modalias).filter(|m| m.watchdog).collect();
             for module in &drivers {
                 modules.load(&module.name, say);
             }
+            is_any |= !drivers.is_empty();
             if !drivers.is_empty() && device.is_held() {
                 bind(sys, &device, say);
             }
+        }
+        // Only a driver makes new devices.
+        if !is_any {
+            return;
         }
     }
 }

@@ -30,7 +30,8 @@ struct Aligned(Block);
 struct Area([u8; words::SIZE]);
 
 impl Device {
-    /// Opens the device, to `write` as well or to read only.
+    /// Opens the device, to `write` as well or to read only. A write returns when it is on the medium (`O_DSYNC`: on a block
+    /// device that is a flush of the disk's own cache, block/fops.c).
     ///
     /// # Errors
     /// The system's own; InvalidInput where it has no room for two blocks.
@@ -88,8 +89,7 @@ impl Device {
     pub(crate) fn keep_last_words(&mut self, text: &[u8]) -> io::Result<()> {
         let area = Box::new(Area(words::encode(text)));
         self.file
-            .write_all_at(&area.0, self.words.ok_or(io::ErrorKind::StorageFull)?)?;
-        self.file.sync_data()
+            .write_all_at(&area.0, self.words.ok_or(io::ErrorKind::StorageFull)?)
     }
 
     fn at(&self, copy: Copy) -> u64 {
@@ -112,8 +112,7 @@ impl Copies for Device {
 
     fn write(&mut self, copy: Copy, block: &Block) -> io::Result<()> {
         let block = Box::new(Aligned(*block));
-        self.file.write_all_at(&block.0, self.at(copy))?;
-        self.file.sync_data()
+        self.file.write_all_at(&block.0, self.at(copy))
     }
 }
 

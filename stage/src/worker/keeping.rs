@@ -14,7 +14,7 @@ use super::message::{Account, Answer, FoundState, FoundStored, Kept};
 use crate::cause::Cause;
 use crate::deadlines::DEVICE_WAIT;
 use crate::machine::{self, LastReset};
-use crate::probe;
+use crate::probe::{self, Seen};
 use crate::state::device::Device;
 use crate::state::slots::Now;
 use crate::state::store::{self, LoadError, SaveError, Stored};
@@ -54,13 +54,18 @@ fn path(device: &str) -> PathBuf {
 }
 
 /// Finds the state partition and reads it.
-pub(super) fn find(index: &Index, say: &mut dyn FnMut(&str), late: &mut dyn FnMut(&str)) -> FoundState {
+pub(super) fn find(
+    index: &Index,
+    seen: &mut Option<Seen>,
+    say: &mut dyn FnMut(&str),
+    late: &mut dyn FnMut(&str),
+) -> FoundState {
     probe::load_pstore(index, say);
     mount_pstore();
     let reset = reset();
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
     let mut partuuid = None;
-    let (device, describe, stored) = match probe::find_state(index, deadline, say, &[], late) {
+    let (device, describe, stored) = match probe::find_state(index, seen, deadline, say, &[], late) {
         Ok(volume) => {
             let describe = volume.to_string();
             partuuid = volume.partuuid;

@@ -23,7 +23,7 @@ use crate::layout::{self, LayoutError};
 use crate::load::{self, LoadError, VerifyError};
 use crate::machine::service;
 use crate::machine::{self, Machine, MachineError};
-use crate::probe::{self, ProbeError};
+use crate::probe::{self, ProbeError, Seen};
 use crate::quiesce;
 use crate::step::Step;
 use crate::sys::{counter, hugepages};
@@ -90,13 +90,14 @@ pub fn main() -> ExitCode {
             format!("internal error: {info}"),
         )));
     }));
+    let mut seen = None;
     let failure = loop {
         match job() {
-            Ok(Job::Ask(question)) => match answer(question) {
+            Ok(Job::Ask(question)) => match answer(question, &mut seen) {
                 Ok(answer) => tell(&Message::Answer(answer)),
                 Err(failure) => break failure,
             },
-            Ok(Job::Boot(boot)) => match self::boot(&boot) {
+            Ok(Job::Boot(boot)) => match self::boot(&boot, &mut seen) {
                 Err(error) => break Failure::new(error.cause(), error.to_string()),
             },
             Err(error) => break Failure::new(Cause::Crash, format!("no job from PID 1: {error}")),
@@ -112,7 +113,7 @@ fn job() -> io::Result<Job> {
     parse(&mut bytes).map_err(io::Error::other)
 }
 
-fn answer(question: Question) -> Result<Answer, Failure> {
+fn answer(question: Question, seen: &mut Option<Seen>) -> Result<Answer, Failure> {
     match question {
         Question::LastJump(place) => match reason::take(place) {
             Ok(said) => Ok(Answer::LastJump(said, reason::was_off(place))),
@@ -123,7 +124,7 @@ fn answer(question: Question) -> Result<Answer, Failure> {
             probe::bind_watchdogs(&index, &mut |text| tell(&Message::say(text)));
             Ok(Answer::Watchdog(keeping::reset()))
         }
-        Question::State => find_state().map_err(|error| Failure::new(error.cause(), error.to_string())),
+        Question::State => find_state(seen).map_err(|error| Failure::new(error.cause(), error.to_string())),
         Question::LastWords(device) => {
             keeping::keep_last_words(device.as_deref(), &mut |text| tell(&Message::say(text)));
             Ok(Answer::Done)
@@ -138,14 +139,19 @@ fn answer(question: Question) -> Result<Answer, Failure> {
     }
 }
 
-fn find_state() -> Result<Answer, WorkerError> {
+fn find_state(seen: &mut Option<Seen>) -> Result<Answer, WorkerError> {
     let mut say = |text: &str| tell(&Message::say(text));
     let mut late = |name: &str| tell(&Message::Late(name.to_owned()));
-    Ok(Answer::State(Box::new(keeping::find(&modules()?, &mut say, &mut late))))
+    Ok(Answer::State(Box::new(keeping::find(
+        &modules()?,
+        seen,
+        &mut say,
+        &mut late,
+    ))))
 }
 
 /// The flow: select ▸ probe ▸ budget ▸ reserve ▸ load ▸ verify ▸ lay out ▸ hand off.
-fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
+fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError> {
     let mut say = |text: &str| tell(&Message::say(text));
     let mut late = |name: &str| tell(&Message::Late(name.to_owned()));
     let clock = Clock::start();
@@ -162,7 +168,7 @@ fn boot(boot: &Boot) -> Result<Infallible, WorkerError> {
         say("warning: the service kernel has no entropy yet, so the main kernel gets no KASLR and no RNG seed");
     }
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
-    let source = probe::open_source(&entry.source, &index, deadline, &mut say, &boot.late, &mut late)?;
+    let source = probe::open_source(&entry.source, &index, seen, deadline, &mut say, &boot.late, &mut late)?;
     say(&source.describe);
     for device in source.unfinished.iter().filter(|d| d.is_late() && d.is_running()) {
         say(&device.to_string());

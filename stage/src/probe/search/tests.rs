@@ -75,18 +75,11 @@ impl Machine {
         let mut modules = Modules::new(&index);
         let (known, mut heard) = (self.late.borrow().clone(), Vec::new());
         let mut late = |name: &str| heard.push(name.to_owned());
-        let mut search = Search::begin(
-            &sys,
-            &dev,
-            &mut modules,
-            Instant::now() + wait,
-            &mut say,
-            &known,
-            &mut late,
-        )
-        .unwrap();
+        let mut seen = None;
+        let mut search = Search::begin(&sys, &dev, &mut modules, &mut seen, &mut say, &known, &mut late).unwrap();
         search.share = share;
-        let found = search.find(Wanted::Source(&config::Source::PartLabel("boot-a".to_owned())));
+        let source = config::Source::PartLabel("boot-a".to_owned());
+        let found = search.find(Wanted::Source(&source), Instant::now() + wait);
         let unfinished = search.unfinished();
         self.late.borrow_mut().extend(heard);
         (found, unfinished, said)
@@ -178,7 +171,9 @@ fn the_deadline_moves_so_far_and_no_farther() {
     let mut names = Vec::new();
     let mut late = |name: &str| names.push(name.to_owned());
     let deadline = Instant::now();
-    let mut search = Search::begin(&sys, &sys, &mut modules, deadline, &mut say, &[], &mut late).unwrap();
+    let mut seen = None;
+    let mut search = Search::begin(&sys, &sys, &mut modules, &mut seen, &mut say, &[], &mut late).unwrap();
+    search.deadline = deadline;
     for _ in 0..100 {
         search.excuse("virtio virtio0", BIND_SHARE);
     }
@@ -206,4 +201,25 @@ fn a_volume_that_can_t_be_read_is_taken_only_when_there_is_no_other() {
     assert_eq!(found.unwrap().name, "v0-1");
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("not unique: taking v0-1"), "{said:?}");
+}
+
+/// The state is looked for a moment before the entry's source: no disk is read twice for that.
+#[test]
+fn what_was_seen_a_moment_ago_is_not_read_again() {
+    let machine = Machine::new();
+    disk(machine.dir.path(), "a0", READABLE);
+    let (sys, dev, index) = (machine.sys(), machine.dir.path().join("dev"), Index::default());
+    let mut seen = None;
+    let mut kinds = || {
+        let (mut modules, mut say, mut late) = (Modules::new(&index), |_: &str| (), |_: &str| ());
+        let mut search = Search::begin(&sys, &dev, &mut modules, &mut seen, &mut say, &[], &mut late).unwrap();
+        let source = config::Source::PartLabel("boot-a".to_owned());
+        let found = search.find(Wanted::Source(&source), Instant::now() + Duration::from_mins(1));
+        found.unwrap().filesystems(&source).len()
+    };
+    assert_eq!(kinds(), 1);
+    fs::write(dev.join("a0-1"), BLANK).unwrap();
+    assert_eq!(kinds(), 1);
+    std::thread::sleep(SAFETY_LOOK);
+    assert_eq!(kinds(), 0);
 }
