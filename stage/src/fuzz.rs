@@ -17,7 +17,7 @@ use crate::devicetree::{self, Chosen, DtbError, Tree};
 use crate::formats::initrd::{self, BuiltIn, Extent, Packing, bootconfig, uboot};
 use crate::handover::{self, Main, Pid1, Timeline};
 use crate::layout::{self, fakes, lay_out, zeropage};
-use crate::load::{budget, mem_available, verify};
+use crate::load::{Free, budget, verify};
 use crate::machine::{self, EfiInfo, Files, Machine, service};
 use crate::memory::crc::crc32;
 use crate::memory::range::covers;
@@ -184,7 +184,8 @@ fn boot(input: &[u8]) {
         sha256: WantedDigests::default(),
     };
     let cmdline = cmdline::complete(&entry.cmdline, &machine.cmdline, &cmdline::Own::default(), true).text;
-    let arena = budget(&entry, &files, &machine, FREE, cmdline).and_then(|b| b.reserve(&machine, &mut []));
+    let arena =
+        budget(&entry, &files, &machine, Free::new(FREE, 0), cmdline).and_then(|b| b.reserve(&machine, &mut []));
     let payload = match arena.and_then(|arena| arena.load(&mut |_| ())) {
         Ok(payload) => payload,
         Err(error) => return drop(error.to_string()),
@@ -451,7 +452,7 @@ fn modalias(input: &[u8]) {
 /// `/proc/PID/stat` and `/proc/meminfo`.
 fn proc(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
-    let _ = (handover::started(&text), mem_available(&text));
+    let _ = (handover::started(&text), Free::of(&text));
 }
 
 /// The hand-over record behind what the kernel that reads it knows of itself.

@@ -62,7 +62,7 @@ impl Budget {
         let dtb = self.dtb.as_ref().map(|(bytes, _)| &**bytes);
         let usable = place::usable(machine, dtb).map_err(|error| WhyNot::Place(Box::new(error)))?;
         let spoken_for = OVERHEAD.saturating_add(self.kernel.sniffed.memory);
-        in_place::take(&ask, &usable, self.available.saturating_sub(spoken_for), sources)
+        in_place::take(&ask, &usable, self.free.available.saturating_sub(spoken_for), sources)
     }
 
     fn in_place(self, taken: in_place::Taken) -> Result<Arena, LoadError> {

@@ -27,11 +27,34 @@ pub(super) const OVERHEAD: u64 = 8 << 20;
 /// The usual huge page, bytes.
 const HUGE: u64 = 2 << 20;
 
-/// `MemAvailable` of the text of /proc/meminfo, bytes (Documentation/filesystems/proc.rst).
-pub(crate) fn mem_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib = line.trim().strip_suffix("kB")?.trim_end();
-    kib.parse::<u64>().ok()?.checked_mul(1024)
+/// Free memory, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Free {
+    /// What programs can have.
+    pub(super) available: u64,
+    /// Of this, what is set aside for devices (CMA): a program's pages may be there meanwhile, but none that kexec copies to.
+    pub(super) cma: u64,
+}
+
+impl Free {
+    pub(crate) fn new(available: u64, cma: u64) -> Self {
+        Self { available, cma }
+    }
+
+    /// `MemAvailable` and `CmaFree` of the text of /proc/meminfo (Documentation/filesystems/proc.rst).
+    pub(crate) fn of(meminfo: &str) -> Option<Self> {
+        let bytes = |name: &str| {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+            let kib = line.trim().strip_suffix("kB")?.trim_end();
+            kib.parse::<u64>().ok()?.checked_mul(1024)
+        };
+        Some(Self::new(bytes("MemAvailable:")?, bytes("CmaFree:").unwrap_or(0)))
+    }
+
+    /// What the kernel can copy to.
+    fn kernels(self) -> u64 {
+        self.available.saturating_sub(self.cma)
+    }
 }
 
 /// An entry whose files are open, whose headers make sense, and whose payload fits.
@@ -49,7 +72,7 @@ pub(crate) struct Budget {
     pub(super) notes: Vec<Note>,
     pub(super) in_place: bool,
     needs: u64,
-    pub(super) available: u64,
+    pub(super) free: Free,
     /// What kexec takes at most, bytes.
     kexec_most: u64,
 }
@@ -105,7 +128,7 @@ impl InitrdFile {
 }
 
 /// Opens the files of `entry` in `tree`, and checks what can be checked of them without reading them; only a device tree
-/// is read, which says what memory may be used. `cmdline` is the whole command line for the main kernel, `available` what [`mem_available`] says.
+/// is read, which says what memory may be used. `cmdline` is the whole command line for the main kernel.
 ///
 /// # Errors
 /// Names the file, what is wrong with it or what does not fit, and the numbers.
@@ -113,7 +136,7 @@ pub(crate) fn budget(
     entry: &Entry,
     tree: &dyn FileTree,
     machine: &Machine,
-    available: u64,
+    free: Free,
     cmdline: String,
 ) -> Result<Budget, LoadError> {
     let kernel = open_kernel(entry, tree, machine)?;
@@ -141,11 +164,14 @@ pub(crate) fn budget(
         notes,
         in_place: entry.arena == config::Arena::Auto,
         needs: 0,
-        available,
+        free,
         kexec_most: machine.memory.kexec_most(),
     };
     budget.needs = match budget.needs_in_place() {
-        needs if budget.in_place && needs.saturating_add(RESERVE) <= available.saturating_add(machine.huge_pages) => {
+        needs
+            if budget.in_place
+                && needs.saturating_add(RESERVE) <= free.available.saturating_add(machine.huge_pages) =>
+        {
             needs
         }
         _ => budget.fit_segments()?,
@@ -270,12 +296,19 @@ impl Budget {
         // Once here, once in the pages the kernel copies it to.
         let unpack = self.kernel.sniffed.memory;
         let needs = payload.saturating_add(handed_over).saturating_add(unpack);
-        if needs > self.available {
+        if needs > self.free.available {
             return Err(LoadError::FreeMemory {
                 needs,
                 payload,
                 unpack,
-                has: self.available,
+                has: self.free.available,
+            });
+        }
+        if handed_over > self.free.kernels() {
+            return Err(LoadError::KernelMemory {
+                needs: handed_over,
+                has: self.free.kernels(),
+                cma: self.free.cma,
             });
         }
         Ok(needs)
@@ -306,7 +339,7 @@ impl fmt::Display for Budget {
             f,
             "; loading takes up to {} of {}",
             Size(self.needs),
-            Size(self.available)
+            Size(self.free.available)
         )
     }
 }

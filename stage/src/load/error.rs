@@ -118,6 +118,20 @@ pub(crate) enum LoadError {
         /// Bytes that are available.
         has: u64,
     },
+    /// There is, but the kernel can't copy to all of it.
+    #[error(
+        "payload: kexec copies {}, but only {} is free for that, besides {} for devices (CMA); \
+         use a smaller initrd or more memory, or a smaller cma= on the command line of the service kernel",
+        Size(*.needs), Size(*.has), Size(*.cma)
+    )]
+    KernelMemory {
+        /// Bytes of the copy.
+        needs: u64,
+        /// Bytes that are available to the kernel.
+        has: u64,
+        /// Bytes that are free besides.
+        cma: u64,
+    },
     /// Neither in place nor as segments.
     #[error("not in place: {in_place}; not in segments: {segments}")]
     NeitherWay {
@@ -148,9 +162,11 @@ impl LoadError {
             | Self::Dtb { .. }
             | Self::NoDtb { .. }
             | Self::Cmdline(_) => Cause::Format,
-            Self::HalfOfMemory { .. } | Self::FreeMemory { .. } | Self::NeitherWay { .. } | Self::NoMemory { .. } => {
-                Cause::Memory
-            }
+            Self::HalfOfMemory { .. }
+            | Self::FreeMemory { .. }
+            | Self::KernelMemory { .. }
+            | Self::NeitherWay { .. }
+            | Self::NoMemory { .. } => Cause::Memory,
         }
     }
 }

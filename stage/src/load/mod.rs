@@ -1,7 +1,7 @@
 //! `Choice` → `Budget` → `Arena` → `Payload`: sizes and headers first, then memory, then one pass over every byte.
 //!
 //! ```text
-//! budget(entry, tree, machine, available, cmdline)?opens, looks, refuses what is wrong or does not fit
+//! budget(entry, tree, machine, free, cmdline)?     opens, looks, refuses what is wrong or does not fit
 //!     .reserve(machine, pages)?                    takes the memory
 //!     .load(progress)?                             reads, unpacks, hashes
 //! ```
@@ -21,7 +21,7 @@ mod tests;
 mod verify;
 
 pub(crate) use arena::Arena;
-pub(crate) use budget::{budget, mem_available};
+pub(crate) use budget::{Free, budget};
 pub(crate) use error::LoadError;
 pub(crate) use in_place::ArenaKind;
 pub(crate) use payload::{Artefact, Payload};

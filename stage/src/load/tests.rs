@@ -22,7 +22,7 @@ fn run(entry: &Entry, tree: &dyn FileTree, arch: Arch) -> Result<Payload, LoadEr
         entry,
         tree,
         &machine(arch),
-        512 * MIB,
+        Free::new(512 * MIB, 0),
         "console=ttyS0 ro bootconfig".into(),
     )?;
     budget.reserve(&machine(arch), &mut [])?.load(&mut |_| ())
@@ -239,7 +239,7 @@ fn what_the_kernel_will_not_look_at_is_said() {
     let with_config = [&first[..], &bootconfig("a = 1\n", first.len())].concat();
     let notes = |initrd: Vec<u8>, cmdline: &str| {
         let tree = Files::new([("k", image(0x12000)), ("i", initrd)]);
-        let budget = budget(&entry, &tree, &machine(Arm64), 512 * MIB, cmdline.into()).unwrap();
+        let budget = budget(&entry, &tree, &machine(Arm64), Free::new(512 * MIB, 0), cmdline.into()).unwrap();
         let payload = budget
             .reserve(&machine(Arm64), &mut [])
             .unwrap()
@@ -321,7 +321,7 @@ fn memory_is_counted_for_every_frame_of_a_stream() {
         &entry(),
         &Files::new([("k", stored)]),
         &machine(Arm64),
-        512 * MIB,
+        Free::new(512 * MIB, 0),
         String::new(),
     )
     .unwrap();
@@ -335,7 +335,7 @@ fn progress_goes_up_to_the_end() {
     let stored = zstd(&image(900_000));
     let size = stored.len() as u64 + 2_000_000;
     let files = Files::new([("k", stored), ("i", initrd(2_000_000))]);
-    let budget = budget(&entry, &files, &machine(Arm64), 512 * MIB, String::new()).unwrap();
+    let budget = budget(&entry, &files, &machine(Arm64), Free::new(512 * MIB, 0), String::new()).unwrap();
     let mut seen = Vec::new();
     let payload = budget
         .reserve(&machine(Arm64), &mut [])
@@ -484,7 +484,7 @@ fn a_command_line_longer_than_the_kernel_takes_is_refused() {
     for (path, arch) in [("a", Arm64), ("x", X86_64)] {
         let mut entry = entry();
         entry.kernel = path.into();
-        let with = |cmdline: String| budget(&entry, &tree, &machine(arch), 512 * MIB, cmdline);
+        let with = |cmdline: String| budget(&entry, &tree, &machine(arch), Free::new(512 * MIB, 0), cmdline);
         assert!(with("a".repeat(2047)).is_ok());
         let error = with("a".repeat(2048)).unwrap_err().to_string();
         assert!(
@@ -505,25 +505,30 @@ fn what_does_not_fit_is_refused_before_it_is_read() {
     let tree = Files::new([("k", image(0x12000)), ("i", initrd(40 << 20))]);
     let mut entry = entry();
     entry.initrd = vec!["i".into()];
-    let with = |total, available| {
+    let with = |total, available, cma| {
         let mut machine = machine(Arm64);
         machine.memory.total = total;
-        budget(&entry, &tree, &machine, available, String::new()).map_err(|e| e.to_string())
+        budget(&entry, &tree, &machine, Free::new(available, cma), String::new()).map_err(|e| e.to_string())
     };
-    let budget = with(1 << 30, 512 * MIB).unwrap();
+    let budget = with(1 << 30, 512 * MIB, 64 * MIB).unwrap();
     assert_eq!(
         budget.to_string(),
         "kernel k (72 KiB, Image), initrd i (40 MiB); loading takes up to 52 MiB of 512 MiB"
     );
     assert_eq!(
-        with(90 * MIB, 90 * MIB).unwrap_err(),
+        with(90 * MIB, 90 * MIB, 0).unwrap_err(),
         "payload: 48 MiB (kernel 72 KiB, initrd 40 MiB, dtb 0 bytes) is too large: kexec takes at most half of RAM, \
          45 MiB; use a smaller initrd or more memory"
     );
     assert_eq!(
-        with(1 << 30, 80 * MIB).unwrap_err(),
+        with(1 << 30, 80 * MIB, 0).unwrap_err(),
         "payload: needs 88.1 MiB of free memory (twice 40 MiB, as kexec makes a copy, and 0 bytes to unpack), but only 80 MiB is free; \
          use a smaller initrd or more memory"
+    );
+    assert_eq!(
+        with(1 << 30, 90 * MIB, 64 * MIB).unwrap_err(),
+        "payload: kexec copies 48 MiB, but only 26 MiB is free for that, besides 64 MiB for devices (CMA); use a smaller initrd or more memory, \
+         or a smaller cma= on the command line of the service kernel"
     );
     // A header that lies about its size.
     let mut liar = image(0x12000);
@@ -535,14 +540,16 @@ fn what_does_not_fit_is_refused_before_it_is_read() {
 #[test]
 fn memory_is_read_from_proc() {
     let text = "MemTotal:         498920 kB\nMemFree:          1 kB\nMemAvailable:     401236 kB\nBuffers: 0 kB\n";
-    assert_eq!(mem_available(text), Some(401_236 * 1024));
+    assert_eq!(Free::of(text), Some(Free::new(401_236 * 1024, 0)));
+    let cma = format!("{text}CmaTotal:          65536 kB\nCmaFree:          64 kB\n");
+    assert_eq!(Free::of(&cma), Some(Free::new(401_236 * 1024, 65_536)));
     for text in [
         "",
         "MemAvailable: 5 MB",
         "MemAvailable: x kB",
         "MemAvailable: 99999999999999999999 kB",
     ] {
-        assert_eq!(mem_available(text), None);
+        assert_eq!(Free::of(text), None);
     }
 }
 
@@ -638,7 +645,7 @@ fn in_place(entry: &Entry, tree: &dyn FileTree, order: Vec<u64>) -> Payload {
         order,
         ..Default::default()
     });
-    let budget = budget(entry, tree, &machine, 512 * MIB, "ro".into()).unwrap();
+    let budget = budget(entry, tree, &machine, Free::new(512 * MIB, 0), "ro".into()).unwrap();
     budget
         .reserve(&machine, &mut [pool])
         .unwrap()
@@ -683,7 +690,7 @@ fn what_has_no_pages_is_said_and_read_all_the_same() {
             order,
             ..Default::default()
         });
-        let budget = budget(&entry, &files, &machine, 512 * MIB, "ro".into()).unwrap();
+        let budget = budget(&entry, &files, &machine, Free::new(512 * MIB, 0), "ro".into()).unwrap();
         let arena = budget.reserve(&machine, &mut [pool]).unwrap();
         let said = arena.kind().to_string();
         assert!(arena.load(&mut |_| ()).unwrap().resident.is_none());

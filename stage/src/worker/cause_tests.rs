@@ -165,6 +165,11 @@ fn of_loading() {
         unpack: 0,
         has: 1,
     };
+    let cma = LoadError::KernelMemory {
+        needs: 2,
+        has: 1,
+        cma: 1,
+    };
     let slot = LoadError::NoMemory {
         role: Role::Kernel,
         source: NoMemory { bytes: 1 },
@@ -195,6 +200,7 @@ fn of_loading() {
         ),
         (half, Cause::Memory),
         (free, Cause::Memory),
+        (cma, Cause::Memory),
         (slot, Cause::Memory),
         (neither, Cause::Memory),
     ]);

@@ -79,13 +79,14 @@ pub(super) fn find(
             FoundStored::Nothing(cut(&error.to_string(), LONGEST)),
         ),
     };
+    let now = moment::now();
     FoundState {
         device,
         partuuid,
         describe,
         stored,
-        kernel: moment::now().kernel,
-        kexecs: moment::kexecs(),
+        kernel: now.kernel,
+        kexecs: now.kexecs,
         machine: machine::identity(Path::new("/")),
         reset,
     }

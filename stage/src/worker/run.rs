@@ -183,10 +183,10 @@ fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError>
         say(&format!("command line: added {}", cmdline.added.join(" ")));
     }
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = load::mem_available(&meminfo).ok_or(WorkerError::Memory)?;
+    let free = load::Free::of(&meminfo).ok_or(WorkerError::Memory)?;
     let tree = source.tree;
     let explained = |error| with_the_kernels_words(error, tree.as_ref());
-    let budget = load::budget(entry, tree.as_ref(), &machine, available, cmdline.text).map_err(explained)?;
+    let budget = load::budget(entry, tree.as_ref(), &machine, free, cmdline.text).map_err(explained)?;
     say(&budget.to_string());
 
     enter(Step::Reserve, phases)?;
