@@ -23,7 +23,7 @@ use crate::state::block::{self, Block};
 use crate::state::slots::{Now, Refusal};
 use crate::state::store::{self, Copies, Copy, LoadError, Stored};
 use crate::state::{Because, Condition, EventKind, Failing, State};
-use crate::worker::message::{FoundState, FoundStored};
+use crate::worker::message::{Answer, FoundState, FoundStored};
 use config::SlotName;
 
 const NAMES: [&str; 2] = ["A", "B"];

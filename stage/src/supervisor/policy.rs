@@ -12,30 +12,33 @@ use crate::cause::{Cause, Failure};
 use crate::deadlines;
 use crate::select::{Tried, select};
 use crate::state::Reset;
-use crate::state::slots::Rules;
 use crate::step::Step;
 use crate::text::cut;
-use crate::worker::message::{Answer, Boot, Job, Message, Question};
+use crate::worker::message::{Boot, Job, Message, Question};
+
+mod asking;
+mod prompt;
 
 pub(super) use super::event::{Action, Event, Millis};
 use super::slots::Slots;
-
-/// A child looks for the answer to a question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Asking {
-    question: Question,
-    until: Millis,
-    /// What an earlier worker may have loaded is to be dropped afterwards.
-    loaded: bool,
-}
+use asking::Asking;
 
 /// A worker boots an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Booting {
     entry: String,
     step: Step,
+    /// What the step may take, and when that is over.
+    limit: Duration,
     until: Millis,
     latest: Millis,
+}
+
+impl Booting {
+    /// The step has this time from now on.
+    fn has(&mut self, now: Millis, limit: Duration) {
+        (self.limit, self.until) = (limit, after(now, limit));
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,18 +105,6 @@ fn millis(duration: Duration) -> Millis {
 
 fn after(now: Millis, duration: Duration) -> Millis {
     now.saturating_add(millis(duration))
-}
-
-/// How long the answer may take.
-fn limit(question: &Question) -> Duration {
-    match question {
-        Question::LastJump(_) => deadlines::REASON,
-        Question::Watchdog => deadlines::WATCHDOG,
-        Question::State => deadlines::STATE,
-        Question::LastWords(_) | Question::Keep(_) => deadlines::ACCOUNT,
-        Question::Unload => deadlines::UNLOAD,
-        Question::Reboot => deadlines::REBOOT,
-    }
 }
 
 impl Policy {
@@ -213,188 +204,6 @@ impl Policy {
         ]
     }
 
-    /// Has a child look for the answer.
-    fn ask(&mut self, now: Millis, question: Question, loaded: bool) -> Action {
-        self.phase = Phase::Asking(Asking {
-            question: question.clone(),
-            until: after(now, limit(&question)),
-            loaded,
-        });
-        Action::Give(Job::Ask(question))
-    }
-
-    fn asking(&mut self, now: Millis, event: Event, asking: Asking) -> Vec<Action> {
-        let answer = match event {
-            Event::Said(Message::Answer(answer)) => Ok(answer),
-            Event::Said(Message::Fail(failure)) => Err(failure),
-            Event::Gone(exit) => {
-                let text = format!("the child process ended without an answer ({exit})");
-                Err(Failure::new(Cause::Crash, text))
-            }
-            Event::NotStarted(why) => {
-                let text = format!("can't start a child process: {why}");
-                Err(Failure::new(Cause::Io, text))
-            }
-            Event::Tick | Event::Key(_) if now >= asking.until => {
-                let text = format!("no answer within {} s", limit(&asking.question).as_secs());
-                Err(Failure::new(Cause::Timeout, text))
-            }
-            Event::Key(_) => {
-                self.key = true;
-                return self.stay(Phase::Asking(asking));
-            }
-            Event::Said(Message::Say(text)) => {
-                let label = match asking.question {
-                    Question::Watchdog => "watchdog",
-                    _ => "slots",
-                };
-                self.phase = Phase::Asking(asking);
-                return vec![Action::Log(label, text)];
-            }
-            Event::Said(Message::Late(name)) => {
-                self.was_late(&name);
-                return self.stay(Phase::Asking(asking));
-            }
-            Event::Said(_) | Event::Tick => return self.stay(Phase::Asking(asking)),
-        };
-        // One that hangs, or failed, is not asked again; nobody waits for its end.
-        let mut actions = Vec::new();
-        if answer.is_err() {
-            actions.extend([Action::Kill, Action::Abandon]);
-        }
-        actions.extend(self.answered(now, asking, answer));
-        actions
-    }
-
-    fn answered(&mut self, now: Millis, asking: Asking, answer: Result<Answer, Failure>) -> Vec<Action> {
-        let Asking { question, loaded, .. } = asking;
-        let words = |answer| match answer {
-            Ok(_) => "unexpected answer from the child process".to_owned(),
-            Err(Failure { text, .. }) => text,
-        };
-        match (question, answer) {
-            // Whatever comes of these, the boot goes on, until the image of a dead worker is to be dropped.
-            (Question::Watchdog, answer) => {
-                if let Ok(Answer::Watchdog(reset)) = answer {
-                    self.slots.reset = reset;
-                }
-                let problem = answer.err().map(|failure| format!("warning: its driver: {failure}"));
-                let mut actions: Vec<Action> = problem.into_iter().map(|text| Action::Log("watchdog", text)).collect();
-                actions.push(Action::Arm);
-                actions.extend(self.open_next(now));
-                actions
-            }
-            (Question::LastJump(_), answer) => {
-                let line = match answer {
-                    Ok(Answer::LastJump(said, was_off)) => {
-                        if was_off == Some(true) && self.slots.reset == Reset::Unknown {
-                            self.slots.reset = Reset::PowerOn;
-                        }
-                        said.map(|text| Action::Log("purgatory", text))
-                    }
-                    other => {
-                        // What the child could not say itself.
-                        let advice = match &other {
-                            Err(Failure {
-                                cause: Cause::Crash | Cause::Timeout,
-                                ..
-                            }) => "; change or remove `reason` in boot.toml",
-                            _ => "",
-                        };
-                        Some(Action::Log(
-                            "warning",
-                            format!("[purgatory] reason: {}{advice}", words(other)),
-                        ))
-                    }
-                };
-                if matches!(&line, Some(Action::Log("purgatory", _))) {
-                    self.slots.reset = Reset::Purgatory;
-                }
-                let mut actions: Vec<Action> = line.into_iter().collect();
-                actions.extend(self.open_next(now));
-                actions
-            }
-            (Question::State, answer) => {
-                let rules = self.config.as_ref().map(Rules::of).unwrap_or_default();
-                let lines = match answer {
-                    Ok(Answer::State(found)) => self.slots.know(&rules, now, *found, self.began_us),
-                    other => self.slots.do_without(&rules, now, &words(other), self.began_us),
-                };
-                self.tried.suspect = self.slots.suspect.take();
-                // What comes now may be the end of the service Linux itself: it has to leave a trace.
-                let next = match self.slots.unsaved() {
-                    Some(kept) => Question::Keep(Box::new(kept)),
-                    None => Question::LastWords(None),
-                };
-                self.opening
-                    .iter_mut()
-                    .for_each(|opening| opening.push_back(next.clone()));
-                let mut actions: Vec<Action> = lines.into_iter().map(|line| Action::Log("slots", line)).collect();
-                actions.extend(self.open_next(now));
-                actions
-            }
-            (Question::LastWords(_), answer) => {
-                let problem = answer.err().map(|failure| {
-                    Action::Log(
-                        "slots",
-                        format!("warning: a kernel's last words can't be kept: {failure}"),
-                    )
-                });
-                let mut actions: Vec<Action> = problem.into_iter().collect();
-                actions.extend(self.open_next(now));
-                actions
-            }
-            (Question::Keep(kept), answer) => {
-                let problem = match answer {
-                    Ok(Answer::Kept(stored, other)) => {
-                        self.slots.saved(*stored);
-                        other.map(|error| format!("{}: only one copy of the state is written: {error}", kept.device))
-                    }
-                    other => {
-                        self.slots
-                            .not_saved(matches!(&other, Err(failure) if failure.cause == Cause::Timeout));
-                        Some(format!("the state can't be written: {}", words(other)))
-                    }
-                };
-                let mut actions: Vec<Action> = problem.into_iter().map(|text| Action::Log("warning", text)).collect();
-                if let Some(opening) = &mut self.opening {
-                    let place = (!self.slots.is_stuck()).then_some(kept.device);
-                    opening.push_back(Question::LastWords(place));
-                    actions.extend(self.open_next(now));
-                } else {
-                    actions.extend(self.clear(now, loaded, Vec::new()));
-                }
-                actions
-            }
-            (Question::Unload, Ok(Answer::Done)) => self.go_on(now),
-            (Question::Unload, Err(Failure { cause: Cause::Busy, .. })) => Self::reset(
-                "kexec is locked by a call that oopsed or never returned, so nothing can be loaded any more \
-                 (if the service kernel is 6.12 on a CPU with 52-bit addresses: add arm64.nolva to its command line)",
-            ),
-            (Question::Unload, other) => Self::reset(&format!("can't unload the kexec image: {}", words(other))),
-            (Question::Reboot, other) => Self::reset(&format!("reboot(2) failed: {}", words(other))),
-        }
-    }
-
-    /// Everything that has to be known before the first entry is tried, the watchdog first.
-    fn open(&mut self, now: Millis) -> Vec<Action> {
-        if let Some(config) = &self.config {
-            let watchdog = config.watchdog.map(|_| Question::Watchdog);
-            let reason = config.purgatory.reason.map(Question::LastJump);
-            let state = (!config.slot_names().is_empty()).then_some(Question::State);
-            self.opening = Some([watchdog, reason, state].into_iter().flatten().collect());
-        }
-        self.open_next(now)
-    }
-
-    fn open_next(&mut self, now: Millis) -> Vec<Action> {
-        if let Some(question) = self.opening.as_mut().and_then(VecDeque::pop_front) {
-            return vec![self.ask(now, question, false)];
-        }
-        self.opening = None;
-        self.start(now)
-    }
-
     fn was_late(&mut self, name: &str) {
         let name = cut(name, MOST_LATE.1);
         if self.late.len() < MOST_LATE.0 && !self.late.contains(&name) {
@@ -446,6 +255,7 @@ impl Policy {
         self.phase = Phase::Booting(Booting {
             entry: entry.clone(),
             step: Step::Select,
+            limit: deadlines::step(Step::Select),
             until: after(now, deadlines::step(Step::Select)),
             latest: after(now, deadlines::ENTRY),
         });
@@ -468,12 +278,13 @@ impl Policy {
     fn booting(&mut self, now: Millis, event: Event, mut at: Booting) -> Vec<Action> {
         let again = |at: &mut Booting, step| {
             if at.step == step {
-                at.until = after(now, deadlines::step(step));
+                at.has(now, deadlines::step(step));
             }
         };
         let actions = match event {
             Event::Said(Message::Step(next)) => {
-                (at.step, at.until) = (next, after(now, deadlines::step(next)));
+                at.step = next;
+                at.has(now, deadlines::step(next));
                 if next == Step::Loaded {
                     // Before the word is given: afterwards nobody here may run again.
                     let mut actions = vec![Action::Log(Step::Jump.label(), "reboot(KEXEC)".to_owned())];
@@ -491,6 +302,12 @@ impl Policy {
             }
             Event::Said(Message::Progress(_)) => {
                 again(&mut at, Step::Load);
+                Vec::new()
+            }
+            Event::Said(Message::Copying) => {
+                if at.step == Step::Kexec {
+                    at.has(now, deadlines::COPY);
+                }
                 Vec::new()
             }
             Event::Said(Message::Late(name)) => {
@@ -516,13 +333,12 @@ impl Policy {
                 return self.failed(now, &at, &Failure::new(Cause::Io, text), true);
             }
             Event::Tick | Event::Key(_) if now >= at.until.min(at.latest) => {
-                let step = deadlines::step(at.step);
                 // A second reboot(2) would wait for the first one's mutex, and so would a kexec call.
                 if at.step == Step::Jump {
-                    let (entry, s) = (&at.entry, step.as_secs());
+                    let (entry, s) = (&at.entry, at.limit.as_secs());
                     return Self::reset(&format!("entry {entry:?}: reboot(KEXEC) did not jump within {s} s"));
                 }
-                let spent = if now >= at.latest { deadlines::ENTRY } else { step };
+                let spent = if now >= at.latest { deadlines::ENTRY } else { at.limit };
                 let text = format!("step {} did not end within {} s", at.step, spent.as_secs());
                 return self.failed(now, &at, &Failure::new(Cause::Timeout, text), false);
             }
@@ -609,91 +425,6 @@ impl Policy {
             return self.stay(Phase::Pause { until });
         }
         self.boot_next(now)
-    }
-
-    /// Longer each time: what did not help after a minute may after an hour, and until then the machine is not worn out.
-    fn retry(&self) -> Duration {
-        let Some(config) = &self.config else {
-            return deadlines::RETRY_WITHOUT_CONFIG;
-        };
-        let first = config.console.retry;
-        let factor = 2_u32.saturating_pow(self.retries);
-        first.saturating_mul(factor).min(deadlines::LONGEST_RETRY.max(first))
-    }
-
-    /// Waits for a key or the timer, and begins anew then: whoever is there may have repaired what did not work.
-    fn prompt(&mut self, now: Millis, why: &str) -> Vec<Action> {
-        self.tried = Tried {
-            all_failed: true,
-            ..Tried::default()
-        };
-        self.late.clear();
-        self.again = None;
-        let retry = self.retry();
-        self.phase = Phase::Prompt {
-            retry: after(now, retry),
-        };
-        let keys = self.keys(why, retry);
-        // Why it came to this, for whoever reads nothing but the end of the log.
-        let known = self.slots.told().into_iter().map(|line| Action::Log("slots", line));
-        known.chain([keys]).collect()
-    }
-
-    /// The line of the prompt.
-    fn keys(&self, why: &str, left: Duration) -> Action {
-        let mut keys = String::new();
-        for (entry, key) in self.config.iter().flat_map(|c| &c.entries).zip('1'..='9') {
-            keys.extend([format!("{key} = {:?}, ", entry.name)]);
-        }
-        let (again, alone) = if self.config.is_some() {
-            ("r = try again, ", "trying again")
-        } else {
-            ("", "resetting")
-        };
-        let text = format!(
-            "{why}. Keys: {again}{keys}b = reboot; {alone} by itself in {} s",
-            left.as_secs()
-        );
-        Action::Log("prompt", text)
-    }
-
-    /// Says again what there is to do. Whoever it was gets no more time: a line that babbles must not keep an unattended box here.
-    fn again_at_prompt(&mut self, now: Millis, why: &str, retry: Millis) -> Vec<Action> {
-        let left = Duration::from_millis(retry.saturating_sub(now));
-        self.phase = Phase::Prompt { retry };
-        vec![self.keys(why, left)]
-    }
-
-    fn at_prompt(&mut self, now: Millis, event: &Event, retry: Millis) -> Vec<Action> {
-        match event {
-            Event::Key(b'b') => {
-                let log = Action::Log("prompt", "rebooting".to_owned());
-                vec![log, self.ask(now, Question::Reboot, false)]
-            }
-            Event::Key(b'r') if self.config.is_some() => {
-                self.retries = 0;
-                self.boot_next(now)
-            }
-            Event::Key(key @ b'1'..=b'9') => {
-                let picked = usize::from(key.saturating_sub(b'1'));
-                match self.config.as_ref().and_then(|c| c.entries.get(picked)) {
-                    Some(entry) => {
-                        self.retries = 0;
-                        self.tried.picked = Some(entry.name.clone());
-                        self.boot_next(now)
-                    }
-                    None => self.again_at_prompt(now, "no such entry", retry),
-                }
-            }
-            Event::Key(b'\r' | b'\n' | b'?') if now < retry => self.again_at_prompt(now, "waiting", retry),
-            _ if now >= retry && self.config.is_none() => Self::reset("there is no valid boot.toml"),
-            _ if now >= retry => {
-                self.retries = self.retries.saturating_add(1);
-                self.boot_next(now)
-            }
-            // Any other key is noise: it must not keep an unattended box here.
-            _ => self.stay(Phase::Prompt { retry }),
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::select::Why;
 use crate::state::State;
 use crate::state::slots::Now;
 use crate::state::store::Stored;
-use crate::worker::message::{FoundState, FoundStored};
+use crate::worker::message::{Answer, FoundState, FoundStored};
 use proptest::prelude::*;
 
 use super::super::event::Exit;
@@ -118,6 +118,18 @@ fn a_kexec_load_that_hangs_is_unloaded_or_reset() {
         on(&mut policy, late + KILL + millis(deadlines::UNLOAD), Event::Tick).last(),
         Some(&Action::Reset)
     );
+}
+
+#[test]
+fn only_a_payload_that_is_copied_may_take_minutes() {
+    let mut policy = booting(&["a", "b"]);
+    on(&mut policy, 0, Event::Said(Message::Copying));
+    step(&mut policy, 0, Step::Kexec);
+    assert_eq!(policy.due(), Some(30_000));
+    on(&mut policy, 5, Event::Said(Message::Copying));
+    assert_eq!(policy.due(), Some(300_005));
+    let actions = on(&mut policy, 300_005, Event::Tick);
+    assert!(log(&actions).contains("step kexec did not end within 300 s"));
 }
 
 #[test]

@@ -152,6 +152,31 @@ fn of_loading() {
         path: path(),
         arch: Arch::X86_64,
     };
+    check([
+        (open(FileTreeError::Missing), Cause::Missing),
+        (
+            open(FileTreeError::Dangling {
+                link: path(),
+                target: path(),
+            }),
+            Cause::Missing,
+        ),
+        (open(FileTreeError::NotAFile("a FIFO")), Cause::Missing),
+        (open(FileTreeError::Empty), Cause::Format),
+        (open(FileTreeError::Io(system(Errno::EIO))), Cause::Io),
+        (read, Cause::Io),
+        (cut, Cause::Format),
+        (dtb, Cause::Format),
+        (no_dtb, Cause::Format),
+        (
+            LoadError::Cmdline(CmdlineError::TooLong { len: 2, max: 1 }),
+            Cause::Format,
+        ),
+    ]);
+}
+
+#[test]
+fn of_memory() {
     let half = LoadError::HalfOfMemory {
         needs: 2,
         kernel: 1,
@@ -179,31 +204,17 @@ fn of_loading() {
         segments: Box::new(LoadError::Cmdline(CmdlineError::TooLong { len: 2, max: 1 })),
     };
     check([
-        (open(FileTreeError::Missing), Cause::Missing),
-        (
-            open(FileTreeError::Dangling {
-                link: path(),
-                target: path(),
-            }),
-            Cause::Missing,
-        ),
-        (open(FileTreeError::NotAFile("a FIFO")), Cause::Missing),
-        (open(FileTreeError::Empty), Cause::Format),
-        (open(FileTreeError::Io(system(Errno::EIO))), Cause::Io),
-        (read, Cause::Io),
-        (cut, Cause::Format),
-        (dtb, Cause::Format),
-        (no_dtb, Cause::Format),
-        (
-            LoadError::Cmdline(CmdlineError::TooLong { len: 2, max: 1 }),
-            Cause::Format,
-        ),
         (half, Cause::Memory),
         (free, Cause::Memory),
         (cma, Cause::Memory),
         (slot, Cause::Memory),
         (neither, Cause::Memory),
     ]);
+}
+
+#[test]
+fn of_verifying() {
+    let path = || "k".to_owned();
     let size = VerifyError::Size {
         role: Role::Kernel,
         path: path(),

@@ -137,6 +137,8 @@ pub(crate) enum Message {
     Say(String),
     /// Bytes of the payload handled so far: a sign of life that moves the step's deadline.
     Progress(u64),
+    /// The kernel is going to copy the payload, which may take as long as [`COPY`](crate::deadlines::COPY).
+    Copying,
     /// This device did not answer in its time.
     Late(String),
     /// The attempt is written down.

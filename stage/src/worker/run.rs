@@ -20,7 +20,7 @@ use crate::deadlines::{DEVICE_WAIT, PROGRESS};
 use crate::handover::{Clock, Phases};
 use crate::kexec::{self, HandOffError};
 use crate::layout::{self, LayoutError};
-use crate::load::{self, LoadError, VerifyError};
+use crate::load::{self, ArenaKind, LoadError, VerifyError};
 use crate::machine::service;
 use crate::machine::{self, Machine, MachineError};
 use crate::probe::{self, ProbeError, Seen};
@@ -192,6 +192,7 @@ fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError>
     enter(Step::Reserve, phases)?;
     let arena = budget.reserve(&machine, &mut hugepages::sources(machine.page_size))?;
     say(&format!("arena: {}", arena.kind()));
+    let copies = matches!(arena.kind(), ArenaKind::Segments(_));
 
     enter(Step::Load, phases)?;
     let begin = Instant::now();
@@ -231,6 +232,9 @@ fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError>
     }
 
     enter(Step::Kexec, phases)?;
+    if copies {
+        tell(&Message::Copying);
+    }
     let mut loaded = kexec::load(layout)?;
     say(&format!("loaded in {} ms", begin.elapsed().as_millis()));
 

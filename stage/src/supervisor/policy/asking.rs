@@ -1,0 +1,224 @@
+//! What has to be known, and a child looks for: before the first entry, and after one that failed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{Action, Event, Millis, Phase, Policy, after};
+use crate::cause::{Cause, Failure};
+use crate::deadlines;
+use crate::state::Reset;
+use crate::state::slots::Rules;
+use crate::worker::message::{Answer, Job, Message, Question};
+
+/// A child looks for the answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asking {
+    question: Question,
+    pub(super) until: Millis,
+    /// What an earlier worker may have loaded is to be dropped afterwards.
+    loaded: bool,
+}
+
+/// How long the answer may take.
+fn limit(question: &Question) -> Duration {
+    match question {
+        Question::LastJump(_) => deadlines::REASON,
+        Question::Watchdog => deadlines::WATCHDOG,
+        Question::State => deadlines::STATE,
+        Question::LastWords(_) | Question::Keep(_) => deadlines::ACCOUNT,
+        Question::Unload => deadlines::UNLOAD,
+        Question::Reboot => deadlines::REBOOT,
+    }
+}
+
+/// Why there is no such answer.
+fn words(answer: Result<Answer, Failure>) -> String {
+    match answer {
+        Ok(_) => "unexpected answer from the child process".to_owned(),
+        Err(Failure { text, .. }) => text,
+    }
+}
+
+fn words_lost(failure: &Failure) -> Action {
+    let text = format!("warning: a kernel's last words can't be kept: {failure}");
+    Action::Log("slots", text)
+}
+
+impl Policy {
+    /// Has a child look for the answer.
+    pub(super) fn ask(&mut self, now: Millis, question: Question, loaded: bool) -> Action {
+        self.phase = Phase::Asking(Asking {
+            question: question.clone(),
+            until: after(now, limit(&question)),
+            loaded,
+        });
+        Action::Give(Job::Ask(question))
+    }
+
+    pub(super) fn asking(&mut self, now: Millis, event: Event, asking: Asking) -> Vec<Action> {
+        let answer = match event {
+            Event::Said(Message::Answer(answer)) => Ok(answer),
+            Event::Said(Message::Fail(failure)) => Err(failure),
+            Event::Gone(exit) => {
+                let text = format!("the child process ended without an answer ({exit})");
+                Err(Failure::new(Cause::Crash, text))
+            }
+            Event::NotStarted(why) => {
+                let text = format!("can't start a child process: {why}");
+                Err(Failure::new(Cause::Io, text))
+            }
+            Event::Tick | Event::Key(_) if now >= asking.until => {
+                let text = format!("no answer within {} s", limit(&asking.question).as_secs());
+                Err(Failure::new(Cause::Timeout, text))
+            }
+            Event::Key(_) => {
+                self.key = true;
+                return self.stay(Phase::Asking(asking));
+            }
+            Event::Said(Message::Say(text)) => {
+                let label = match asking.question {
+                    Question::Watchdog => "watchdog",
+                    _ => "slots",
+                };
+                self.phase = Phase::Asking(asking);
+                return vec![Action::Log(label, text)];
+            }
+            Event::Said(Message::Late(name)) => {
+                self.was_late(&name);
+                return self.stay(Phase::Asking(asking));
+            }
+            Event::Said(_) | Event::Tick => return self.stay(Phase::Asking(asking)),
+        };
+        // One that hangs, or failed, is not asked again; nobody waits for its end.
+        let mut actions = Vec::new();
+        if answer.is_err() {
+            actions.extend([Action::Kill, Action::Abandon]);
+        }
+        actions.extend(self.answered(now, asking, answer));
+        actions
+    }
+
+    /// Whatever comes of a question, the boot goes on, until the image of a dead worker is to be dropped.
+    fn answered(&mut self, now: Millis, asking: Asking, answer: Result<Answer, Failure>) -> Vec<Action> {
+        let Asking { question, loaded, .. } = asking;
+        let mut actions = match question {
+            Question::Watchdog => self.watchdog_bound(answer),
+            Question::LastJump(_) => self.last_jump(answer),
+            Question::State => self.state_found(now, answer),
+            Question::Keep(kept) => self.state_kept(&kept.device, answer),
+            Question::LastWords(_) => answer.err().iter().map(words_lost).collect(),
+            Question::Unload => return self.unloaded(now, answer),
+            Question::Reboot => return Self::reset(&format!("reboot(2) failed: {}", words(answer))),
+        };
+        actions.extend(if self.opening.is_some() {
+            self.open_next(now)
+        } else {
+            self.clear(now, loaded, Vec::new())
+        });
+        actions
+    }
+
+    fn watchdog_bound(&mut self, answer: Result<Answer, Failure>) -> Vec<Action> {
+        if let Ok(Answer::Watchdog(reset)) = answer {
+            self.slots.reset = reset;
+        }
+        let problem = answer.err().map(|failure| format!("warning: its driver: {failure}"));
+        let problem = problem.map(|text| Action::Log("watchdog", text));
+        problem.into_iter().chain([Action::Arm]).collect()
+    }
+
+    fn last_jump(&mut self, answer: Result<Answer, Failure>) -> Vec<Action> {
+        let (said, was_off) = match answer {
+            Ok(Answer::LastJump(said, was_off)) => (said, was_off),
+            other => {
+                // What the child could not say itself.
+                let advice = match &other {
+                    Err(Failure {
+                        cause: Cause::Crash | Cause::Timeout,
+                        ..
+                    }) => "; change or remove `reason` in boot.toml",
+                    _ => "",
+                };
+                let text = format!("[purgatory] reason: {}{advice}", words(other));
+                return vec![Action::Log("warning", text)];
+            }
+        };
+        if was_off == Some(true) && self.slots.reset == Reset::Unknown {
+            self.slots.reset = Reset::PowerOn;
+        }
+        if said.is_some() {
+            self.slots.reset = Reset::Purgatory;
+        }
+        said.into_iter().map(|text| Action::Log("purgatory", text)).collect()
+    }
+
+    fn state_found(&mut self, now: Millis, answer: Result<Answer, Failure>) -> Vec<Action> {
+        let rules = self.config.as_ref().map(Rules::of).unwrap_or_default();
+        let lines = match answer {
+            Ok(Answer::State(found)) => self.slots.know(&rules, now, *found, self.began_us),
+            other => self.slots.do_without(&rules, now, &words(other), self.began_us),
+        };
+        self.tried.suspect = self.slots.suspect.take();
+        // What comes now may be the end of the service Linux itself: it has to leave a trace.
+        self.ask_first(match self.slots.unsaved() {
+            Some(kept) => Question::Keep(Box::new(kept)),
+            None => Question::LastWords(None),
+        });
+        lines.into_iter().map(|line| Action::Log("slots", line)).collect()
+    }
+
+    fn state_kept(&mut self, device: &str, answer: Result<Answer, Failure>) -> Vec<Action> {
+        let problem = match answer {
+            Ok(Answer::Kept(stored, other)) => {
+                self.slots.saved(*stored);
+                other.map(|error| format!("{device}: only one copy of the state is written: {error}"))
+            }
+            other => {
+                let is_stuck = matches!(&other, Err(failure) if failure.cause == Cause::Timeout);
+                self.slots.not_saved(is_stuck);
+                Some(format!("the state can't be written: {}", words(other)))
+            }
+        };
+        // A disk that does not come back is not written to again.
+        let place = (!self.slots.is_stuck()).then(|| device.to_owned());
+        self.ask_first(Question::LastWords(place));
+        problem.into_iter().map(|text| Action::Log("warning", text)).collect()
+    }
+
+    fn unloaded(&mut self, now: Millis, answer: Result<Answer, Failure>) -> Vec<Action> {
+        match answer {
+            Ok(Answer::Done) => self.go_on(now),
+            Err(Failure { cause: Cause::Busy, .. }) => Self::reset(
+                "kexec is locked by a call that oopsed or never returned, so nothing can be loaded any more \
+                 (if the service kernel is 6.12 on a CPU with 52-bit addresses: add arm64.nolva to its command line)",
+            ),
+            other => Self::reset(&format!("can't unload the kexec image: {}", words(other))),
+        }
+    }
+
+    /// One thing more to know before the first entry is tried; afterwards it is too late for it.
+    fn ask_first(&mut self, question: Question) {
+        if let Some(opening) = &mut self.opening {
+            opening.push_back(question);
+        }
+    }
+
+    /// Everything that has to be known before the first entry is tried, the watchdog first.
+    pub(super) fn open(&mut self, now: Millis) -> Vec<Action> {
+        if let Some(config) = &self.config {
+            let watchdog = config.watchdog.map(|_| Question::Watchdog);
+            let reason = config.purgatory.reason.map(Question::LastJump);
+            let state = (!config.slot_names().is_empty()).then_some(Question::State);
+            self.opening = Some([watchdog, reason, state].into_iter().flatten().collect());
+        }
+        self.open_next(now)
+    }
+
+    fn open_next(&mut self, now: Millis) -> Vec<Action> {
+        if let Some(question) = self.opening.as_mut().and_then(VecDeque::pop_front) {
+            return vec![self.ask(now, question, false)];
+        }
+        self.opening = None;
+        self.start(now)
+    }
+}
