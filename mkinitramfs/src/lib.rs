@@ -10,6 +10,7 @@ pub mod apt;
 mod compression;
 pub mod cpio;
 pub mod cross;
+pub mod kernel;
 pub mod list;
 pub mod modules;
 mod pack;

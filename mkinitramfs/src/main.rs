@@ -7,15 +7,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use config::Arch;
+use mkinitramfs::kernel::{self, KernelRecipe};
 use mkinitramfs::list::list;
 use mkinitramfs::{Added, Compress, Recipe, check_config, pack, workspace};
 
 /// Builds Cato for a board and packs the service initramfs.
 #[derive(Debug, Parser)]
-#[command(name = "cargo mkinitramfs", version)]
+#[command(
+    name = "cargo mkinitramfs",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Options {
+    #[command(subcommand)]
+    also: Option<Also>,
     /// The board: arm64 (aarch64) or x86_64 (amd64)
     #[arg(long, required_unless_present = "list")]
     arch: Option<Arch>,
@@ -40,6 +48,47 @@ struct Options {
     /// Print what is in ARCHIVE, or, without a name, in the initramfs that was just packed
     #[arg(long, value_name = "ARCHIVE", num_args = 0..=1, default_missing_value = "-")]
     list: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Also {
+    /// Builds a service kernel made for the job: no modules, nothing that a boot stage does not need.
+    Kernel(KernelOptions),
+}
+
+#[derive(Debug, Args)]
+struct KernelOptions {
+    /// The board: arm64 (aarch64) or x86_64 (amd64)
+    #[arg(long)]
+    arch: Arch,
+    /// A fragment of configuration, several times: a name in mkinitramfs/kernel, or a file; default: the usual ones for
+    /// booting from a disk
+    #[arg(long = "config", value_name = "FRAGMENT")]
+    fragments: Vec<String>,
+    /// A source tree of Linux instead of Debian's
+    #[arg(long, value_name = "DIR")]
+    source: Option<PathBuf>,
+    /// A folder for the kernel and its .config, which become DIR/kernel and DIR/config
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+}
+
+fn build_kernel(options: KernelOptions, out: &mut impl Write) -> Result<()> {
+    let recipe = KernelRecipe {
+        arch: options.arch,
+        fragments: options.fragments,
+        source: options.source,
+    };
+    let built = kernel::build(&workspace(), &recipe, &mut |text| {
+        let _ = writeln!(io::stderr(), "{text}");
+    })?;
+    fs::create_dir_all(&options.output).with_context(|| options.output.display().to_string())?;
+    let to = options.output.join("kernel");
+    let bytes = fs::copy(&built.image, &to).with_context(|| to.display().to_string())?;
+    let config = options.output.join("config");
+    fs::copy(&built.config, &config).with_context(|| config.display().to_string())?;
+    writeln!(out, "Linux {}, {bytes} bytes: {}", built.release, to.display())?;
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -74,6 +123,9 @@ fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
 
 fn run(options: Options) -> Result<()> {
     let mut out = io::stdout().lock();
+    if let Some(Also::Kernel(options)) = options.also {
+        return build_kernel(options, &mut out);
+    }
     if let Some(archive) = options.list.as_ref().filter(|a| a.as_os_str() != "-") {
         let show = || archive.display().to_string();
         for line in list(&read(archive, LARGEST).with_context(show)?).with_context(show)? {
