@@ -48,9 +48,9 @@ pub(crate) const UNLOAD: Duration = seconds(10);
 pub(crate) const REBOOT: Duration = seconds(10);
 /// For loading a watchdog's driver.
 pub(crate) const WATCHDOG: Duration = seconds(10);
-/// For finding the state and reading it, as long as a source may take, and for what a kernel said as it died.
+/// For finding the state and reading it, as long as a source may take.
 pub(crate) const STATE: Duration = seconds(40);
-/// For writing the state.
+/// For writing the state, or what a kernel said as it died.
 pub(crate) const ACCOUNT: Duration = seconds(10);
 /// For another command that changes the state to be done with it.
 pub(crate) const LOCK: Duration = seconds(5);
@@ -71,7 +71,7 @@ pub(crate) const fn step(step: Step) -> Duration {
         // The kernel may have to make room for huge pages, and clears each of them.
         Step::Probe | Step::Reserve | Step::Kexec => seconds(30),
         Step::Budget | Step::Load => seconds(15),
-        // Work of the CPU alone: the digests of a large payload on a small core.
+        // Work of the CPU alone: what it has to know of a payload is counted while that is read.
         Step::LayOut => seconds(60),
         // Four writes of 4 KiB, on a card that may be tidying up.
         Step::Account => ACCOUNT,

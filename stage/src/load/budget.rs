@@ -51,9 +51,12 @@ impl Free {
         Some(Self::new(bytes("MemAvailable:")?, bytes("CmaFree:").unwrap_or(0)))
     }
 
-    /// What the kernel can copy to.
-    fn kernels(self) -> u64 {
-        self.available.saturating_sub(self.cma)
+    /// What the kernel can copy to when a program has taken so much. Linux gives a program memory of CMA while more than half of
+    /// what is free is there (mm/page_alloc.c), and other memory before.
+    pub(super) fn left_to_kernel(self, taken: u64) -> u64 {
+        let other = self.available.saturating_sub(self.cma);
+        let half = self.available.saturating_sub(taken) / 2;
+        other.saturating_sub(taken).max(half).min(other)
     }
 }
 
@@ -304,10 +307,11 @@ impl Budget {
                 has: self.free.available,
             });
         }
-        if handed_over > self.free.kernels() {
+        let left = self.free.left_to_kernel(payload.saturating_add(unpack));
+        if handed_over > left {
             return Err(LoadError::KernelMemory {
                 needs: handed_over,
-                has: self.free.kernels(),
+                has: left,
                 cma: self.free.cma,
             });
         }

@@ -527,7 +527,7 @@ fn what_does_not_fit_is_refused_before_it_is_read() {
     );
     assert_eq!(
         with(1 << 30, 90 * MIB, 64 * MIB).unwrap_err(),
-        "payload: kexec copies 48 MiB, but only 26 MiB is free for that, besides 64 MiB for devices (CMA); use a smaller initrd or more memory, \
+        "payload: kexec copies 48 MiB, but only 24.9 MiB is free for that, besides 64 MiB for devices (CMA); use a smaller initrd or more memory, \
          or a smaller cma= on the command line of the service kernel"
     );
     // A header that lies about its size.
@@ -535,6 +535,26 @@ fn what_does_not_fit_is_refused_before_it_is_read() {
     put(&mut liar, 16, &[0xff; 8]);
     let error = said(&fakes::entry(), &Files::new([("k", gzip(&liar))]), Arm64);
     assert!(error.starts_with("payload: 17179869183.9 GiB"), "{error}");
+}
+
+#[test]
+fn memory_for_devices_is_no_help_to_the_kernel() {
+    for (available, cma, taken, left) in [
+        (400, 0, 185, 215),
+        // The payload is beside CMA until half of what is free is there.
+        (400, 64, 185, 151),
+        (160, 64, 40, 60),
+        (160, 64, 0, 96),
+        (160, 150, 10, 10),
+        (10, 64, 10, 0),
+    ] {
+        let free = Free::new(available * MIB, cma * MIB);
+        assert_eq!(
+            free.left_to_kernel(taken * MIB),
+            left * MIB,
+            "{available} {cma} {taken}"
+        );
+    }
 }
 
 #[test]

@@ -46,8 +46,8 @@ pub(crate) struct Seen {
     asked: Option<Instant>,
     blocks: Vec<Block>,
     known: Known,
-    /// When the last search ended.
-    ended: Instant,
+    /// When the last search ended well.
+    ended: Option<Instant>,
 }
 
 impl Seen {
@@ -64,13 +64,21 @@ impl Seen {
             asked: None,
             blocks: Vec::new(),
             known: BTreeMap::new(),
-            ended: Instant::now(),
+            ended: None,
         })
     }
 
-    /// Nothing was changed since without being heard of, and nothing is to be tried once more.
+    /// Nothing was changed since without being heard of, and no disk is to be read once more. After a countdown there is nothing
+    /// fresh: then it does not matter either.
     fn is_fresh(&self) -> bool {
-        self.ended.elapsed() < SAFETY_LOOK && self.known.values().all(Result::is_ok)
+        self.ended.is_some_and(|at| at.elapsed() < SAFETY_LOOK) && self.known.values().all(Result::is_ok)
+    }
+
+    /// Devices that no driver took get another turn; those that are still being bound do not.
+    fn again(mut self) -> Self {
+        let bound: BTreeSet<&PathBuf> = self.jobs.iter().map(|job| &job.device().path).collect();
+        self.tried.retain(|path| bound.contains(path));
+        self
     }
 }
 
@@ -104,7 +112,7 @@ impl<'a, 'i> Search<'a, 'i> {
         late: &'a mut dyn FnMut(&str),
     ) -> Result<Self, ProbeError> {
         let seen = match seen.take().filter(Seen::is_fresh) {
-            Some(fresh) => seen.insert(fresh),
+            Some(fresh) => seen.insert(fresh.again()),
             None => seen.insert(Seen::nothing(sys)?),
         };
         Ok(Self {
@@ -126,7 +134,8 @@ impl<'a, 'i> Search<'a, 'i> {
     pub(crate) fn find(&mut self, wanted: Wanted<'_>, deadline: Instant) -> Result<Volume, ProbeError> {
         self.deadline = deadline;
         let found = self.search(wanted);
-        self.seen.ended = Instant::now();
+        // What was not found, or not loaded, is looked for once more, and then it is said why.
+        self.seen.ended = (found.is_ok() && self.modules.doubt().is_none()).then(Instant::now);
         found
     }
 
@@ -215,8 +224,7 @@ impl<'a, 'i> Search<'a, 'i> {
             }
             if job.expires().is_some_and(|at| at <= now) {
                 job.late = true;
-                let (JobKind::Bind { device, .. } | JobKind::Show { device, .. }) = &job.kind;
-                self.excuse(&device.to_string(), job.share);
+                self.excuse(&job.device().to_string(), job.share);
             }
             self.seen.jobs.push(job);
         }

@@ -47,7 +47,7 @@ pub(super) enum Action {
     Log(&'static str, String),
     /// Give this to the child that has answered last, or to a new one.
     Give(Job),
-    /// Kill the child; [`Event::Gone`] follows unless it is stuck in the kernel.
+    /// Kill the child; [`Event::Gone`] follows unless it is stuck in the kernel, or abandoned.
     Kill,
     /// Forget the child: it can't be killed.
     Abandon,

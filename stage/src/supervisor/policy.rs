@@ -19,6 +19,7 @@ use crate::worker::message::{Boot, Job, Message, Question};
 mod asking;
 mod prompt;
 
+use super::event::Exit;
 pub(super) use super::event::{Action, Event, Millis};
 use super::slots::Slots;
 use asking::Asking;
@@ -320,12 +321,12 @@ impl Policy {
             }
             Event::Said(Message::Fail(failure)) => return self.failed(now, &at, &failure, false),
             Event::Gone(exit) => {
-                let oops = if at.step == Step::Kexec {
-                    ": the service kernel probably oopsed in kexec_load"
-                } else {
-                    ""
+                let likely = match exit {
+                    Exit::Signal(9) => ": the service kernel ended it, most likely for want of memory",
+                    _ if at.step == Step::Kexec => ": the service kernel probably oopsed in kexec_load",
+                    _ => "",
                 };
-                let text = format!("the worker died in step {} ({exit}){oops}", at.step);
+                let text = format!("the worker died in step {} ({exit}){likely}", at.step);
                 return self.failed(now, &at, &Failure::new(Cause::Crash, text), true);
             }
             Event::NotStarted(why) => {

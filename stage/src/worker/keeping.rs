@@ -67,7 +67,7 @@ pub(super) fn find(
     let mut partuuid = None;
     let (device, describe, stored) = match probe::find_state(index, seen, deadline, say, &[], late) {
         Ok(volume) => {
-            let describe = volume.to_string();
+            let describe = cut(&volume.to_string(), LONGEST);
             partuuid = volume.partuuid;
             let stored = read(&volume.name)
                 .unwrap_or_else(|why| FoundStored::Nothing(cut(&format!("{describe}: {why}"), LONGEST)));

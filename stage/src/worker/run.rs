@@ -169,6 +169,7 @@ fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError>
     }
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
     let source = probe::open_source(&entry.source, &index, seen, deadline, &mut say, &boot.late, &mut late)?;
+    *seen = None;
     say(&source.describe);
     for device in source.unfinished.iter().filter(|d| d.is_late() && d.is_running()) {
         say(&device.to_string());

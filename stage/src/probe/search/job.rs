@@ -39,6 +39,12 @@ impl Job {
         }
     }
 
+    pub(super) fn device(&self) -> &Device {
+        match &self.kind {
+            JobKind::Bind { device, .. } | JobKind::Show { device, .. } => device,
+        }
+    }
+
     pub(super) fn expires(&self) -> Option<Instant> {
         (!self.late).then(|| self.started.checked_add(self.share)).flatten()
     }

@@ -179,9 +179,10 @@ impl Policy {
                 Some(format!("the state can't be written: {}", words(other)))
             }
         };
-        // A disk that does not come back is not written to again.
-        let place = (!self.slots.is_stuck()).then(|| device.to_owned());
-        self.ask_first(Question::LastWords(place));
+        // A disk that does not come back is not written to again: they stay where they are until the next start.
+        if !self.slots.is_stuck() {
+            self.ask_first(Question::LastWords(Some(device.to_owned())));
+        }
         problem.into_iter().map(|text| Action::Log("warning", text)).collect()
     }
 
@@ -196,10 +197,10 @@ impl Policy {
         }
     }
 
-    /// One thing more to know before the first entry is tried; afterwards it is too late for it.
+    /// This is to be known next, before the first entry is tried; afterwards it is too late for it.
     fn ask_first(&mut self, question: Question) {
         if let Some(opening) = &mut self.opening {
-            opening.push_back(question);
+            opening.push_front(question);
         }
     }
 
