@@ -7,14 +7,17 @@
 
 mod added;
 pub mod apt;
+pub mod bootable;
 mod compression;
 pub mod cpio;
 pub mod cross;
+pub mod fit;
 pub mod kernel;
 pub mod list;
 pub mod modules;
 mod pack;
 pub mod repro;
+pub mod uki;
 
 pub use added::Added;
 pub use compression::{Compress, compress};

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use config::Arch;
+use mkinitramfs::bootable::{self, Kind, ServiceKernel};
 use mkinitramfs::kernel::{self, KernelRecipe};
 use mkinitramfs::list::list;
 use mkinitramfs::{Added, Compress, Recipe, check_config, pack, workspace};
@@ -42,7 +43,19 @@ struct Options {
     /// How the archive is compressed
     #[arg(long, value_enum, default_value = "zstd")]
     compress: Compress,
-    /// Where the initramfs is written
+    /// What is written: for which firmware
+    #[arg(long, value_enum, default_value_t)]
+    output_kind: Kind,
+    /// The service kernel in it: a file, or `auto` for the one that `cargo mkinitramfs kernel` builds
+    #[arg(long, value_name = "auto|FILE", required_if_eq_any([("output_kind", "uki"), ("output_kind", "esp"), ("output_kind", "fit")]))]
+    kernel: Option<PathBuf>,
+    /// Words for the service kernel's command line, such as console=ttyS0; what Cato expects there is added
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    cmdline: String,
+    /// The board's device tree, for a FIT whose board has another one than U-Boot
+    #[arg(long, value_name = "FILE")]
+    dtb: Option<PathBuf>,
+    /// Where it is written
     #[arg(short, long, value_name = "OUT", required_unless_present = "list")]
     output: Option<PathBuf>,
     /// Print what is in ARCHIVE, or, without a name, in the initramfs that was just packed
@@ -91,6 +104,32 @@ fn build_kernel(options: KernelOptions, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
+/// The one that is named, or ours.
+fn service_kernel(options: &Options, arch: Arch) -> Result<Option<ServiceKernel>> {
+    let Some(file) = &options.kernel else {
+        return Ok(None);
+    };
+    let (file, release) = if file.as_os_str() == "auto" {
+        let recipe = KernelRecipe {
+            arch,
+            fragments: Vec::new(),
+            source: None,
+        };
+        let built = kernel::build(&workspace(), &recipe, &mut |text| {
+            let _ = writeln!(io::stderr(), "{text}");
+        })?;
+        (built.image, built.release)
+    } else {
+        (file.clone(), String::new())
+    };
+    Ok(Some(ServiceKernel {
+        file,
+        release,
+        cmdline: bootable::command_line(arch, &options.cmdline),
+        dtb: options.dtb.clone(),
+    }))
+}
+
 fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -133,13 +172,14 @@ fn run(options: Options) -> Result<()> {
         }
         return Ok(());
     }
-    let (Some(arch), Some(config), Some(output)) = (options.arch, options.config, options.output) else {
+    let (Some(arch), Some(config), Some(output)) = (options.arch, &options.config, &options.output) else {
         bail!("--arch, --config and --output are required, or --list ARCHIVE");
     };
     let show = || config.display().to_string();
-    let bytes = read(&config, u64::try_from(config::MAX_BYTES)?).with_context(show)?;
+    let bytes = read(config, u64::try_from(config::MAX_BYTES)?).with_context(show)?;
     check_config(&show(), &bytes)?;
     let config_text = String::from_utf8(bytes).with_context(show)?;
+    let kernel = service_kernel(&options, arch)?;
     let recipe = Recipe {
         arch,
         config_text,
@@ -149,7 +189,14 @@ fn run(options: Options) -> Result<()> {
         compress: options.compress,
     };
     let packed = pack(&workspace(), &recipe)?;
-    fs::write(&output, &packed.bytes).with_context(|| output.display().to_string())?;
+    bootable::write(
+        &workspace(),
+        options.output_kind,
+        arch,
+        kernel.as_ref(),
+        &packed.bytes,
+        output,
+    )?;
     write!(out, "{}", packed.table)?;
     if options.list.is_some() {
         for line in list(&packed.bytes)? {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use config::{Arch, Arena};
+use mkinitramfs::bootable::{self, Kind, ServiceKernel};
 use mkinitramfs::modules::ModuleTree;
+use mkinitramfs::uki::efi_name;
 use mkinitramfs::{Added, Compress, Recipe};
 use stage::text::quoted;
 
@@ -37,6 +39,8 @@ pub struct Service {
     pub module_names: Vec<String>,
     /// Further files of the initramfs.
     pub add: Vec<Added>,
+    /// What the firmware is given; an initramfs is given with kernel and command line beside it.
+    pub kind: Kind,
 }
 
 /// The main system's initrd.
@@ -120,6 +124,7 @@ impl Chain {
                 cmdline: service::command_line(arch, &[]),
                 module_names: Vec::new(),
                 add: Vec::new(),
+                kind: Kind::Initramfs,
             },
             kernel: main.image.clone(),
             release: Some(main.version.clone()),
@@ -194,7 +199,6 @@ impl Chain {
 
         let config = self.config.clone().unwrap_or_else(|| self.usual_config());
         let config = with_arena(&config, self.arena);
-        let initramfs = folder.join("initramfs");
         let packed = mkinitramfs::pack(
             &workspace::root(),
             &Recipe {
@@ -207,25 +211,7 @@ impl Chain {
             },
         )
         .context("can't make the service initramfs")?;
-        fs::write(&initramfs, &packed.bytes)?;
-
-        let mut partitions = Vec::new();
-        match machine.firmware {
-            Firmware::Direct | Firmware::Uefi => {
-                machine.kernel = Some(DirectKernel {
-                    kernel: self.service.image.clone(),
-                    initrd: Some(initramfs),
-                    cmdline: service_cmdline,
-                });
-            }
-            Firmware::UBoot => {
-                if board(arch).u_boot.is_none() {
-                    bail!("{arch}: Debian's U-Boot can't start Linux on this machine; use --firmware direct or uefi");
-                }
-                let image = unpacked(&self.service.image, folder)?;
-                partitions.push(service_partition(&image, &initramfs, &service_cmdline));
-            }
-        }
+        let mut partitions = self.serve(&mut machine, service_cmdline, &packed.bytes, folder)?;
         if self.disk.is_none() {
             partitions.extend(match &self.partitions {
                 Some(partitions) => partitions.clone(),
@@ -282,6 +268,50 @@ impl Chain {
         })
     }
 
+    /// Gives the firmware the service Linux: in the machine itself, or on the partition that comes back.
+    fn serve(&self, machine: &mut Machine, cmdline: String, initramfs: &[u8], folder: &Path) -> Result<Vec<Partition>> {
+        let arch = machine.arch;
+        let service = ServiceKernel {
+            file: self.service.image.clone(),
+            release: String::new(),
+            cmdline,
+            dtb: None,
+        };
+        let kind = self.service.kind;
+        let made = folder.join(kind.to_string());
+        bootable::write(&workspace::root(), kind, arch, Some(&service), initramfs, &made)?;
+
+        Ok(match (kind, machine.firmware) {
+            (Kind::Initramfs, Firmware::Direct | Firmware::Uefi) => {
+                machine.kernel = Some(DirectKernel {
+                    kernel: service.file,
+                    initrd: Some(made),
+                    cmdline: service.cmdline,
+                });
+                Vec::new()
+            }
+            (Kind::Initramfs | Kind::Fit, Firmware::UBoot) => {
+                if board(arch).u_boot.is_none() {
+                    bail!("{arch}: Debian's U-Boot can't start Linux on this machine; use --firmware direct or uefi");
+                }
+                let image = match kind {
+                    Kind::Fit => None,
+                    _ => Some(unpacked(&service.file, folder)?),
+                };
+                vec![u_boot_partition(image.as_deref(), &made, &service.cmdline)]
+            }
+            (Kind::Esp, Firmware::Uefi) => {
+                let name = format!("EFI/BOOT/BOOT{}.EFI", efi_name(arch));
+                let files = Files::new().with_file(&name, made.join(&name));
+                vec![Partition {
+                    bootable: true,
+                    ..Partition::new("ESP", Filesystem::Vfat, files)
+                }]
+            }
+            (kind, firmware) => bail!("the firmware {firmware} starts no {kind}"),
+        })
+    }
+
     /// The main system's initrd as a file, if it has one.
     pub fn make_initrd(&self, folder: &Path) -> Result<Option<PathBuf>> {
         match &self.initrd {
@@ -329,13 +359,21 @@ fn summary(table: &mkinitramfs::Table) -> String {
     )
 }
 
-/// What U-Boot starts: FAT, with an `extlinux.conf`.
-fn service_partition(image: &Path, initramfs: &Path, cmdline: &str) -> Partition {
-    let conf = format!("default cato\nlabel cato\n  kernel /Image\n  initrd /initramfs\n  append {cmdline}\n");
+/// What U-Boot starts: FAT, with an `extlinux.conf`. Without an `image`, the other file is a FIT.
+fn u_boot_partition(image: Option<&Path>, made: &Path, cmdline: &str) -> Partition {
+    let (kernel, initrd) = match image {
+        Some(_) => ("Image", "initramfs"),
+        // What both name is loaded once.
+        None => ("cato.itb", "cato.itb"),
+    };
+    let conf = format!("default cato\nlabel cato\n  kernel /{kernel}\n  initrd /{initrd}\n  append {cmdline}\n");
     let files = Files::new()
         .with_bytes("extlinux/extlinux.conf", conf)
-        .with_file("Image", image)
-        .with_file("initramfs", initramfs);
+        .with_file(initrd, made);
+    let files = match image {
+        Some(image) => files.with_file(kernel, image),
+        None => files,
+    };
     Partition {
         bootable: true,
         ..Partition::new("SERVICE", Filesystem::Vfat, files)

@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use config::Arch;
+use mkinitramfs::kernel::KernelRecipe;
 
 use crate::setup::{Kernel, Suite, kernels};
+use crate::workspace;
+
+/// The service kernel made for the job.
+const OURS: &str = "cato";
 
 /// A kernel from a suite or from a file.
 #[derive(Debug)]
@@ -31,9 +36,29 @@ impl Chosen {
                 kernel,
             });
         }
+        if given == OURS {
+            let recipe = KernelRecipe {
+                arch,
+                fragments: Vec::new(),
+                source: None,
+            };
+            let built = mkinitramfs::kernel::build(&workspace::root(), &recipe, &mut |text| println!("{text}"))?;
+            return Ok(Self {
+                modules: None,
+                looked: Vec::new(),
+                release: Some(built.release.clone()),
+                kernel: Kernel {
+                    arch,
+                    suite: Suite::Trixie,
+                    version: built.release,
+                    image: built.image,
+                    modules: PathBuf::new(),
+                },
+            });
+        }
         let file = Path::new(given);
         let image = existing(file)
-            .with_context(|| format!("{given:?} is neither a suite (bookworm, trixie) nor a kernel file"))?;
+            .with_context(|| format!("{given:?} is neither a suite (bookworm, trixie) nor `cato` nor a kernel file"))?;
         let looked = module_folders(file);
         let modules = looked.iter().find(|folder| folder.join("modules.dep").exists());
         Ok(Self {

@@ -14,6 +14,7 @@ use qemu::scenario::{self, RunArgs, Scenario, also_in_segments};
 mod arena;
 mod bad_input;
 mod between;
+mod bootable;
 mod consoles;
 mod contract;
 mod corruption;
@@ -66,6 +67,7 @@ fn all() -> Vec<Scenario> {
     // It does not to what comes before the payload is read or after it has gone.
     let others = [
         packing::scenarios(),
+        bootable::scenarios(),
         fuzz::scenarios(),
         disks::scenarios(),
         odd_disks::scenarios(),
