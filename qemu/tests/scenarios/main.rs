@@ -38,6 +38,7 @@ mod refused;
 mod repeat;
 mod report;
 mod reset;
+mod service_kernel;
 mod slots;
 mod soak;
 mod state_io;
@@ -68,6 +69,7 @@ fn all() -> Vec<Scenario> {
     let others = [
         packing::scenarios(),
         bootable::scenarios(),
+        service_kernel::scenarios(),
         fuzz::scenarios(),
         disks::scenarios(),
         odd_disks::scenarios(),

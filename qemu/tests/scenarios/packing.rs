@@ -24,7 +24,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 /// The smallest initramfs there is: no modules, nothing added.
-fn recipe(arch: Arch) -> Recipe {
+pub(crate) fn recipe(arch: Arch) -> Recipe {
     Recipe {
         arch,
         config_text: "version = 1\norder = [\"a\"]\n[entry.a]\nsource = \"LABEL=boot\"\nkernel = \"Image\"\n"

@@ -1,0 +1,86 @@
+//! The service kernel made for the job: on every firmware and every bus, with nothing of it a module. The first one builds it.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use config::Arch;
+use config::Arch::{Arm64, X86_64};
+use mkinitramfs::bootable::Kind::{self, Esp, Fit, Initramfs};
+use mkinitramfs::kernel::{self, KernelRecipe};
+use mkinitramfs::{Compress, compress};
+use qemu::chain::Chain;
+use qemu::machine::Bus;
+use qemu::machine::Firmware::{self, Direct, UBoot, Uefi};
+use qemu::scenario::{Context, Scenario};
+use qemu::setup::Suite::{Bookworm, Trixie};
+use qemu::workspace;
+
+use crate::packing::recipe;
+
+/// The largest that kernel and initramfs may get, compressed, bytes: 4.5 MiB.
+const LARGEST: usize = 4_718_592;
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for (arch, firmware, kind) in [
+        (Arm64, UBoot, Initramfs),
+        (Arm64, UBoot, Fit),
+        (Arm64, Uefi, Esp),
+        (X86_64, Uefi, Esp),
+    ] {
+        let name = format!("service-kernel/{arch}/{firmware}/{kind}");
+        all.push(Scenario::new(name, move |context| {
+            boots(context, arch, firmware, kind, Bus::Virtio)
+        }));
+    }
+    for arch in Arch::ALL {
+        for bus in Bus::ALL {
+            let name = format!("service-kernel/{arch}/{bus}");
+            all.push(Scenario::new(name, move |context| {
+                boots(context, arch, Direct, Initramfs, bus)
+            }));
+        }
+        let name = format!("service-kernel/{arch}/is-small");
+        all.push(Scenario::new(name, move |_| is_small(arch)));
+    }
+    all.into_iter().map(|scenario| scenario.long_if(true)).collect()
+}
+
+fn build(arch: Arch) -> Result<kernel::Kernel> {
+    let recipe = KernelRecipe {
+        arch,
+        fragments: Vec::new(),
+        source: None,
+    };
+    kernel::build(&workspace::root(), &recipe, &mut |text| eprintln!("{text}"))
+}
+
+/// The usual chain with this kernel.
+fn chain(context: &Context, arch: Arch) -> Result<Chain> {
+    let mut chain = context.chain(arch, Bookworm, Trixie)?;
+    chain.service.image = build(arch)?.image;
+    chain.service.modules = None;
+    Ok(chain)
+}
+
+fn boots(context: &Context, arch: Arch, firmware: Firmware, kind: Kind, bus: Bus) -> Result<()> {
+    let mut chain = chain(context, arch)?;
+    chain.machine.firmware = firmware;
+    chain.service.kind = kind;
+    chain.bus = bus;
+    context.boots(&chain)?;
+    Ok(())
+}
+
+fn is_small(arch: Arch) -> Result<()> {
+    let image = fs::read(build(arch)?.image)?;
+    let kernel = match arch {
+        Arm64 => compress(&image, Compress::Zstd)?.len(),
+        // It unpacks itself.
+        X86_64 => image.len(),
+    };
+    let initramfs = mkinitramfs::pack(&workspace::root(), &recipe(arch))?.bytes.len();
+    println!("service-kernel/{arch}/is-small: kernel {kernel} bytes, initramfs {initramfs}, of {LARGEST} together");
+    ensure!(kernel + initramfs <= LARGEST, "too large");
+    Ok(())
+}
