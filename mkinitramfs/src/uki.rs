@@ -2,7 +2,7 @@
 //!
 //! Given systemd's stub, a PE file; responsible for the sections behind it. The stub finds them by name and starts the kernel.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -48,6 +48,13 @@ fn os_release() -> String {
 pub fn stub(workspace: &Path, arch: Arch) -> Result<Vec<u8>> {
     let all = workspace.join("target/efi-stub");
     let file = all.join(format!("linux{}.efi.stub", efi_name(arch).to_ascii_lowercase()));
+    if let Ok(bytes) = fs::read(&file) {
+        return Ok(bytes);
+    }
+    fs::create_dir_all(&all)?;
+    // One at a time, whoever else runs.
+    let lock = File::create(all.join(".lock"))?;
+    lock.lock()?;
     if let Ok(bytes) = fs::read(&file) {
         return Ok(bytes);
     }
