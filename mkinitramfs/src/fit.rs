@@ -56,7 +56,8 @@ fn part(name: &str, kind: &str, arch: &str, bytes: &[u8], more: &[(&str, &[u8])]
     Ok(part)
 }
 
-/// The file. U-Boot starts it with `bootm`, or with `kernel` and `initrd` in an `extlinux.conf` that both name it.
+/// The file. U-Boot starts it with `bootm ADDRESS#cato ADDRESS#cato DEVICE-TREE`: by its name, as an U-Boot that looks for the best
+/// match (CONFIG_FIT_BEST_MATCH) takes no default.
 ///
 /// # Errors
 /// When the kernel is not one that U-Boot starts.

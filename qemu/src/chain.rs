@@ -294,11 +294,10 @@ impl Chain {
                 if board(arch).u_boot.is_none() {
                     bail!("{arch}: Debian's U-Boot can't start Linux on this machine; use --firmware direct or uefi");
                 }
-                let image = match kind {
-                    Kind::Fit => None,
-                    _ => Some(unpacked(&service.file, folder)?),
-                };
-                vec![u_boot_partition(image.as_deref(), &made, &service.cmdline)]
+                vec![u_boot_partition(match kind {
+                    Kind::Fit => fit(&made, &service.cmdline),
+                    _ => extlinux(&unpacked(&service.file, folder)?, &made, &service.cmdline),
+                })]
             }
             (Kind::Esp, Firmware::Uefi) => {
                 let name = format!("EFI/BOOT/BOOT{}.EFI", efi_name(arch));
@@ -359,25 +358,60 @@ fn summary(table: &mkinitramfs::Table) -> String {
     )
 }
 
-/// What U-Boot starts: FAT, with an `extlinux.conf`. Without an `image`, the other file is a FIT.
-fn u_boot_partition(image: Option<&Path>, made: &Path, cmdline: &str) -> Partition {
-    let (kernel, initrd) = match image {
-        Some(_) => ("Image", "initramfs"),
-        // What both name is loaded once.
-        None => ("cato.itb", "cato.itb"),
-    };
-    let conf = format!("default cato\nlabel cato\n  kernel /{kernel}\n  initrd /{initrd}\n  append {cmdline}\n");
-    let files = Files::new()
-        .with_bytes("extlinux/extlinux.conf", conf)
-        .with_file(initrd, made);
-    let files = match image {
-        Some(image) => files.with_file(kernel, image),
-        None => files,
-    };
+/// What U-Boot starts by itself: FAT, with these files.
+fn u_boot_partition(files: Files) -> Partition {
     Partition {
         bootable: true,
         ..Partition::new("SERVICE", Filesystem::Vfat, files)
     }
+}
+
+/// Image and initramfs beside an `extlinux.conf`.
+fn extlinux(image: &Path, initramfs: &Path, cmdline: &str) -> Files {
+    let conf = format!("default cato\nlabel cato\n  kernel /Image\n  initrd /initramfs\n  append {cmdline}\n");
+    Files::new()
+        .with_bytes("extlinux/extlinux.conf", conf)
+        .with_file("Image", image)
+        .with_file("initramfs", initramfs)
+}
+
+/// A FIT beside the script that starts it.
+fn fit(made: &Path, cmdline: &str) -> Files {
+    let at = "${kernel_addr_r}";
+    let script = format!(
+        "setenv bootargs {cmdline}\nload ${{devtype}} ${{devnum}}:${{distro_bootpart}} {at} /cato.itb\n\
+         bootm {at}#cato {at}#cato ${{fdtcontroladdr}}\n"
+    );
+    Files::new()
+        .with_bytes("boot.scr", u_boot_script(&script))
+        .with_file("cato.itb", made)
+}
+
+/// A script in the header that U-Boot wants (include/image.h, `struct legacy_img_hdr`).
+fn u_boot_script(text: &str) -> Vec<u8> {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_be_bytes();
+    let sum = |bytes: &[u8]| {
+        let mut sum = flate2::Crc::new();
+        sum.update(bytes);
+        sum.sum().to_be_bytes()
+    };
+    // The lengths of all scripts in it, up to a zero.
+    let content = [&number(text.len()), &number(0), text.as_bytes()].concat();
+    // Linux, arm64, script, not compressed; then the name.
+    let (kind, name) = ([5, 22, 6, 0], [0; 32]);
+    let header = |own: [u8; 4]| {
+        let numbers = [
+            0x2705_1956_u32.to_be_bytes(),
+            own,
+            [0; 4],
+            number(content.len()),
+            [0; 4],
+            [0; 4],
+        ]
+        .concat();
+        [numbers, sum(&content).to_vec(), kind.to_vec(), name.to_vec()].concat()
+    };
+    [header(sum(&header([0; 4]))), content.clone()].concat()
 }
 
 /// U-Boot's `booti` wants an Image as it is; QEMU unpacks one by itself.
