@@ -8,13 +8,14 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use config::Arch;
 use lzma_rust2::XzReader;
 
 use crate::apt::{self, Apt};
+use crate::progress::{during, during_with};
 
 /// The Debian release whose source is taken, and the package that names the newest.
 const SUITE: &str = "trixie";
@@ -133,11 +134,11 @@ impl KernelRecipe {
     }
 }
 
-/// Builds it below `target/service-kernel`, where one of the same recipe is found again; `say` is told what is being done.
+/// Builds it below `target/service-kernel`, where one of the same recipe is found again.
 ///
 /// # Errors
 /// When a tool is missing (the error names the command that installs it), an option is not taken, or the build fails.
-pub fn build(workspace: &Path, recipe: &KernelRecipe, say: &mut dyn FnMut(&str)) -> Result<Kernel> {
+pub fn build(workspace: &Path, recipe: &KernelRecipe) -> Result<Kernel> {
     let settings = merged(&recipe.texts(workspace)?)?;
     let all = workspace.join("target/service-kernel");
     fs::create_dir_all(&all)?;
@@ -147,7 +148,7 @@ pub fn build(workspace: &Path, recipe: &KernelRecipe, say: &mut dyn FnMut(&str))
     let make = Make::of(recipe.arch)?;
     let source = match &recipe.source {
         Some(folder) => folder.canonicalize().with_context(|| folder.display().to_string())?,
-        None => debian_source(&all, recipe.arch, say)?,
+        None => debian_source(&all, recipe.arch)?,
     };
     let out = all.join(recipe.arch.to_string());
     let lines: Vec<String> = settings
@@ -178,23 +179,17 @@ pub fn build(workspace: &Path, recipe: &KernelRecipe, say: &mut dyn FnMut(&str))
                 kernel.config.display()
             );
         }
-        let begin = Instant::now();
-        let (mut count, mut told) = (0, begin);
-        say(&format!(
-            "building the service kernel for {} from {}",
-            recipe.arch,
-            source.display()
-        ));
-        make.run(&source, &out, make.goal, None, &mut |_| {
-            count += 1;
-            if told.elapsed() >= TOLD {
-                told = Instant::now();
-                say(&format!(
-                    "  {count} of about {ABOUT} steps, {} s",
-                    begin.elapsed().as_secs()
-                ));
-            }
-        })?;
+        let count = AtomicU32::new(0);
+        let what = format!("building the service kernel for {} (about {ABOUT} steps)", recipe.arch);
+        during_with(
+            &what,
+            || format!("step {}", count.load(Ordering::Relaxed)),
+            || {
+                make.run(&source, &out, make.goal, None, &mut |_| {
+                    count.fetch_add(1, Ordering::Relaxed);
+                })
+            },
+        )?;
         fs::write(&stamp, key)?;
     }
     let release = fs::read_to_string(out.join("include/config/kernel.release"))?;
@@ -204,8 +199,6 @@ pub fn build(workspace: &Path, recipe: &KernelRecipe, say: &mut dyn FnMut(&str))
     })
 }
 
-/// How often it is told how far a build is.
-const TOLD: Duration = Duration::from_secs(10);
 /// Lines of make for one kernel; some fragments more or less are some hundreds.
 const ABOUT: u32 = 2000;
 
@@ -332,7 +325,7 @@ impl Make {
 const SHOWN: usize = 25;
 
 /// Debian's source, unpacked; fetched where it is not there.
-fn debian_source(all: &Path, arch: Arch, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+fn debian_source(all: &Path, arch: Arch) -> Result<PathBuf> {
     let known = all.join("source-version");
     if let Ok(name) = fs::read_to_string(&known) {
         let folder = all.join(name.trim());
@@ -340,37 +333,23 @@ fn debian_source(all: &Path, arch: Arch, say: &mut dyn FnMut(&str)) -> Result<Pa
             return Ok(folder);
         }
     }
-    say("fetching Linux's source from Debian (150 MB) ...");
-    let state = all.join("apt");
-    let apt = Apt::open(&state, SUITE, arch)?;
-    let depends = apt.field(SOURCE, "Depends")?;
-    let package = depends
-        .split([' ', ','])
-        .find(|word| word.starts_with("linux-source-"))
-        .with_context(|| format!("{SOURCE} depends on {depends}"))?
-        .to_owned();
-    let version = apt.field(&package, "Version")?;
-    let root = all.join("package");
-    for deb in apt.download(&[&package])? {
-        apt::unpack(&deb, &root)?;
-    }
-    say("unpacking it (1.7 GB) ...");
+    let (state, root) = (all.join("apt"), all.join("package"));
+    let (package, version) = during("fetching Linux's source from Debian (150 MB)", || {
+        let apt = Apt::open(&state, SUITE, arch)?;
+        let depends = apt.field(SOURCE, "Depends")?;
+        let package = depends
+            .split([' ', ','])
+            .find(|word| word.starts_with("linux-source-"))
+            .with_context(|| format!("{SOURCE} depends on {depends}"))?
+            .to_owned();
+        let version = apt.field(&package, "Version")?;
+        for deb in apt.download(&[&package])? {
+            apt::unpack(&deb, &root)?;
+        }
+        anyhow::Ok((package, version))
+    })?;
     let archive = root.join(format!("usr/src/{package}.tar.xz"));
-    let mut reader = XzReader::new(
-        File::open(&archive).with_context(|| archive.display().to_string())?,
-        true,
-    );
-    let mut tar = Command::new("tar")
-        .arg("-x")
-        .arg("-C")
-        .arg(all)
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("can't start tar")?;
-    if let Some(mut to) = tar.stdin.take() {
-        std::io::copy(&mut reader, &mut to).context("can't unpack it")?;
-    }
-    ensure!(tar.wait()?.success(), "tar failed");
+    during("unpacking it (1.7 GB)", || unpack_tar(&archive, all))?;
     // Each version has a folder of its own.
     let name = format!("linux-{}", version.replace(':', "-"));
     let folder = all.join(&name);
@@ -384,6 +363,22 @@ fn debian_source(all: &Path, arch: Arch, say: &mut dyn FnMut(&str)) -> Result<Pa
     // Written last, so what it names is whole.
     fs::write(&known, format!("{name}\n"))?;
     Ok(folder)
+}
+
+fn unpack_tar(archive: &Path, to: &Path) -> Result<()> {
+    let file = File::open(archive).with_context(|| archive.display().to_string())?;
+    let mut tar = Command::new("tar")
+        .arg("-x")
+        .arg("-C")
+        .arg(to)
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("can't start tar")?;
+    if let Some(mut input) = tar.stdin.take() {
+        std::io::copy(&mut XzReader::new(file, true), &mut input).context("can't unpack it")?;
+    }
+    ensure!(tar.wait()?.success(), "tar failed");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod list;
 pub mod modules;
 mod pack;
+pub mod progress;
 pub mod repro;
 pub mod uki;
 

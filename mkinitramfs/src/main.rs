@@ -92,9 +92,7 @@ fn build_kernel(options: KernelOptions, out: &mut impl Write) -> Result<()> {
         fragments: options.fragments,
         source: options.source,
     };
-    let built = kernel::build(&workspace(), &recipe, &mut |text| {
-        let _ = writeln!(io::stderr(), "{text}");
-    })?;
+    let built = kernel::build(&workspace(), &recipe)?;
     fs::create_dir_all(&options.output).with_context(|| options.output.display().to_string())?;
     let to = options.output.join("kernel");
     let bytes = fs::copy(&built.image, &to).with_context(|| to.display().to_string())?;
@@ -115,9 +113,7 @@ fn service_kernel(options: &Options, arch: Arch) -> Result<Option<ServiceKernel>
             fragments: Vec::new(),
             source: None,
         };
-        let built = kernel::build(&workspace(), &recipe, &mut |text| {
-            let _ = writeln!(io::stderr(), "{text}");
-        })?;
+        let built = kernel::build(&workspace(), &recipe)?;
         (built.image, built.release)
     } else {
         (file.clone(), String::new())

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use config::Arch;
 
 use crate::apt::{self, Apt};
+use crate::progress::during;
 
 /// Where the stub is from: 6.1's kernels boot with it as well.
 const SUITE: &str = "trixie";
@@ -60,9 +61,12 @@ pub fn stub(workspace: &Path, arch: Arch) -> Result<Vec<u8>> {
     }
     let state = all.join(format!("apt-{arch}"));
     let root = state.join("root");
-    for deb in Apt::open(&state, SUITE, arch)?.download(&[PACKAGE])? {
-        apt::unpack(&deb, &root)?;
-    }
+    during(&format!("fetching Debian's {PACKAGE} for {arch}"), || {
+        for deb in Apt::open(&state, SUITE, arch)?.download(&[PACKAGE])? {
+            apt::unpack(&deb, &root)?;
+        }
+        anyhow::Ok(())
+    })?;
     let name = file.file_name().unwrap_or_default();
     let found = root.join("usr/lib/systemd/boot/efi").join(name);
     let bytes = fs::read(&found).with_context(|| format!("{PACKAGE}: {}", found.display()))?;

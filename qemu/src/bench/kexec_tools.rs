@@ -9,6 +9,7 @@ use config::Arch;
 use goblin::elf::Elf;
 use mkinitramfs::apt::{self, Apt};
 use mkinitramfs::cpio::Entry;
+use mkinitramfs::progress::during;
 
 use crate::board::board;
 use crate::setup::Suite;
@@ -38,8 +39,10 @@ pub fn fetched(arch: Arch) -> Result<KexecTools> {
     // Written last, so the rest is whole.
     let stamp = folder.join("version");
     if !stamp.exists() {
-        eprintln!("fetching Debian's kexec-tools of {SUITE} for {arch} ...");
-        fetch(&folder, arch).with_context(|| format!("can't fetch kexec-tools into {}", folder.display()))?;
+        during(&format!("fetching Debian's kexec-tools of {SUITE} for {arch}"), || {
+            fetch(&folder, arch)
+        })
+        .with_context(|| format!("can't fetch kexec-tools into {}", folder.display()))?;
     }
     Ok(KexecTools {
         version: fs::read_to_string(&stamp)?.trim().to_owned(),

@@ -42,7 +42,7 @@ impl Chosen {
                 fragments: Vec::new(),
                 source: None,
             };
-            let built = mkinitramfs::kernel::build(&workspace::root(), &recipe, &mut |text| println!("{text}"))?;
+            let built = mkinitramfs::kernel::build(&workspace::root(), &recipe)?;
             return Ok(Self {
                 modules: None,
                 looked: Vec::new(),

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, bail, ensure};
 use config::Arch;
 use mkinitramfs::apt::{self, Apt};
+use mkinitramfs::progress::during;
 
 use crate::board::board;
 use crate::workspace;
@@ -86,9 +87,10 @@ pub fn kernel(arch: Arch, suite: Suite) -> Result<Kernel> {
     if let Some(kernel) = there(&folder, arch, suite) {
         return Ok(kernel);
     }
-    eprintln!("fetching Debian's {arch} kernel of {suite} ...");
-    fetch(&folder, arch, suite)
-        .with_context(|| format!("can't fetch {suite}'s {arch} kernel into {}", folder.display()))?;
+    during(&format!("fetching Debian's {arch} kernel of {suite}"), || {
+        fetch(&folder, arch, suite)
+    })
+    .with_context(|| format!("can't fetch {suite}'s {arch} kernel into {}", folder.display()))?;
     there(&folder, arch, suite).with_context(|| format!("{} is incomplete although it was just made", folder.display()))
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, bail, ensure};
 use config::Arch;
 use mkinitramfs::apt;
+use mkinitramfs::progress::during;
 
 use crate::board::board;
 use crate::machine::Firmware;
@@ -152,12 +153,13 @@ pub fn ensure(need: &Need) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("some packages are missing; run this, then try again:\n\n  sudo {install}\n");
     }
-    eprintln!("installing {} ...", names.join(" "));
-    // Lists may be missing (containers) or name packages that are gone.
-    apt_get(&["update"])?;
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
     arguments.extend(&names);
-    apt_get(&arguments)?;
+    during(&format!("installing {}", names.join(" ")), || {
+        // Lists may be missing (containers) or name packages that are gone.
+        apt_get(&["update"])?;
+        apt_get(&arguments)
+    })?;
     let still = missing(list, &folders);
     ensure!(
         still.is_empty(),

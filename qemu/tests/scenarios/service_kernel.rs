@@ -52,7 +52,7 @@ fn build(arch: Arch) -> Result<kernel::Kernel> {
         fragments: Vec::new(),
         source: None,
     };
-    kernel::build(&workspace::root(), &recipe, &mut |text| eprintln!("{text}"))
+    kernel::build(&workspace::root(), &recipe)
 }
 
 /// The usual chain with this kernel.
