@@ -92,8 +92,8 @@ fn panic(context: &Context, arch: Arch, place: u64) -> Result<()> {
         &[
             r#"cato: select: entry "a""#,
             "Kernel panic - not syncing",
-            "cato: slots: last words: .*Kernel panic - not syncing: sysrq triggered crash",
             "cato: slots: slot A: booted, but not marked good: its kernel panicked",
+            "cato: slots: last words: .*Kernel panic - not syncing: sysrq triggered crash",
             r#"cato: select: entry "b""#,
             "report: run=last-words: exit 0: .*Kernel panic - not syncing",
             "report: run=status: exit 0: .*its kernel panicked",
