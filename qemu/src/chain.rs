@@ -377,7 +377,8 @@ fn extlinux(image: &Path, initramfs: &Path, cmdline: &str) -> Files {
 
 /// A FIT beside the script that starts it.
 fn fit(made: &Path, cmdline: &str) -> Files {
-    let at = "${kernel_addr_r}";
+    // Behind the start of RAM, where U-Boot puts the kernel.
+    let at = "${ramdisk_addr_r}";
     let script = format!(
         "setenv bootargs {cmdline}\nload ${{devtype}} ${{devnum}}:${{distro_bootpart}} {at} /cato.itb\n\
          bootm {at}#cato {at}#cato ${{fdtcontroladdr}}\n"
