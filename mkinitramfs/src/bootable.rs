@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use config::Arch;
 use flate2::read::MultiGzDecoder;
-use stage::machine::service::expected;
+use stage::machine::service::lacking;
 
 use crate::{fit, uki};
 
@@ -53,12 +53,35 @@ pub struct ServiceKernel {
     pub dtb: Option<PathBuf>,
 }
 
-/// `own`, then all that Cato expects of a service kernel's command line.
+/// What Cato expects of a service kernel's command line and `own` does not say, then `own`, which may end in words for PID 1.
 pub fn command_line(arch: Arch, own: &str) -> String {
-    let all = own
-        .split_ascii_whitespace()
-        .chain(expected(arch).map(|item| item.remedy));
-    all.collect::<Vec<_>>().join(" ")
+    let mut all: Vec<&str> = lacking(arch, own).collect();
+    all.extend(own.split_ascii_whitespace());
+    all.join(" ")
+}
+
+/// Whether these make sense together, before anything is built.
+///
+/// # Errors
+/// Names the option that does not, and what to do.
+pub fn check(kind: Kind, arch: Arch, has_kernel: bool, cmdline: &str, has_dtb: bool) -> Result<()> {
+    ensure!(
+        kind != Kind::Fit || arch == Arch::Arm64,
+        "--output-kind fit is for U-Boot on arm64; on x86_64 take uki or esp"
+    );
+    ensure!(
+        kind != Kind::Initramfs || !has_kernel,
+        "--kernel goes into a uki, esp or fit: add --output-kind, or leave it out"
+    );
+    ensure!(
+        matches!(kind, Kind::Uki | Kind::Esp) || cmdline.is_empty(),
+        "--cmdline goes into a uki or esp; with --output-kind {kind}, the boot loader has the command line"
+    );
+    ensure!(
+        kind == Kind::Fit || !has_dtb,
+        "--dtb goes into a fit; with --output-kind {kind}, the firmware has the device tree"
+    );
+    Ok(())
 }
 
 /// Writes it to `output`.
@@ -87,7 +110,8 @@ pub fn write(
             initramfs,
             dtb: dtb.as_deref(),
         };
-        return put(output, &fit::image(&parts)?);
+        let image = fit::image(&parts).with_context(|| kernel.file.display().to_string())?;
+        return put(output, &image);
     }
     let parts = uki::Parts {
         kernel: &bytes,
@@ -95,7 +119,8 @@ pub fn write(
         initramfs,
         cmdline: &kernel.cmdline,
     };
-    let image = uki::image(&uki::stub(workspace, arch)?, &parts)?;
+    let stub = uki::stub(workspace, arch)?;
+    let image = uki::image(&stub, &parts).with_context(|| kernel.file.display().to_string())?;
     if kind == Kind::Uki {
         return put(output, &image);
     }
@@ -140,10 +165,26 @@ mod tests {
     use std::io::Write as _;
 
     #[test]
-    fn the_users_words_come_first() {
-        let arm64 = command_line(Arch::Arm64, " console=ttyAMA0  quiet");
-        assert!(arm64.starts_with("console=ttyAMA0 quiet nr_cpus=1 "), "{arm64}");
-        assert!(arm64.contains("arm64.nolva") && !command_line(Arch::X86_64, "").contains("arm64.nolva"));
+    fn the_users_words_stand() {
+        let arm64 = command_line(Arch::Arm64, " console=ttyAMA0  panic=60 -- x");
+        assert!(arm64.starts_with("nr_cpus=1 watchdog.stop_on_reboot=0 "), "{arm64}");
+        assert!(arm64.ends_with("arm64.nolva console=ttyAMA0 panic=60 -- x"), "{arm64}");
+        let x86 = command_line(Arch::X86_64, "nosmp");
+        assert!(!x86.contains("nolva") && !x86.contains("nr_cpus"), "{x86}");
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        let refused = |kind, arch, has_kernel, cmdline, has_dtb| {
+            let error = check(kind, arch, has_kernel, cmdline, has_dtb).err();
+            error.map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(refused(Kind::Esp, Arch::X86_64, true, "quiet", false), "");
+        assert_eq!(refused(Kind::Fit, Arch::Arm64, true, "", true), "");
+        assert!(refused(Kind::Fit, Arch::X86_64, true, "", false).contains("take uki or esp"));
+        assert!(refused(Kind::Initramfs, Arch::X86_64, true, "", false).contains("add --output-kind"));
+        assert!(refused(Kind::Fit, Arch::Arm64, true, "quiet", false).contains("the boot loader has the command line"));
+        assert!(refused(Kind::Uki, Arch::Arm64, true, "", true).contains("--dtb goes into a fit"));
     }
 
     #[test]

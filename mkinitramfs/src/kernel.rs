@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result, bail, ensure};
 use config::Arch;
 use lzma_rust2::XzReader;
+use sha2::{Digest as _, Sha256};
 
 use crate::apt::{self, Apt};
 use crate::progress::{during, during_with};
@@ -21,8 +22,25 @@ use crate::progress::{during, during_with};
 const SUITE: &str = "trixie";
 const SOURCE: &str = "linux-source";
 
-/// Fragments of this package that are taken when none is named, besides `base` and the arch's own.
-pub const USUAL: [&str; 8] = ["virtio", "nvme", "ahci", "usb", "mmc", "uefi", "pstore", "watchdog-pci"];
+/// Fragments of this package that are taken when none is named, besides those that are [always](always) in.
+const USUAL: [&str; 8] = ["virtio", "nvme", "ahci", "usb", "mmc", "uefi", "pstore", "watchdog-pci"];
+
+/// Fragments that every kernel of this arch has.
+fn always(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::Arm64 => &["base", "arm64", "errata-arm64"],
+        Arch::X86_64 => &["base", "x86_64"],
+    }
+}
+
+/// Fragments that are taken when none is named.
+pub fn usual(arch: Arch) -> Vec<String> {
+    let watchdogs = match arch {
+        Arch::Arm64 => "watchdog-arm64",
+        Arch::X86_64 => "watchdog-pc",
+    };
+    USUAL.into_iter().chain([watchdogs]).map(str::to_owned).collect()
+}
 
 /// An option, what it is set to, and where and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +63,10 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<Setting>> {
     let mut all = Vec::new();
     for (n, line) in text.lines().enumerate() {
         let (line, place) = (line.trim(), format!("{file}:{}", n + 1));
+        ensure!(
+            !(line.starts_with("# CONFIG_") && line.ends_with(" is not set")),
+            "{place}: write CONFIG_NAME=n and the reason behind a `#`; this line is a comment here"
+        );
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -90,7 +112,7 @@ fn refused<'s>(settings: &'s BTreeMap<String, Setting>, config: &str) -> Vec<&'s
 pub struct KernelRecipe {
     /// What it runs on.
     pub arch: Arch,
-    /// Fragments: names of those of this package, or files; the last one that has an option decides. Empty: [`USUAL`].
+    /// Fragments: names of those of this package, or files; the last one that has an option decides. Empty: [`usual`].
     pub fragments: Vec<String>,
     /// A source tree; Debian's where there is none.
     pub source: Option<PathBuf>,
@@ -112,11 +134,11 @@ impl KernelRecipe {
     fn texts(&self, workspace: &Path) -> Result<Vec<(String, String)>> {
         let ours = |name: &str| format!("mkinitramfs/kernel/{name}.config");
         let own = if self.fragments.is_empty() {
-            USUAL.map(str::to_owned).to_vec()
+            usual(self.arch)
         } else {
             self.fragments.clone()
         };
-        let names = ["base".to_owned(), self.arch.to_string()].into_iter().chain(own);
+        let names = always(self.arch).iter().map(ToString::to_string).chain(own);
         let files = names.map(|name| {
             let file = ours(&name);
             if workspace.join(&file).exists() {
@@ -127,7 +149,9 @@ impl KernelRecipe {
         });
         files
             .map(|(path, shown)| {
-                let text = fs::read_to_string(&path).with_context(|| format!("fragment {shown}"))?;
+                let text = fs::read_to_string(&path).with_context(|| {
+                    format!("fragment {shown}: neither a name in mkinitramfs/kernel nor a file that can be read")
+                })?;
                 Ok((shown, text))
             })
             .collect()
@@ -156,27 +180,29 @@ pub fn build(workspace: &Path, recipe: &KernelRecipe) -> Result<Kernel> {
         .map(|setting| format!("{}={}", setting.name, setting.value))
         .collect();
     let text = lines.join("\n") + "\n";
+    let key = format!("{text}{}\n{}", source.display(), make.compiler_version()?);
+    // Each recipe's result has a place of its own: whoever packs one is not disturbed by the next build.
+    let result = all.join(format!("{}-{}", recipe.arch, short(&key)));
     let kernel = Kernel {
-        image: out.join(make.image),
-        config: out.join(".config"),
+        image: result.join("kernel"),
+        config: result.join("config"),
         release: String::new(),
     };
-    let key = format!("{text}{}\n{}", source.display(), make.compiler_version()?);
-    let stamp = out.join("stamp");
+    let stamp = result.join("release");
     // A tree that is the user's own may have changed.
-    let is_built = recipe.source.is_none() && fs::read_to_string(&stamp).is_ok_and(|old| old == key);
+    let is_built = recipe.source.is_none() && stamp.exists();
     if !is_built {
         fs::create_dir_all(&out)?;
         let wanted = out.join("wanted.config");
         fs::write(&wanted, &text)?;
         make.run(&source, &out, "allnoconfig", Some(&wanted), &mut |_| {})?;
-        let config = fs::read_to_string(&kernel.config)?;
+        let config = fs::read_to_string(out.join(".config"))?;
         if let Some(setting) = refused(&settings, &config).first() {
             let Setting { name, value, place, .. } = setting;
             bail!(
                 "{place}: {name}={value} is not taken: this kernel has no such option, or one it depends on is off \
                  (look in {} and in the source's Kconfig)",
-                kernel.config.display()
+                out.join(".config").display()
             );
         }
         let count = AtomicU32::new(0);
@@ -190,13 +216,36 @@ pub fn build(workspace: &Path, recipe: &KernelRecipe) -> Result<Kernel> {
                 })
             },
         )?;
-        fs::write(&stamp, key)?;
+        // Beside it first: who sees it sees it whole.
+        let whole = all.join("whole");
+        if whole.exists() {
+            fs::remove_dir_all(&whole)?;
+        }
+        fs::create_dir_all(&whole)?;
+        for (from, to) in [
+            (make.image, "kernel"),
+            (".config", "config"),
+            ("include/config/kernel.release", "release"),
+        ] {
+            fs::copy(out.join(from), whole.join(to)).with_context(|| out.join(from).display().to_string())?;
+        }
+        if result.exists() {
+            fs::remove_dir_all(&result)?;
+        }
+        fs::rename(whole, &result)?;
     }
-    let release = fs::read_to_string(out.join("include/config/kernel.release"))?;
+    let release = fs::read_to_string(stamp)?;
     Ok(Kernel {
         release: release.trim().to_owned(),
         ..kernel
     })
+}
+
+/// A name for a recipe.
+fn short(key: &str) -> String {
+    let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+    let number = digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    format!("{number:016x}")
 }
 
 /// Lines of make for one kernel; some fragments more or less are some hundreds.
@@ -241,6 +290,8 @@ impl Make {
             ("bison", "bison"),
             ("bc", "bc"),
             ("perl", "perl"),
+            ("gcc", "gcc"),
+            ("zstd", "zstd"),
             (make.compiler, cross),
         ];
         let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
@@ -291,8 +342,15 @@ impl Make {
                 "KBUILD_BUILD_HOST=cato",
             ])
             .args(["KBUILD_BUILD_VERSION=1", "LOCALVERSION=-cato", goal])
+            // Nothing of the user's: KCFLAGS, LLVM, a time zone in which 1970 is 1969.
+            .env_clear()
+            .envs(
+                ["PATH", "HOME", "TMPDIR"]
+                    .into_iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
             .env("LC_ALL", "C")
-            .env_remove("MAKEFLAGS")
+            .env("TZ", "UTC")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         if let Some(wanted) = wanted {
@@ -349,6 +407,10 @@ fn debian_source(all: &Path, arch: Arch) -> Result<PathBuf> {
         anyhow::Ok((package, version))
     })?;
     let archive = root.join(format!("usr/src/{package}.tar.xz"));
+    // What an unpacking that was stopped has left.
+    if all.join(&package).exists() {
+        fs::remove_dir_all(all.join(&package))?;
+    }
     during("unpacking it (1.7 GB)", || unpack_tar(&archive, all))?;
     // Each version has a folder of its own.
     let name = format!("linux-{}", version.replace(':', "-"));
@@ -406,6 +468,7 @@ mod tests {
             "CONFIG_X=m # no",
             "X=y # no",
             "CONFIG_X= # no",
+            "# CONFIG_X is not set",
         ] {
             assert!(parse(wrong, "f").is_err(), "{wrong}");
         }
@@ -430,8 +493,14 @@ mod tests {
             }
         }
         assert!(all.contains_key("CONFIG_KEXEC"));
-        for usual in USUAL {
-            assert!(names.contains(&format!("{usual}.config")), "{usual}");
+        for arch in Arch::ALL {
+            for name in usual(arch)
+                .iter()
+                .map(String::as_str)
+                .chain(always(arch).iter().copied())
+            {
+                assert!(names.contains(&format!("{name}.config")), "{name}");
+            }
         }
     }
 

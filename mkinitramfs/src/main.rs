@@ -49,6 +49,9 @@ struct Options {
     /// The service kernel in it: a file, or `auto` for the one that `cargo mkinitramfs kernel` builds
     #[arg(long, value_name = "auto|FILE", required_if_eq_any([("output_kind", "uki"), ("output_kind", "esp"), ("output_kind", "fit")]))]
     kernel: Option<PathBuf>,
+    /// A fragment of configuration for `--kernel auto` besides the usual ones, several times: a name in mkinitramfs/kernel, or a file
+    #[arg(long, value_name = "FRAGMENT", requires = "kernel")]
+    kernel_config: Vec<String>,
     /// Words for the service kernel's command line, such as console=ttyS0; what Cato expects there is added
     #[arg(long, value_name = "WORDS", default_value = "")]
     cmdline: String,
@@ -108,9 +111,11 @@ fn service_kernel(options: &Options, arch: Arch) -> Result<Option<ServiceKernel>
         return Ok(None);
     };
     let (file, release) = if file.as_os_str() == "auto" {
+        let mut fragments = kernel::usual(arch);
+        fragments.extend(options.kernel_config.iter().cloned());
         let recipe = KernelRecipe {
             arch,
-            fragments: Vec::new(),
+            fragments,
             source: None,
         };
         let built = kernel::build(&workspace(), &recipe)?;
@@ -171,6 +176,13 @@ fn run(options: Options) -> Result<()> {
     let (Some(arch), Some(config), Some(output)) = (options.arch, &options.config, &options.output) else {
         bail!("--arch, --config and --output are required, or --list ARCHIVE");
     };
+    bootable::check(
+        options.output_kind,
+        arch,
+        options.kernel.is_some(),
+        &options.cmdline,
+        options.dtb.is_some(),
+    )?;
     let show = || config.display().to_string();
     let bytes = read(config, u64::try_from(config::MAX_BYTES)?).with_context(show)?;
     check_config(&show(), &bytes)?;

@@ -89,6 +89,12 @@ pub fn image(stub: &[u8], parts: &Parts<'_>) -> Result<Vec<u8>> {
     );
     let os_release = os_release();
     let mut file = Pe::read(stub)?;
+    // The machine, in the COFF header.
+    let machine = |bytes: &[u8]| u16_at(bytes, usize::try_from(u32_at(bytes, 0x3c)?)? + 4);
+    ensure!(
+        machine(parts.kernel).ok() == machine(stub).ok(),
+        "the service kernel is for another architecture, or no EFI program"
+    );
     // The kernel comes last: it may be unpacked over what is behind it.
     for (name, bytes, kind) in [
         (".osrel", os_release.as_bytes(), DATA),
@@ -247,8 +253,16 @@ mod tests {
         bytes
     }
 
+    /// As little of a kernel as is looked at.
+    const KERNEL: &[u8] = &{
+        let mut bytes = [0; 72];
+        (bytes[0], bytes[1], bytes[0x3c]) = (b'M', b'Z', 0x40);
+        (bytes[0x44], bytes[0x45]) = (0x64, 0x86);
+        bytes
+    };
+
     const PARTS: Parts<'_> = Parts {
-        kernel: b"MZ kernel",
+        kernel: KERNEL,
         release: "6.12",
         initramfs: &[7; 5000],
         cmdline: "console=ttyS0",
@@ -271,7 +285,7 @@ mod tests {
         assert_eq!(names, [".text", ".osrel", ".cmdline", ".uname", ".initrd", ".linux"]);
         assert_eq!(parts[2].1, b"console=ttyS0");
         assert_eq!(parts[4].1, [7; 5000]);
-        assert_eq!(parts[5].1, b"MZ kernel");
+        assert_eq!(parts[5].1, KERNEL);
         let size = u32_at(&bytes, 0x58 + 56).unwrap();
         assert!(size >= end && size.is_multiple_of(4096));
     }
@@ -287,5 +301,10 @@ mod tests {
             ..PARTS
         };
         assert!(error(&stub(5), &gzip).contains("CONFIG_EFI_STUB"));
+        let other = Parts {
+            kernel: b"MZ for another",
+            ..PARTS
+        };
+        assert!(error(&stub(5), &other).contains("another architecture"));
     }
 }

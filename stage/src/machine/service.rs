@@ -63,6 +63,12 @@ pub fn expected(arch: Arch) -> impl Iterator<Item = &'static Item> {
     EXPECTED.iter().filter(move |item| item.arch.is_none_or(|a| a == arch))
 }
 
+/// What is to be added to `cmdline` on `arch`.
+pub fn lacking(arch: Arch, cmdline: &str) -> impl Iterator<Item = &'static str> {
+    let missing = expected(arch).filter(move |item| !(item.said)(cmdline));
+    missing.map(|item| item.remedy)
+}
+
 /// One line for each item that `cmdline` lacks on `arch`.
 pub(crate) fn missing(arch: Arch, cmdline: &str) -> Vec<String> {
     expected(arch)

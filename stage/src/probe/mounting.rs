@@ -40,7 +40,7 @@ pub(crate) enum VolumeProblem {
     Unreadable,
     /// The kernel has no such file system.
     #[error(
-        "the service kernel has no {0} and the initramfs no module for it; pack it with `mkinitramfs --module {0}`"
+        "the service kernel has no {0} and the initramfs no module for it; pack it with `mkinitramfs --module {0}`, or build it into the kernel"
     )]
     NoDriver(&'static str),
     /// The same, though there is a module.

@@ -136,7 +136,7 @@ fn from_cmos(cmos: &Cmos, index: u8) -> Result<Option<String>, ReasonError> {
         path: cmos.path.clone(),
         advice: advice(
             &cause,
-            "; the service kernel needs CONFIG_RTC_DRV_CMOS or CONFIG_DEVPORT",
+            "; the service kernel needs CONFIG_RTC_NVMEM and CONFIG_NVMEM_SYSFS, or CONFIG_DEVPORT",
         ),
         cause,
     };
