@@ -22,7 +22,7 @@ use crate::progress::{during, during_with};
 const SUITE: &str = "trixie";
 const SOURCE: &str = "linux-source";
 
-/// Fragments of this package that are taken when none is named, besides those that are [always](always) in.
+/// Fragments of this package that are taken when none is named, besides those that `always` names.
 const USUAL: [&str; 8] = ["virtio", "nvme", "ahci", "usb", "mmc", "uefi", "pstore", "watchdog-pci"];
 
 /// Fragments that every kernel of this arch has.
