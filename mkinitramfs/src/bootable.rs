@@ -105,7 +105,6 @@ pub fn write(
     if kind == Kind::Fit {
         let dtb = kernel.dtb.as_ref().map(|file| read(file)).transpose()?;
         let parts = fit::Parts {
-            arch,
             kernel: &bytes,
             initramfs,
             dtb: dtb.as_deref(),
@@ -142,7 +141,10 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 const MOST: u64 = 1 << 30;
 
 /// A kernel as firmware wants it: Debian's arm64 kernels of old are packed with gzip.
-fn unpacked(file: &Path) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// When it can't be read or unpacked.
+pub fn unpacked(file: &Path) -> Result<Vec<u8>> {
     let bytes = read(file)?;
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return Ok(bytes);

@@ -130,6 +130,15 @@ pub struct Kernel {
 }
 
 impl KernelRecipe {
+    /// Debian's source with the usual fragments.
+    pub fn usual(arch: Arch) -> Self {
+        Self {
+            arch,
+            fragments: Vec::new(),
+            source: None,
+        }
+    }
+
     /// The fragments with their text, in order.
     fn texts(&self, workspace: &Path) -> Result<Vec<(String, String)>> {
         let ours = |name: &str| format!("mkinitramfs/kernel/{name}.config");

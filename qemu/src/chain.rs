@@ -4,8 +4,7 @@
 //! for knowing what the main system's report must say. The real thing throughout: nothing here is a stand-in.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -296,7 +295,7 @@ impl Chain {
                 }
                 vec![u_boot_partition(match kind {
                     Kind::Fit => fit(&made, &service.cmdline),
-                    _ => extlinux(&unpacked(&service.file, folder)?, &made, &service.cmdline),
+                    _ => extlinux(bootable::unpacked(&service.file)?, &made, &service.cmdline),
                 })]
             }
             (Kind::Esp, Firmware::Uefi) => {
@@ -367,11 +366,11 @@ fn u_boot_partition(files: Files) -> Partition {
 }
 
 /// Image and initramfs beside an `extlinux.conf`.
-fn extlinux(image: &Path, initramfs: &Path, cmdline: &str) -> Files {
+fn extlinux(image: Vec<u8>, initramfs: &Path, cmdline: &str) -> Files {
     let conf = format!("default cato\nlabel cato\n  kernel /Image\n  initrd /initramfs\n  append {cmdline}\n");
     Files::new()
         .with_bytes("extlinux/extlinux.conf", conf)
-        .with_file("Image", image)
+        .with_bytes("Image", image)
         .with_file("initramfs", initramfs)
 }
 
@@ -413,20 +412,6 @@ fn u_boot_script(text: &str) -> Vec<u8> {
         [numbers, sum(&content).to_vec(), kind.to_vec(), name.to_vec()].concat()
     };
     [header(sum(&header([0; 4]))), content.clone()].concat()
-}
-
-/// U-Boot's `booti` wants an Image as it is; QEMU unpacks one by itself.
-fn unpacked(image: &Path, folder: &Path) -> Result<PathBuf> {
-    let mut file = File::open(image).with_context(|| format!("can't read {}", image.display()))?;
-    let mut magic = [0_u8; 2];
-    if file.read_exact(&mut magic).is_err() || magic != [0x1f, 0x8b] {
-        return Ok(image.to_owned());
-    }
-    let plain = folder.join("service-image");
-    let mut decoder = flate2::read::MultiGzDecoder::new(File::open(image)?);
-    std::io::copy(&mut decoder, &mut File::create(&plain)?)
-        .with_context(|| format!("can't unpack {}", image.display()))?;
-    Ok(plain)
 }
 
 /// Sixteen hex digits that no other boot has.
@@ -480,19 +465,5 @@ mod tests {
     fn nonces_differ() {
         assert_ne!(nonce(), nonce());
         assert_eq!(nonce().len(), 16);
-    }
-
-    #[test]
-    fn a_gzipped_image_is_unpacked_for_u_boot() {
-        use std::io::Write as _;
-        let folder = tempfile::tempdir().unwrap();
-        let packed = folder.path().join("Image.gz");
-        let mut encoder = flate2::write::GzEncoder::new(File::create(&packed).unwrap(), flate2::Compression::fast());
-        encoder.write_all(b"image").unwrap();
-        encoder.finish().unwrap();
-        assert_eq!(fs::read(unpacked(&packed, folder.path()).unwrap()).unwrap(), b"image");
-        let plain = folder.path().join("Image");
-        fs::write(&plain, "plain").unwrap();
-        assert_eq!(unpacked(&plain, folder.path()).unwrap(), plain);
     }
 }

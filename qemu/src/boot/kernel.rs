@@ -37,12 +37,7 @@ impl Chosen {
             });
         }
         if given == OURS {
-            let recipe = KernelRecipe {
-                arch,
-                fragments: Vec::new(),
-                source: None,
-            };
-            let built = mkinitramfs::kernel::build(&workspace::root(), &recipe)?;
+            let built = mkinitramfs::kernel::build(&workspace::root(), &KernelRecipe::usual(arch))?;
             return Ok(Self {
                 modules: None,
                 looked: Vec::new(),

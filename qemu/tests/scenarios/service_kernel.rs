@@ -47,12 +47,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 fn build(arch: Arch) -> Result<kernel::Kernel> {
-    let recipe = KernelRecipe {
-        arch,
-        fragments: Vec::new(),
-        source: None,
-    };
-    kernel::build(&workspace::root(), &recipe)
+    kernel::build(&workspace::root(), &KernelRecipe::usual(arch))
 }
 
 /// The usual chain with this kernel.
