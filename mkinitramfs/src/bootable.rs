@@ -13,6 +13,7 @@ use config::Arch;
 use flate2::read::MultiGzDecoder;
 use stage::machine::service::lacking;
 
+use crate::whole_disk::{self, Plan};
 use crate::{fit, uki};
 
 /// Its form.
@@ -27,6 +28,8 @@ pub enum Kind {
     Esp,
     /// One file with kernel, initramfs and device tree, for U-Boot on arm64
     Fit,
+    /// An image of a disk that starts by itself, with room for two main systems and their state
+    Disk,
 }
 
 impl fmt::Display for Kind {
@@ -36,6 +39,7 @@ impl fmt::Display for Kind {
             Self::Uki => "uki",
             Self::Esp => "esp",
             Self::Fit => "fit",
+            Self::Disk => "disk",
         })
     }
 }
@@ -60,28 +64,54 @@ pub fn command_line(arch: Arch, own: &str) -> String {
     all.join(" ")
 }
 
-/// Whether these make sense together, before anything is built.
+/// Which kinds an option is for, and why it is for no other.
+const ONLY_FOR: [(&str, &[Kind], &str); 5] = [
+    (
+        "--kernel",
+        &[Kind::Uki, Kind::Esp, Kind::Fit, Kind::Disk],
+        "the boot loader has the kernel",
+    ),
+    (
+        "--cmdline",
+        &[Kind::Uki, Kind::Esp, Kind::Disk],
+        "the boot loader has the command line",
+    ),
+    ("--dtb", &[Kind::Fit], "the firmware has the device tree"),
+    ("--files", &[Kind::Disk], "there is no boot-a and boot-b"),
+    ("--boot-size", &[Kind::Disk], "there is no boot-a and boot-b"),
+];
+
+/// Whether these options make sense together, before anything is built.
 ///
 /// # Errors
-/// Names the option that does not, and what to do.
-pub fn check(kind: Kind, arch: Arch, has_kernel: bool, cmdline: &str, has_dtb: bool) -> Result<()> {
+/// Names the option that does not, and what it is for.
+pub fn check(kind: Kind, arch: Arch, given: &[&str]) -> Result<()> {
     ensure!(
         kind != Kind::Fit || arch == Arch::Arm64,
-        "--output-kind fit is for U-Boot on arm64; on x86_64 take uki or esp"
+        "--output-kind fit is for U-Boot on arm64; on x86_64 take uki, esp or disk"
     );
-    ensure!(
-        kind != Kind::Initramfs || !has_kernel,
-        "--kernel goes into a uki, esp or fit: add --output-kind, or leave it out"
-    );
-    ensure!(
-        matches!(kind, Kind::Uki | Kind::Esp) || cmdline.is_empty(),
-        "--cmdline goes into a uki or esp; with --output-kind {kind}, the boot loader has the command line"
-    );
-    ensure!(
-        kind == Kind::Fit || !has_dtb,
-        "--dtb goes into a fit; with --output-kind {kind}, the firmware has the device tree"
-    );
+    for (option, kinds, why) in ONLY_FOR {
+        let names: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+        ensure!(
+            !given.contains(&option) || kinds.contains(&kind),
+            "{option} is for --output-kind {}; with {kind}, {why}",
+            names.join(", ")
+        );
+    }
     Ok(())
+}
+
+/// All that one is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'p> {
+    /// What it runs on.
+    pub arch: Arch,
+    /// The service kernel; an initramfs has none.
+    pub kernel: Option<&'p ServiceKernel>,
+    /// The archive.
+    pub initramfs: &'p [u8],
+    /// The rest of a disk.
+    pub disk: &'p Plan,
 }
 
 /// Writes it to `output`.
@@ -89,44 +119,51 @@ pub fn check(kind: Kind, arch: Arch, has_kernel: bool, cmdline: &str, has_dtb: b
 /// # Errors
 /// When a file can't be read or written, or the kernel is none that this firmware starts; what apt says, where the stub of EFI
 /// is to be fetched.
-pub fn write(
-    workspace: &Path,
-    kind: Kind,
-    arch: Arch,
-    kernel: Option<&ServiceKernel>,
-    initramfs: &[u8],
-    output: &Path,
-) -> Result<()> {
-    if kind == Kind::Initramfs {
-        return put(output, initramfs);
+pub fn write(workspace: &Path, kind: Kind, parts: &Parts<'_>, output: &Path) -> Result<()> {
+    let kernel = || {
+        let kernel = parts.kernel;
+        kernel.with_context(|| format!("--output-kind {kind} wants a --kernel"))
+    };
+    // UEFI 3.5.1.1: what is started where nothing says what to start.
+    let efi_path = format!("EFI/BOOT/BOOT{}.EFI", uki::efi_name(parts.arch));
+    match kind {
+        Kind::Initramfs => put(output, parts.initramfs),
+        Kind::Fit => put(output, &fit_image(kernel()?, parts.initramfs)?),
+        Kind::Uki => put(output, &efi_program(workspace, parts, kernel()?)?),
+        Kind::Esp => {
+            let file = output.join(efi_path);
+            let folder = file.parent().unwrap_or(output);
+            fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+            put(&file, &efi_program(workspace, parts, kernel()?)?)
+        }
+        Kind::Disk => {
+            let program = efi_program(workspace, parts, kernel()?)?;
+            whole_disk::write(&efi_path, &program, parts.disk, output)
+        }
     }
-    let kernel = kernel.with_context(|| format!("--output-kind {kind} wants a --kernel"))?;
+}
+
+fn fit_image(kernel: &ServiceKernel, initramfs: &[u8]) -> Result<Vec<u8>> {
     let bytes = unpacked(&kernel.file)?;
-    if kind == Kind::Fit {
-        let dtb = kernel.dtb.as_ref().map(|file| read(file)).transpose()?;
-        let parts = fit::Parts {
-            kernel: &bytes,
-            initramfs,
-            dtb: dtb.as_deref(),
-        };
-        let image = fit::image(&parts).with_context(|| kernel.file.display().to_string())?;
-        return put(output, &image);
-    }
+    let dtb = kernel.dtb.as_ref().map(|file| read(file)).transpose()?;
+    let parts = fit::Parts {
+        kernel: &bytes,
+        initramfs,
+        dtb: dtb.as_deref(),
+    };
+    fit::image(&parts).with_context(|| kernel.file.display().to_string())
+}
+
+fn efi_program(workspace: &Path, parts: &Parts<'_>, kernel: &ServiceKernel) -> Result<Vec<u8>> {
+    let bytes = unpacked(&kernel.file)?;
+    let stub = uki::stub(workspace, parts.arch)?;
     let parts = uki::Parts {
         kernel: &bytes,
         release: &kernel.release,
-        initramfs,
+        initramfs: parts.initramfs,
         cmdline: &kernel.cmdline,
     };
-    let stub = uki::stub(workspace, arch)?;
-    let image = uki::image(&stub, &parts).with_context(|| kernel.file.display().to_string())?;
-    if kind == Kind::Uki {
-        return put(output, &image);
-    }
-    // UEFI 3.5.1.1: what is started where nothing says what to start.
-    let folder = output.join("EFI/BOOT");
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    put(&folder.join(format!("BOOT{}.EFI", uki::efi_name(arch))), &image)
+    uki::image(&stub, &parts).with_context(|| kernel.file.display().to_string())
 }
 
 fn put(file: &Path, bytes: &[u8]) -> Result<()> {
@@ -177,16 +214,21 @@ mod tests {
 
     #[test]
     fn what_would_be_ignored_is_refused() {
-        let refused = |kind, arch, has_kernel, cmdline, has_dtb| {
-            let error = check(kind, arch, has_kernel, cmdline, has_dtb).err();
+        let refused = |kind, arch, given: &[&str]| {
+            let error = check(kind, arch, given).err();
             error.map(|error| error.to_string()).unwrap_or_default()
         };
-        assert_eq!(refused(Kind::Esp, Arch::X86_64, true, "quiet", false), "");
-        assert_eq!(refused(Kind::Fit, Arch::Arm64, true, "", true), "");
-        assert!(refused(Kind::Fit, Arch::X86_64, true, "", false).contains("take uki or esp"));
-        assert!(refused(Kind::Initramfs, Arch::X86_64, true, "", false).contains("add --output-kind"));
-        assert!(refused(Kind::Fit, Arch::Arm64, true, "quiet", false).contains("the boot loader has the command line"));
-        assert!(refused(Kind::Uki, Arch::Arm64, true, "", true).contains("--dtb goes into a fit"));
+        assert_eq!(refused(Kind::Esp, Arch::X86_64, &["--kernel", "--cmdline"]), "");
+        assert_eq!(refused(Kind::Fit, Arch::Arm64, &["--kernel", "--dtb"]), "");
+        assert_eq!(refused(Kind::Disk, Arch::Arm64, &["--kernel", "--files"]), "");
+        assert!(refused(Kind::Fit, Arch::X86_64, &[]).contains("take uki, esp or disk"));
+        assert_eq!(
+            refused(Kind::Initramfs, Arch::X86_64, &["--kernel"]),
+            "--kernel is for --output-kind uki, esp, fit, disk; with initramfs, the boot loader has the kernel"
+        );
+        assert!(refused(Kind::Fit, Arch::Arm64, &["--cmdline"]).contains("the boot loader has the command line"));
+        assert!(refused(Kind::Uki, Arch::Arm64, &["--dtb"]).contains("the firmware has the device tree"));
+        assert!(refused(Kind::Esp, Arch::Arm64, &["--files"]).contains("no boot-a"));
     }
 
     #[test]
@@ -197,7 +239,13 @@ mod tests {
         gzip.write_all(b"MZ").unwrap();
         fs::write(&file, gzip.finish().unwrap()).unwrap();
         assert_eq!(unpacked(&file).unwrap(), b"MZ");
-        let missing = write(&crate::workspace(), Kind::Uki, Arch::X86_64, None, b"", &file);
+        let parts = Parts {
+            arch: Arch::X86_64,
+            kernel: None,
+            initramfs: b"",
+            disk: &Plan::default(),
+        };
+        let missing = write(&crate::workspace(), Kind::Uki, &parts, &file);
         assert_eq!(missing.unwrap_err().to_string(), "--output-kind uki wants a --kernel");
     }
 }

@@ -11,6 +11,7 @@ pub mod bootable;
 mod compression;
 pub mod cpio;
 pub mod cross;
+pub mod disk;
 pub mod fit;
 pub mod kernel;
 pub mod list;
@@ -19,6 +20,7 @@ mod pack;
 pub mod progress;
 pub mod repro;
 pub mod uki;
+pub mod whole_disk;
 
 pub use added::Added;
 pub use compression::{Compress, compress};

@@ -9,9 +9,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use config::Arch;
-use mkinitramfs::bootable::{self, Kind, ServiceKernel};
+use mkinitramfs::bootable::{self, Kind, Parts, ServiceKernel};
 use mkinitramfs::kernel::{self, KernelRecipe};
 use mkinitramfs::list::list;
+use mkinitramfs::whole_disk::{BOOT_MIB, Plan};
 use mkinitramfs::{Added, Compress, Recipe, check_config, pack, workspace};
 
 /// Builds Cato for a board and packs the service initramfs.
@@ -47,7 +48,7 @@ struct Options {
     #[arg(long, value_enum, default_value_t)]
     output_kind: Kind,
     /// The service kernel in it: a file, or `auto` for the one that `cargo mkinitramfs kernel` builds
-    #[arg(long, value_name = "auto|FILE", required_if_eq_any([("output_kind", "uki"), ("output_kind", "esp"), ("output_kind", "fit")]))]
+    #[arg(long, value_name = "auto|FILE", required_if_eq_any([("output_kind", "uki"), ("output_kind", "esp"), ("output_kind", "fit"), ("output_kind", "disk")]))]
     kernel: Option<PathBuf>,
     /// A fragment of configuration for `--kernel auto` besides the usual ones, several times: a name in mkinitramfs/kernel, or a file
     #[arg(long, value_name = "FRAGMENT", requires = "kernel")]
@@ -55,6 +56,12 @@ struct Options {
     /// Words for the service kernel's command line, such as console=ttyS0; what Cato expects there is added
     #[arg(long, value_name = "WORDS", default_value = "")]
     cmdline: String,
+    /// What boot-a and boot-b of a disk hold; without it they are empty
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
+    /// How large each of them is, MiB; default: 512
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(32..))]
+    boot_size: Option<u32>,
     /// The board's device tree, for a FIT whose board has another one than U-Boot
     #[arg(long, value_name = "FILE")]
     dtb: Option<PathBuf>,
@@ -176,16 +183,20 @@ fn run(options: Options) -> Result<()> {
     let (Some(arch), Some(config), Some(output)) = (options.arch, &options.config, &options.output) else {
         bail!("--arch, --config and --output are required, or --list ARCHIVE");
     };
-    bootable::check(
-        options.output_kind,
-        arch,
-        options.kernel.is_some(),
-        &options.cmdline,
-        options.dtb.is_some(),
-    )?;
+    let given: Vec<&str> = [
+        ("--kernel", options.kernel.is_some()),
+        ("--cmdline", !options.cmdline.is_empty()),
+        ("--dtb", options.dtb.is_some()),
+        ("--files", options.files.is_some()),
+        ("--boot-size", options.boot_size.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(option, is_given)| is_given.then_some(option))
+    .collect();
+    bootable::check(options.output_kind, arch, &given)?;
     let show = || config.display().to_string();
     let bytes = read(config, u64::try_from(config::MAX_BYTES)?).with_context(show)?;
-    check_config(&show(), &bytes)?;
+    let (parsed, _) = check_config(&show(), &bytes)?;
     let config_text = String::from_utf8(bytes).with_context(show)?;
     let kernel = service_kernel(&options, arch)?;
     let recipe = Recipe {
@@ -197,14 +208,17 @@ fn run(options: Options) -> Result<()> {
         compress: options.compress,
     };
     let packed = pack(&workspace(), &recipe)?;
-    bootable::write(
-        &workspace(),
-        options.output_kind,
+    let parts = Parts {
         arch,
-        kernel.as_ref(),
-        &packed.bytes,
-        output,
-    )?;
+        kernel: kernel.as_ref(),
+        initramfs: &packed.bytes,
+        disk: &Plan {
+            has_state: !parsed.slot_names().is_empty(),
+            files: options.files,
+            boot_mib: options.boot_size.unwrap_or(BOOT_MIB),
+        },
+    };
+    bootable::write(&workspace(), options.output_kind, &parts, output)?;
     write!(out, "{}", packed.table)?;
     if options.list.is_some() {
         for line in list(&packed.bytes)? {

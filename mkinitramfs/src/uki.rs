@@ -42,13 +42,22 @@ fn os_release() -> String {
     format!("ID=cato\nNAME=Cato\nVERSION_ID={version}\nPRETTY_NAME=\"Cato {version}\"\n")
 }
 
-/// systemd's stub for `arch`, fetched from Debian where it is not there.
+/// systemd's stub for `arch`.
 ///
 /// # Errors
 /// What apt says.
 pub fn stub(workspace: &Path, arch: Arch) -> Result<Vec<u8>> {
+    let name = efi_name(arch).to_ascii_lowercase();
+    from_systemd(workspace, arch, &format!("linux{name}.efi.stub"))
+}
+
+/// One of systemd's EFI programs for `arch`, fetched from Debian where it is not there.
+///
+/// # Errors
+/// What apt says.
+pub fn from_systemd(workspace: &Path, arch: Arch, name: &str) -> Result<Vec<u8>> {
     let all = workspace.join("target/efi-stub");
-    let file = all.join(format!("linux{}.efi.stub", efi_name(arch).to_ascii_lowercase()));
+    let file = all.join(name);
     if let Ok(bytes) = fs::read(&file) {
         return Ok(bytes);
     }
@@ -67,13 +76,21 @@ pub fn stub(workspace: &Path, arch: Arch) -> Result<Vec<u8>> {
         }
         anyhow::Ok(())
     })?;
-    let name = file.file_name().unwrap_or_default();
-    let found = root.join("usr/lib/systemd/boot/efi").join(name);
-    let bytes = fs::read(&found).with_context(|| format!("{PACKAGE}: {}", found.display()))?;
-    // Beside it first: who sees it sees it whole.
-    let whole = state.join(name);
-    fs::write(&whole, &bytes)?;
-    fs::rename(whole, &file)?;
+    let folder = root.join("usr/lib/systemd/boot/efi");
+    let read = |file: &Path| fs::read(file).with_context(|| format!("{PACKAGE}: {}", file.display()));
+    let bytes = read(&folder.join(name))?;
+    for entry in fs::read_dir(&folder)? {
+        let found = entry?.path();
+        let is_program = [".efi", ".stub"]
+            .iter()
+            .any(|end| found.to_string_lossy().ends_with(end));
+        if let (true, Some(name)) = (is_program, found.file_name()) {
+            // Beside it first: who sees it sees it whole.
+            let whole = state.join("whole");
+            fs::write(&whole, read(&found)?)?;
+            fs::rename(whole, all.join(name))?;
+        }
+    }
     fs::remove_dir_all(state)?;
     Ok(bytes)
 }

@@ -12,18 +12,20 @@ use config::{Arch, Arena};
 use mkinitramfs::bootable::{self, Kind, ServiceKernel};
 use mkinitramfs::modules::ModuleTree;
 use mkinitramfs::uki::efi_name;
+use mkinitramfs::whole_disk;
 use mkinitramfs::{Added, Compress, Recipe};
 use stage::text::quoted;
 
 use crate::board::board;
 use crate::device_tree;
-use crate::disk::{Disk, Files, Filesystem, Partition};
 use crate::guests;
+use crate::loader;
 use crate::machine::{Bus, DirectKernel, Drive, Firmware, Machine};
 use crate::service;
 use crate::setup::Kernel;
 use crate::verdict::{ArenaUsed, Wanted};
 use crate::workspace;
+use mkinitramfs::disk::{Disk, Files, Filesystem, Partition};
 
 /// The service Linux.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,7 +213,7 @@ impl Chain {
         )
         .context("can't make the service initramfs")?;
         let mut partitions = self.serve(&mut machine, service_cmdline, &packed.bytes, folder)?;
-        if self.disk.is_none() {
+        if self.disk.is_none() && self.service.kind != Kind::Disk {
             partitions.extend(match &self.partitions {
                 Some(partitions) => partitions.clone(),
                 None => Self::usual_partitions(&self.main_files(self.make_initrd(folder)?.as_deref())),
@@ -278,7 +280,19 @@ impl Chain {
         };
         let kind = self.service.kind;
         let made = folder.join(kind.to_string());
-        bootable::write(&workspace::root(), kind, arch, Some(&service), initramfs, &made)?;
+        let mut plan = whole_disk::Plan::default();
+        if kind == Kind::Disk {
+            let files = folder.join("files");
+            self.main_files(self.make_initrd(folder)?.as_deref()).stage(&files)?;
+            plan.files = Some(files);
+        }
+        let parts = bootable::Parts {
+            arch,
+            kernel: Some(&service),
+            initramfs,
+            disk: &plan,
+        };
+        bootable::write(&workspace::root(), kind, &parts, &made)?;
 
         Ok(match (kind, machine.firmware) {
             (Kind::Initramfs, Firmware::Direct | Firmware::Uefi) => {
@@ -293,18 +307,20 @@ impl Chain {
                 if board(arch).u_boot.is_none() {
                     bail!("{arch}: Debian's U-Boot can't start Linux on this machine; use --firmware direct or uefi");
                 }
-                vec![u_boot_partition(match kind {
-                    Kind::Fit => fit(&made, &service.cmdline),
-                    _ => extlinux(bootable::unpacked(&service.file)?, &made, &service.cmdline),
-                })]
+                let files = match kind {
+                    Kind::Fit => loader::fit(&made, &service.cmdline),
+                    _ => loader::extlinux(bootable::unpacked(&service.file)?, &made, &service.cmdline),
+                };
+                vec![loader::partition("SERVICE", Filesystem::Vfat, files)]
             }
             (Kind::Esp, Firmware::Uefi) => {
                 let name = format!("EFI/BOOT/BOOT{}.EFI", efi_name(arch));
                 let files = Files::new().with_file(&name, made.join(&name));
-                vec![Partition {
-                    bootable: true,
-                    ..Partition::new("ESP", Filesystem::Vfat, files)
-                }]
+                vec![loader::partition("ESP", Filesystem::Vfat, files)]
+            }
+            (Kind::Disk, Firmware::Uefi | Firmware::UBoot) => {
+                machine.drives.push(Drive::raw(made));
+                Vec::new()
             }
             (kind, firmware) => bail!("the firmware {firmware} starts no {kind}"),
         })
@@ -355,63 +371,6 @@ fn summary(table: &mkinitramfs::Table) -> String {
         table.modules.len(),
         modules / 1024
     )
-}
-
-/// What U-Boot starts by itself: FAT, with these files.
-fn u_boot_partition(files: Files) -> Partition {
-    Partition {
-        bootable: true,
-        ..Partition::new("SERVICE", Filesystem::Vfat, files)
-    }
-}
-
-/// Image and initramfs beside an `extlinux.conf`.
-fn extlinux(image: Vec<u8>, initramfs: &Path, cmdline: &str) -> Files {
-    let conf = format!("default cato\nlabel cato\n  kernel /Image\n  initrd /initramfs\n  append {cmdline}\n");
-    Files::new()
-        .with_bytes("extlinux/extlinux.conf", conf)
-        .with_bytes("Image", image)
-        .with_file("initramfs", initramfs)
-}
-
-/// A FIT beside the script that starts it.
-fn fit(made: &Path, cmdline: &str) -> Files {
-    // Behind the start of RAM, where U-Boot puts the kernel.
-    let at = "${ramdisk_addr_r}";
-    let script = format!(
-        "setenv bootargs {cmdline}\nload ${{devtype}} ${{devnum}}:${{distro_bootpart}} {at} /cato.itb\n\
-         bootm {at}#cato {at}#cato ${{fdtcontroladdr}}\n"
-    );
-    Files::new()
-        .with_bytes("boot.scr", u_boot_script(&script))
-        .with_file("cato.itb", made)
-}
-
-/// A script in the header that U-Boot wants (include/image.h, `struct legacy_img_hdr`).
-fn u_boot_script(text: &str) -> Vec<u8> {
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_be_bytes();
-    let sum = |bytes: &[u8]| {
-        let mut sum = flate2::Crc::new();
-        sum.update(bytes);
-        sum.sum().to_be_bytes()
-    };
-    // The lengths of all scripts in it, up to a zero.
-    let content = [&number(text.len()), &number(0), text.as_bytes()].concat();
-    // Linux, arm64, script, not compressed; then the name.
-    let (kind, name) = ([5, 22, 6, 0], [0; 32]);
-    let header = |own: [u8; 4]| {
-        let numbers = [
-            0x2705_1956_u32.to_be_bytes(),
-            own,
-            [0; 4],
-            number(content.len()),
-            [0; 4],
-            [0; 4],
-        ]
-        .concat();
-        [numbers, sum(&content).to_vec(), kind.to_vec(), name.to_vec()].concat()
-    };
-    [header(sum(&header([0; 4]))), content.clone()].concat()
 }
 
 /// Sixteen hex digits that no other boot has.

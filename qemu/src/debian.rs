@@ -18,12 +18,12 @@ use mkinitramfs::cpio::Entry;
 use mkinitramfs::modules::ModuleTree;
 
 use crate::board::board;
-use crate::disk::Files;
-use crate::disk::tools::{output, run, tool};
 use crate::machine::{DirectKernel, Drive, Machine};
 use crate::setup::{Kernel, Suite, kernels};
 use crate::vm::{Vm, Watch};
 use crate::workspace;
+use mkinitramfs::disk::Files;
+use mkinitramfs::disk::tools::{output, run, tool};
 
 /// The release that is installed.
 pub const SUITE: Suite = Suite::Trixie;

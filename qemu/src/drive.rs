@@ -46,6 +46,8 @@ pub struct Drive {
     pub bus: Bus,
     /// Writes go to a temporary file instead of the image.
     pub snapshot: bool,
+    /// How much can be read in a second, bytes; as much as the host can where nothing is said.
+    pub rate: Option<u64>,
     /// More properties of QEMU's device, as in `removable=on`; empty for none.
     pub properties: String,
 }
@@ -58,6 +60,7 @@ impl Drive {
             format: "raw".into(),
             bus: Bus::Virtio,
             snapshot: false,
+            rate: None,
             properties: String::new(),
         }
     }
@@ -79,8 +82,11 @@ impl Drive {
             format!(",file={file},format={}", self.format)
         });
         let snapshot = if self.snapshot { ",snapshot=on" } else { "" };
+        let rate = self
+            .rate
+            .map_or_else(String::new, |rate| format!(",throttling.bps-read={rate}"));
         // A full host would otherwise stop the machine without a word.
-        format!("if=none,id=disk{n}{medium},werror=report{snapshot}")
+        format!("if=none,id=disk{n}{medium},werror=report{snapshot}{rate}")
     }
 
     /// Why it is there.

@@ -95,6 +95,19 @@ pub fn state(place: &Path) -> Result<String, String> {
     slots::run(&command).map_err(|error| error.to_string())
 }
 
+/// What `cato state init` does to an image, for whoever makes images: every slot is still to be proven.
+///
+/// # Errors
+/// What it says instead.
+pub fn factory_state(place: &Path) -> Result<(), String> {
+    let command = slots::Command::Init {
+        place,
+        good: Vec::new(),
+        force: false,
+    };
+    slots::run(&command).map(drop).map_err(|error| error.to_string())
+}
+
 fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -> io::Result<Outcome> {
     let words: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
     match words.as_slice() {

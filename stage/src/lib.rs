@@ -31,3 +31,5 @@ pub mod supervisor;
 mod sys;
 pub mod text;
 pub mod worker;
+
+pub use probe::STATE_TYPE;

@@ -117,7 +117,7 @@ const Q35_SPLIT_MIB: u64 = 2816;
 /// which takes something off the dead time. On x86_64, whose own is the top of RAM, below it is away. On arm64, whose own
 /// is the low end, the middle is: the allocator begins with what the initramfs left near the low end and goes on from
 /// the top. (The very top is as fast for 100 MB in 2 GiB, and six times as slow for 300 MB in 4 GiB.)
-fn placement_away(told: &Told<'_>) -> String {
+pub fn placement_away(told: &Told<'_>) -> String {
     const MIB: u64 = 1 << 20;
     let memory = u64::from(told.memory_mib);
     match told.arch {

@@ -2,7 +2,7 @@
 //!
 //! Bottom up: [`contender`] is who is compared, [`payload`] what is booted, [`initramfs`] what the service Linux gets,
 //! [`once`] one boot, [`read`] what it says, [`figures`] medians and ratios, [`ratios`] what is
-//! compared, [`long`] how it grows, [`table`] the result as text and JSON.
+//! compared, [`long`] how it grows, [`table`] the result as text and JSON. [`chain`] is the whole way from power on.
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -11,6 +11,7 @@ use config::Arch;
 use crate::machine::Firmware;
 use crate::setup::packages::{self, Need};
 
+pub mod chain;
 pub mod contender;
 pub mod figures;
 pub mod initramfs;
@@ -53,9 +54,14 @@ pub struct BenchArgs {
     /// Prints one JSON object instead of the tables: times in seconds, medians.
     #[arg(long)]
     pub json: bool,
-    /// Also how dead time grows from 16 to 700 MB, and how load time differs between 10 layouts of memory.
+    /// Also how dead time grows from 16 to 700 MB, and how load time differs between 10 layouts of memory; with --chain,
+    /// from slower disks.
     #[arg(long)]
     pub long: bool,
+    /// From power on instead: booting without a chain, Cato with Debian's kernel, with the one made for the job (built where it is
+    /// not there), and with that in one file, and a shell script with kexec-tools on it.
+    #[arg(long)]
+    pub chain: bool,
 }
 
 /// Measures and prints.
@@ -65,6 +71,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         None if args.json => vec![Arch::Arm64],
         None => Arch::ALL.into(),
     };
+    if args.chain {
+        return chain::run(args, &arches);
+    }
     packages::ensure(&Need {
         arches: arches.clone(),
         firmware: vec![Firmware::Direct],

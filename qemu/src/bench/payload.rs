@@ -23,6 +23,8 @@ pub const NONCE: &str = "cato-bench";
 pub struct Payload {
     /// A cpio archive that holds it, to be put behind a contender's own.
     pub archive: PathBuf,
+    /// The initrd by itself.
+    pub initrd_file: PathBuf,
     /// The kernel as it is handed over, bytes.
     pub kernel: u64,
     /// The initrd, bytes.
@@ -48,18 +50,22 @@ pub fn make(main: &Kernel, mb: u32) -> Result<Payload> {
     let kernel = fs::read(&main.image).with_context(|| format!("can't read {}", main.image.display()))?;
     let payload = Payload {
         archive: folder.join("payload.cpio"),
+        initrd_file: folder.join("initrd"),
         kernel: u64::try_from(kernel.len())?,
         initrd: u64::from(mb) * 1_000_000,
     };
     // Written last, so what it describes is whole.
     let stamp = folder.join("stamp");
     let wanted = stamp_text(main)?;
-    if fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) && payload.archive.exists() {
+    if fs::read_to_string(&stamp).is_ok_and(|text| text == wanted)
+        && payload.archive.exists()
+        && payload.initrd_file.exists()
+    {
         return Ok(payload);
     }
     // It must not describe what is only half made.
     let _ = fs::remove_file(&stamp);
-    let initrd = initrd(main.arch, payload.initrd, &folder.join("initrd"))?;
+    let initrd = initrd(main.arch, payload.initrd, &payload.initrd_file)?;
     let entries = [
         Entry::file(&format!("{}/kernel", guest_bench::PAYLOAD), kernel),
         Entry::file(&format!("{}/initrd", guest_bench::PAYLOAD), initrd),
@@ -69,7 +75,7 @@ pub fn make(main: &Kernel, mb: u32) -> Result<Payload> {
     Ok(payload)
 }
 
-/// An archive of exactly `size` bytes: the report program, then random ones.
+/// An archive in `file` of exactly `size` bytes: the report program, then random ones.
 fn initrd(arch: Arch, size: u64, file: &Path) -> Result<Vec<u8>> {
     let with = |random: &[u8]| -> Result<Vec<u8>> {
         guests::report_initrd(arch, NONCE, &[("/random", random)], &[], file)?;
@@ -80,9 +86,7 @@ fn initrd(arch: Arch, size: u64, file: &Path) -> Result<Vec<u8>> {
         .context("no room for the report program in an initrd of that size")?;
     let mut random = Vec::new();
     File::open("/dev/urandom")?.take(rest).read_to_end(&mut random)?;
-    let initrd = with(&random)?;
-    fs::remove_file(file)?;
-    Ok(initrd)
+    with(&random)
 }
 
 /// What a payload is made of; another one is another text.

@@ -174,6 +174,7 @@ mod tests {
             arch: Arch::Arm64,
             payload: Payload {
                 archive: "/a".into(),
+                initrd_file: "/i".into(),
                 kernel: 30_000_000,
                 initrd: 64_000_000,
             },

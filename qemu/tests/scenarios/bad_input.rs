@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use config::Arch::{self, Arm64, X86_64};
+use mkinitramfs::disk::{Content, Files, Filesystem, Partition};
 use mkinitramfs::{Compress, compress};
 use qemu::chain::Chain;
-use qemu::disk::{Content, Files, Filesystem, Partition};
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::Scenario;
 use qemu::setup::Suite::{Bookworm, Trixie};

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use config::Arch;
+use mkinitramfs::disk::{Files, Filesystem, Partition};
 use qemu::board::board;
 use qemu::chain::Chain;
 use qemu::debian::{self, PARTLABEL, PASSWORD};
-use qemu::disk::{Files, Filesystem, Partition};
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::Bookworm;
 use qemu::vm::Vm;

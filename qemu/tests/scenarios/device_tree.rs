@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use config::Arch::Arm64;
+use mkinitramfs::disk::{Filesystem, Partition};
 use qemu::chain::Chain;
 use qemu::device_tree::{self, with_identity};
-use qemu::disk::{Filesystem, Partition};
 use qemu::machine::Firmware::Direct;
 use qemu::machine::Machine;
 use qemu::scenario::{Context, Scenario};

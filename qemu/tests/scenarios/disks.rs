@@ -1,8 +1,8 @@
 //! Every way a disk is attached and every file system on it: each driver and its modules must be found and loaded.
 
 use config::Arch::{Arm64, X86_64};
+use mkinitramfs::disk::{Filesystem, Partition};
 use qemu::chain::Chain;
-use qemu::disk::{Filesystem, Partition};
 use qemu::machine::{Bus, Firmware};
 use qemu::scenario::Scenario;
 use qemu::setup::Suite::{Bookworm, Trixie};

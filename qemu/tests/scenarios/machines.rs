@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use config::Arch::{self, Arm64, X86_64};
+use mkinitramfs::disk::{Filesystem, Partition};
 use qemu::chain::Chain;
-use qemu::disk::{Filesystem, Partition};
 use qemu::machine::Firmware::{Direct, Uefi};
 use qemu::scenario::{Context, Scenario};
 use qemu::service;

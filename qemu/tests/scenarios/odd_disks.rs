@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use config::Arch;
+use mkinitramfs::disk::image::{self, MIB};
+use mkinitramfs::disk::tools::{run, tool};
+use mkinitramfs::disk::{Disk, Filesystem, Partition};
 use qemu::chain::{Chain, Ready};
-use qemu::disk::image::{self, MIB};
-use qemu::disk::tools::{run, tool};
-use qemu::disk::{Disk, Filesystem, Partition};
 use qemu::machine::Drive;
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::{Context, Scenario};
@@ -233,7 +233,7 @@ fn mount_errors(context: &Context, arch: Arch) -> Result<()> {
     let config = chain.config.take().unwrap_or_default();
     let config = config.replace("[\"a\"]", "[\"fat\", \"large\", \"a\"]");
     chain.config = Some(format!("{config}\n{}{}", entry("fat"), entry("large")));
-    let files = qemu::disk::Files::new().with_bytes("kernel", "x");
+    let files = mkinitramfs::disk::Files::new().with_bytes("kernel", "x");
     let large = context.folder.join("large.img");
     image::blank(&large, 64 * MIB)?;
     run(tool("mke2fs")

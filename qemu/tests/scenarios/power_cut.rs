@@ -9,9 +9,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use config::Arch::{self, Arm64, X86_64};
 use mkinitramfs::cpio::Entry;
+use mkinitramfs::disk::{Filesystem, Partition, journal};
 use qemu::chain::Chain;
-use qemu::disk::{Filesystem, Partition, journal};
 use qemu::machine::Firmware::Direct;
+use qemu::power;
 use qemu::scenario::{Context, LIMIT, Scenario};
 use qemu::setup::Suite::{self, Bookworm, Trixie};
 use sha2::{Digest as _, Sha256};
@@ -172,7 +173,7 @@ fn written_by_a_kernel(context: &Context, arch: Arch, service: Suite, filesystem
     let image = context.folder.join("boot-a.img");
     let partition = Partition::new("boot-a", filesystem, files);
     partition.format(&image, &context.folder.join("staged"), uuid::Uuid::from_u128(1))?;
-    journal::cut_power(
+    power::cut_power(
         &context.kernel(arch, service)?,
         filesystem,
         &image,
@@ -266,7 +267,7 @@ fn hostile(context: &Context, arch: Arch) -> Result<()> {
     let mut chain = chain(context, arch, Bookworm)?;
     let initrd = chain.make_initrd(&context.folder)?;
     let files = chain.main_files(initrd.as_deref());
-    let small = qemu::disk::Files::new()
+    let small = mkinitramfs::disk::Files::new()
         .with_bytes("kernel", "kernel")
         .with_bytes("initrd", "initrd");
     let bad = |label: &str, mke2fs, debugfs: &[&str]| Partition {
@@ -344,7 +345,7 @@ fn more_than_memory(context: &Context, arch: Arch) -> Result<()> {
         ..Partition::new(
             "full",
             Filesystem::Ext4,
-            qemu::disk::Files::new().with("room", qemu::disk::Content::Hole(700 << 20)),
+            mkinitramfs::disk::Files::new().with("room", mkinitramfs::disk::Content::Hole(700 << 20)),
         )
     };
     let image = context.folder.join("full.img");

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use config::Arch;
+use mkinitramfs::disk::image::{self, MIB};
+use mkinitramfs::disk::tools::{run, tool};
+use mkinitramfs::disk::{Content, Files, Filesystem, Partition};
 use qemu::board::board;
 use qemu::chain::Chain;
 use qemu::debian::{self, Debian, PARTLABEL};
-use qemu::disk::image::{self, MIB};
-use qemu::disk::tools::{run, tool};
-use qemu::disk::{Content, Files, Filesystem, Partition};
 use qemu::guests;
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::{Context, Scenario};
@@ -21,7 +21,7 @@ use stage::text::quoted;
 use uuid::Uuid;
 
 use crate::debian::log_in;
-use crate::slots::STATE_TYPE;
+use crate::slots::state_type;
 
 /// For one boot, or one bundle.
 const LONG: Duration = Duration::from_mins(5);
@@ -226,7 +226,7 @@ fn chain(context: &Context, arch: Arch, system: &Debian) -> Result<Chain> {
         boot_a,
         Partition::made("boot-b", empty),
         Partition {
-            type_guid: Some(STATE_TYPE),
+            type_guid: Some(state_type()),
             ..Partition::made("cato-state", state)
         },
         Partition::made(PARTLABEL, &system.image),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use config::Arch;
+use mkinitramfs::disk::{Filesystem, Partition};
 use qemu::console::Line;
-use qemu::disk::{Filesystem, Partition};
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::Bookworm;

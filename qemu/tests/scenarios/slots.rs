@@ -8,24 +8,26 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use config::Arch;
+use mkinitramfs::disk::image::MIB;
+use mkinitramfs::disk::{Filesystem, Partition};
 use qemu::chain::{Chain, Initrd};
-use qemu::disk::image::MIB;
-use qemu::disk::{Filesystem, Partition};
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::{Bookworm, Trixie};
 use qemu::timeline::{Name, Timeline};
 use qemu::vm::Vm;
 use stage::text::quoted;
-use uuid::{Uuid, uuid};
+use uuid::Uuid;
 
 /// Boots of each kind that are compared.
 const COST_RUNS: usize = 5;
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
-/// The type of the state partition: stage/src/probe/mod.rs.
-pub(crate) const STATE_TYPE: Uuid = uuid!("32a75679-f8ae-4ea2-b9ca-8255f57806eb");
+/// The type of the state partition.
+pub(crate) fn state_type() -> Uuid {
+    Uuid::parse_str(stage::STATE_TYPE).unwrap_or_default()
+}
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
@@ -154,16 +156,16 @@ impl Plan {
             }
         }
         let made = Partition {
-            type_guid: Some(STATE_TYPE),
+            type_guid: Some(state_type()),
             ..Partition::made("cato-state", state)
         };
         match self.state_disk {
             None => partitions.push(made),
             Some(arguments) => {
                 let image = context.folder.join("state-disk.img");
-                qemu::disk::Disk {
+                mkinitramfs::disk::Disk {
                     partitions: vec![made],
-                    ..qemu::disk::Disk::default()
+                    ..mkinitramfs::disk::Disk::default()
                 }
                 .write(&image)?;
                 let image = image.display().to_string();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use config::Arch::{self, Arm64, X86_64};
+use mkinitramfs::disk::{Disk, Filesystem::Ext4, Partition};
 use qemu::chain::Chain;
-use qemu::disk::{Disk, Filesystem::Ext4, Partition};
 use qemu::machine::{Bus, Firmware::Direct};
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::{Bookworm, Trixie};

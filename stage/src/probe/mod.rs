@@ -49,7 +49,7 @@ pub(crate) enum Wanted<'s> {
 }
 
 /// The type of the partition with the state, in a GPT.
-pub(crate) const STATE_TYPE: &str = "32a75679-f8ae-4ea2-b9ca-8255f57806eb";
+pub const STATE_TYPE: &str = "32a75679-f8ae-4ea2-b9ca-8255f57806eb";
 
 impl Wanted<'_> {
     fn means(self, volume: &Volume) -> bool {

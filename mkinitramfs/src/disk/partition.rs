@@ -62,6 +62,8 @@ pub struct Partition {
     pub type_guid: Option<Uuid>,
     /// The legacy-boot attribute: U-Boot looks for `extlinux.conf` on the first partition that has it.
     pub bootable: bool,
+    /// How large an ext4 or a FAT is, bytes; as its files want where nothing is said.
+    pub size: Option<u64>,
     /// Its files.
     pub files: Files,
     /// More arguments of its mkfs, such as `-O`, `casefold`.
@@ -85,6 +87,7 @@ impl Partition {
             fs_uuid: None,
             type_guid: None,
             bootable: false,
+            size: None,
             files,
             mkfs: Vec::new(),
             debugfs: Vec::new(),
@@ -102,6 +105,11 @@ impl Partition {
     }
 }
 
+/// What an ext4 with so many bytes of files wants: a tenth for metadata, and a journal.
+pub fn ext4_size(files: u64) -> u64 {
+    (files + files / 10 + 16 * MIB).next_multiple_of(MIB)
+}
+
 impl Partition {
     /// Makes the file system as a file of its own.
     pub fn format(&self, image: &Path, staged: &Path, default_uuid: Uuid) -> Result<()> {
@@ -110,8 +118,7 @@ impl Partition {
         let uuid = self.fs_uuid.unwrap_or(default_uuid);
         match self.filesystem {
             Filesystem::Ext4 => {
-                // A tenth for metadata, and a journal.
-                let size = (bytes + bytes / 10 + 16 * MIB).next_multiple_of(MIB);
+                let size = self.size.unwrap_or_else(|| ext4_size(bytes));
                 run(tool("mke2fs")
                     .args([
                         "-q",
@@ -137,7 +144,8 @@ impl Partition {
                     .try_for_each(|(path, new)| journal::leave_unreplayed(image, path, new))
             }
             Filesystem::Vfat => {
-                let size = (bytes + bytes / 50 + 8 * MIB).next_multiple_of(MIB);
+                let wanted = (bytes + bytes / 50 + 8 * MIB).next_multiple_of(MIB);
+                let size = self.size.unwrap_or(wanted);
                 File::create(image)?.set_len(size)?;
                 let id = uuid.as_u128() & 0xffff_ffff;
                 run(tool("mkfs.vfat")

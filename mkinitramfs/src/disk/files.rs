@@ -1,13 +1,13 @@
 //! Files by their path, before they are in a file system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::stat::Mode;
 
-use super::tools::{run, tool};
+use super::tools::tool;
 
 /// Something with a path in a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,56 @@ impl Files {
     /// No files.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Those below a folder of the host, as they are there.
+    ///
+    /// # Errors
+    /// What can't be read, and what is neither a file nor a folder nor a link.
+    pub fn below(folder: &Path) -> Result<Self> {
+        let mut all = Self::new();
+        let mut open = vec![(folder.to_owned(), String::new())];
+        while let Some((folder, path)) = open.pop() {
+            let what = || folder.display().to_string();
+            for entry in fs::read_dir(&folder).with_context(what)? {
+                let entry = entry.with_context(what)?;
+                let (file, kind) = (entry.path(), entry.file_type().with_context(what)?);
+                let name = entry.file_name();
+                let usable = name.to_str().filter(|name| !name.contains(['"', '\n']));
+                let name = usable.with_context(|| format!("{}: debugfs can't write such a name", file.display()))?;
+                let path = format!("{path}/{name}");
+                let content = if kind.is_dir() {
+                    open.push((file, path.clone()));
+                    Content::Folder
+                } else if kind.is_symlink() {
+                    let to = fs::read_link(&file).with_context(what)?;
+                    Content::Link(to.to_str().with_context(|| file.display().to_string())?.to_owned())
+                } else if kind.is_file() {
+                    Content::Host(file)
+                } else {
+                    bail!("{}: neither a file nor a folder nor a link", file.display());
+                };
+                all = all.with(&path, content);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Bytes of all files.
+    ///
+    /// # Errors
+    /// When one of the host's can't be read.
+    pub fn bytes(&self) -> Result<u64> {
+        let mut total = 0;
+        for content in self.0.values() {
+            total += match content {
+                Content::Bytes(bytes) => u64::try_from(bytes.len())?,
+                Content::Host(file) => file.metadata().with_context(|| file.display().to_string())?.len(),
+                Content::Hole(size) => *size,
+                Content::Folder | Content::Link(_) | Content::Pipe => 0,
+            };
+        }
+        Ok(total)
     }
 
     /// With something at `path`, in the place of what was there.
@@ -71,15 +121,13 @@ impl Files {
     pub fn put_into(&self, image: &Path, at: u64) -> Result<()> {
         let staged = tempfile::tempdir()?;
         self.stage(staged.path())?;
-        let mut folders = Vec::new();
+        let mut folders = BTreeSet::new();
         let mut commands = Vec::new();
         for (path, content) in &self.0 {
             let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
             for (end, _) in folder.match_indices('/').chain([(folder.len(), "")]) {
                 let parent = folder.get(..end).unwrap_or_default();
-                if !parent.is_empty() && !folders.contains(&parent) {
-                    folders.push(parent);
-                    // One that is there stays as it is, whatever debugfs says.
+                if !parent.is_empty() && folders.insert(parent.to_owned()) {
                     commands.push(format!("mkdir \"/{parent}\""));
                 }
             }
@@ -87,6 +135,7 @@ impl Files {
             commands.push(format!("cd \"/{folder}\""));
             commands.push(match content {
                 Content::Link(to) => format!("symlink \"{name}\" \"{to}\""),
+                Content::Folder if !folders.insert(path.clone()) => continue,
                 Content::Folder => format!("mkdir \"{name}\""),
                 Content::Pipe => format!("mknod \"{name}\" p"),
                 _ => format!("write \"{}\" \"{name}\"", staged.path().join(path).display()),
@@ -95,7 +144,15 @@ impl Files {
         let list = staged.path().join(".debugfs");
         fs::write(&list, commands.join("\n") + "\n")?;
         let image = format!("{}?offset={at}", image.display());
-        run(tool("debugfs").arg("-w").arg("-f").arg(&list).arg(image))
+        let said = tool("debugfs").arg("-w").arg("-f").arg(&list).arg(&image).output()?;
+        // It ends well whatever a command said. A folder that is there stays as it is.
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        let mut problems = said
+            .lines()
+            .filter(|line| !line.starts_with("debugfs ") && !line.contains("Ext2 directory already exists"));
+        problems
+            .next()
+            .map_or(Ok(()), |problem| Err(anyhow!("{image}: debugfs: {problem}")))
     }
 
     /// Writes them below `root` and returns how many bytes they are in all.
@@ -133,6 +190,7 @@ impl Files {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tools::run;
     use super::*;
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Disk {
     /// Rounds the size up to a power of two, which SD cards need.
     pub power_of_two: bool,
     /// The table is for sectors of 4096 bytes (4Kn) instead of 512. The drive must say that it has such sectors:
-    /// `logical_block_size=4096,physical_block_size=4096` in [`crate::machine::Drive::properties`].
+    /// `logical_block_size=4096,physical_block_size=4096` in the properties of the drive.
     pub sectors_4k: bool,
 }
 

@@ -1,0 +1,197 @@
+//! What is on the disk of each way: a partition the firmware starts from, and the main system's files on another one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use config::Arch;
+use mkinitramfs::apt::{self, Apt};
+use mkinitramfs::bootable::{self, Kind, ServiceKernel};
+use mkinitramfs::cpio::Entry;
+use mkinitramfs::disk::{Disk, Files, Filesystem, Partition};
+use mkinitramfs::progress::during;
+use mkinitramfs::uki::efi_name;
+use mkinitramfs::{Compress, Recipe, compress};
+use stage::text::quoted;
+
+use super::super::kexec_tools::KexecTools;
+use super::super::payload::Payload;
+use super::times::{SHELL_JUMP, SHELL_START};
+use super::way::Way;
+use crate::setup::Suite;
+use crate::{loader, service, workspace};
+
+/// All that any of them is made of.
+#[derive(Debug)]
+pub struct Parts<'p> {
+    /// The instruction set.
+    pub arch: Arch,
+    /// Debian's service kernel, and where its modules are.
+    pub debian: (&'p Path, &'p Path),
+    /// The kernel made for the job.
+    pub tuned: &'p Path,
+    /// The main kernel as a boot loader wants it.
+    pub main: Vec<u8>,
+    /// The main system's initrd.
+    pub payload: &'p Payload,
+    /// The main kernel's command line.
+    pub cmdline: &'p str,
+    /// For those who do without Cato.
+    pub kexec_tools: &'p KexecTools,
+    /// Where kexec-tools is told to put it.
+    pub placement: String,
+}
+
+/// Writes the image of `way` below `folder` and returns its name.
+pub fn write(parts: &Parts<'_>, way: Way, folder: &Path) -> Result<PathBuf> {
+    let image = folder.join(format!("{}.img", way.key()));
+    let arch = parts.arch;
+    let mut partitions = Vec::new();
+    match way {
+        Way::Direct => {
+            let initrd = &parts.payload.initrd_file;
+            partitions.push(started(arch, parts.main.clone(), initrd, parts.cmdline)?);
+        }
+        Way::CatoDebian | Way::CatoTuned | Way::KexecToolsTuned => {
+            let (kernel, initramfs, extra) = match way {
+                Way::CatoDebian => (parts.debian.0, cato(parts, Some(parts.debian.1))?, ""),
+                Way::CatoTuned => (parts.tuned, cato(parts, None)?, ""),
+                _ => (parts.tuned, shell(parts)?, SHELL),
+            };
+            let file = folder.join(format!("{}.initramfs", way.key()));
+            fs::write(&file, initramfs)?;
+            let cmdline = service::command_line(arch, &[extra]);
+            partitions.push(started(arch, bootable::unpacked(kernel)?, &file, &cmdline)?);
+            partitions.push(boot_a(parts));
+        }
+        Way::CatoTunedImage => {
+            partitions.push(one_file(parts, folder)?);
+            partitions.push(boot_a(parts));
+        }
+    }
+    let disk = Disk {
+        partitions,
+        ..Disk::default()
+    };
+    disk.write(&image)?;
+    Ok(image)
+}
+
+/// A partition from which the firmware starts a kernel: U-Boot from ext4, UEFI from FAT.
+fn started(arch: Arch, kernel: Vec<u8>, initramfs: &Path, cmdline: &str) -> Result<Partition> {
+    Ok(match arch {
+        Arch::Arm64 => loader::partition(
+            "SERVICE",
+            Filesystem::Ext4,
+            loader::extlinux(kernel, initramfs, cmdline),
+        ),
+        Arch::X86_64 => loader::partition(
+            "ESP",
+            Filesystem::Vfat,
+            loader::systemd_boot(kernel, initramfs, cmdline)?,
+        ),
+    })
+}
+
+fn boot_a(parts: &Parts<'_>) -> Partition {
+    let files = Files::new()
+        .with_bytes("kernel", parts.main.clone())
+        .with_file("initrd", &parts.payload.initrd_file);
+    Partition::new("boot-a", Filesystem::Ext4, files)
+}
+
+/// A FIT or a UKI.
+fn one_file(parts: &Parts<'_>, folder: &Path) -> Result<Partition> {
+    let arch = parts.arch;
+    let kernel = ServiceKernel {
+        file: parts.tuned.to_owned(),
+        release: String::new(),
+        cmdline: service::command_line(arch, &[]),
+        dtb: None,
+    };
+    let kind = match arch {
+        Arch::Arm64 => Kind::Fit,
+        Arch::X86_64 => Kind::Uki,
+    };
+    let made = folder.join(kind.to_string());
+    let initramfs = cato(parts, None)?;
+    let own = bootable::Parts {
+        arch,
+        kernel: Some(&kernel),
+        initramfs: &initramfs,
+        disk: &mkinitramfs::whole_disk::Plan::default(),
+    };
+    bootable::write(&workspace::root(), kind, &own, &made)?;
+    Ok(match arch {
+        Arch::Arm64 => loader::partition("SERVICE", Filesystem::Ext4, loader::fit(&made, &kernel.cmdline)),
+        Arch::X86_64 => {
+            let name = format!("EFI/BOOT/BOOT{}.EFI", efi_name(arch));
+            loader::partition("ESP", Filesystem::Vfat, Files::new().with_file(&name, made))
+        }
+    })
+}
+
+/// Cato's initramfs.
+fn cato(parts: &Parts<'_>, modules: Option<&Path>) -> Result<Vec<u8>> {
+    let recipe = Recipe {
+        arch: parts.arch,
+        config_text: format!(
+            "version = 1\norder = [\"main\"]\n\n[console]\ncountdown = 0\nretry = 60\n\n[entry.main]\n\
+             source = \"PARTLABEL=boot-a\"\nkernel = \"kernel\"\ninitrd = [\"initrd\"]\ncmdline = {}\n",
+            quoted(parts.cmdline)
+        ),
+        modules: modules.map(Path::to_owned),
+        module_names: Vec::new(),
+        add: Vec::new(),
+        compress: Compress::default(),
+    };
+    Ok(mkinitramfs::pack(&workspace::root(), &recipe)?.bytes)
+}
+
+/// How the kernel starts the script: it need not know scripts.
+const SHELL: &str = "rdinit=/bin/busybox -- sh /boot.sh";
+
+/// An initramfs as one would write it without Cato.
+fn shell(parts: &Parts<'_>) -> Result<Vec<u8>> {
+    let script = format!(
+        "b=/bin/busybox\n$b mount -t proc proc /proc\n$b mount -t sysfs sysfs /sys\n$b mount -t devtmpfs devtmpfs /dev\n\
+         echo '{SHELL_START}'\nwhile ! [ -b /dev/vda2 ]; do $b usleep 10000; done\n\
+         $b mount -t ext4 -o ro /dev/vda2 /mnt\n\
+         {} -c -l /mnt/kernel --initrd=/mnt/initrd --no-checks {} --command-line='{}'\n\
+         $b umount /mnt\necho '{SHELL_JUMP}'\n{} -e\n",
+        guest_bench::KEXEC,
+        parts.placement,
+        parts.cmdline,
+        guest_bench::KEXEC
+    );
+    let mut entries: Vec<Entry> = ["/proc", "/sys", "/dev", "/mnt"].map(Entry::dir).into();
+    entries.push(Entry::char("/dev/console", 5, 1));
+    entries.push(Entry::file("/boot.sh", script));
+    entries.push(Entry::program("/bin/busybox", busybox(parts.arch)?));
+    entries.extend(parts.kexec_tools.entries.iter().cloned());
+    compress(&mkinitramfs::archive(entries)?, Compress::default())
+}
+
+/// Debian's static busybox, fetched once.
+fn busybox(arch: Arch) -> Result<Vec<u8>> {
+    let file = workspace::target("bench").join(format!("busybox-{arch}"));
+    if !file.exists() {
+        during(&format!("fetching Debian's busybox for {arch}"), || {
+            let state = tempfile::tempdir()?;
+            let root = state.path().join("root");
+            for deb in Apt::open(state.path(), &Suite::Bookworm.to_string(), arch)?.download(&["busybox-static"])? {
+                apt::unpack(&deb, &root)?;
+            }
+            let found = ["bin/busybox", "usr/bin/busybox"].map(|path| root.join(path));
+            let found = found
+                .iter()
+                .find(|path| path.exists())
+                .context("busybox-static holds no busybox")?;
+            let whole = file.with_extension("whole");
+            fs::copy(found, &whole)?;
+            fs::rename(whole, &file)?;
+            anyhow::Ok(())
+        })?;
+    }
+    fs::read(&file).with_context(|| file.display().to_string())
+}
