@@ -1,12 +1,14 @@
 //! The service kernel made for the job: on every firmware and every bus, with nothing of it a module. The first one builds it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use anyhow::{Result, ensure};
 use config::Arch;
 use config::Arch::{Arm64, X86_64};
 use mkinitramfs::bootable::Kind::{self, Esp, Fit, Initramfs};
-use mkinitramfs::kernel::{self, KernelRecipe};
+use mkinitramfs::disk::tools::{run, tool};
+use mkinitramfs::kernel::{self, KernelRecipe, source};
 use mkinitramfs::{Compress, compress};
 use qemu::chain::Chain;
 use qemu::machine::Bus;
@@ -42,6 +44,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         }
         let name = format!("service-kernel/{arch}/is-small");
         all.push(Scenario::new(name, move |_| is_small(arch)));
+        let name = format!("service-kernel/{arch}/reproducible");
+        all.push(Scenario::new(name, move |context| is_reproducible(context, arch)));
     }
     all.into_iter().map(|scenario| scenario.long_if(true)).collect()
 }
@@ -65,6 +69,29 @@ fn boots(context: &Context, arch: Arch, firmware: Firmware, kind: Kind, bus: Bus
     chain.bus = bus;
     context.boots(&chain)?;
     Ok(())
+}
+
+/// Built once more, from another folder into another one, it is the same.
+fn is_reproducible(context: &Context, arch: Arch) -> Result<()> {
+    let ours = workspace::root();
+    let first = build(arch)?;
+    let elsewhere = context.folder.join("elsewhere");
+    fs::create_dir_all(&elsewhere)?;
+    symlink(ours.join("mkinitramfs"), elsewhere.join("mkinitramfs"))?;
+    let source = elsewhere.join("linux");
+    // Names of their own for the same files.
+    run(tool("cp").arg("-al").arg(source::debian(&ours, arch)?).arg(&source))?;
+    let recipe = KernelRecipe {
+        source: Some(source),
+        ..KernelRecipe::usual(arch)
+    };
+    let second = kernel::build(&elsewhere, &recipe)?;
+    for (one, other) in [(&first.image, &second.image), (&first.config, &second.config)] {
+        let same = fs::read(one)? == fs::read(other)?;
+        ensure!(same, "{} and {} differ", one.display(), other.display());
+    }
+    // Its folders are large.
+    Ok(fs::remove_dir_all(elsewhere)?)
 }
 
 fn is_small(arch: Arch) -> Result<()> {
