@@ -183,7 +183,7 @@ pub(crate) fn budget(
 }
 
 fn open_kernel(entry: &Entry, tree: &dyn FileTree, machine: &Machine) -> Result<KernelFile, LoadError> {
-    let stored = Stored::open(tree, Role::Kernel, &entry.kernel, entry.sha256.kernel)?;
+    let stored = Stored::open(tree, Role::Kernel, &entry.kernel, entry.sha256.kernel, entry.check)?;
     let sniffed = formats::sniff(stored.head(), stored.size, machine).map_err(|source| LoadError::Format {
         path: entry.kernel.clone(),
         source,
@@ -198,7 +198,7 @@ fn open_initrds(entry: &Entry, tree: &dyn FileTree) -> Result<Vec<InitrdFile>, L
             _ => Role::InitrdAt(index),
         };
         let wanted = entry.sha256.initrd.get(index).copied().flatten();
-        let stored = Stored::open(tree, role, path, wanted)?;
+        let stored = Stored::open(tree, role, path, wanted, entry.check)?;
         let refused = |source| LoadError::Initrd {
             role,
             path: path.clone(),
@@ -222,7 +222,7 @@ fn read_dtb(entry: &Entry, tree: &dyn FileTree, arch: Arch) -> Result<Option<(Sl
             arch,
         });
     }
-    let mut stored = Stored::open(tree, Role::Dtb, path, entry.sha256.dtb)?;
+    let mut stored = Stored::open(tree, Role::Dtb, path, entry.sha256.dtb, entry.check)?;
     devicetree::check_header(stored.head(), stored.size).map_err(|source| LoadError::Dtb {
         path: path.clone(),
         source,

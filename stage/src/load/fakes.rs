@@ -9,7 +9,7 @@ use config::{Arch, Arena, Check, Entry, Source, WantedDigests};
 use crate::machine::Machine;
 use crate::memory::MemoryMap;
 use crate::probe::tree::OpenFile;
-use crate::probe::{FileTree, FileTreeError};
+use crate::probe::{FileTree, FileTreeError, Reading};
 
 /// Files in memory.
 #[derive(Default)]
@@ -33,7 +33,7 @@ impl Files {
 }
 
 impl FileTree for Files {
-    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
+    fn open(&self, path: &str, _: Reading) -> Result<OpenFile, FileTreeError> {
         let bytes = self.files.get(path).ok_or(FileTreeError::Missing)?.clone();
         let size = self.claims.get(path).copied().unwrap_or(bytes.len() as u64);
         Ok(OpenFile {
@@ -47,7 +47,7 @@ impl FileTree for Files {
 pub(crate) struct Jumpy(pub(crate) Vec<u8>);
 
 impl FileTree for Jumpy {
-    fn open(&self, _: &str) -> Result<OpenFile, FileTreeError> {
+    fn open(&self, _: &str, _: Reading) -> Result<OpenFile, FileTreeError> {
         Ok(OpenFile {
             size: self.0.len() as u64,
             reader: Box::new(Interrupted(Cursor::new(self.0.clone()), Cell::new(0))),

@@ -5,13 +5,13 @@
 
 use std::io::{self, BufRead, Read};
 
-use config::Sha256;
+use config::{Check, Sha256};
 use sha2::Digest;
 
 use super::error::LoadError;
 use super::payload::{Artefact, Role};
 use crate::formats::HEAD;
-use crate::probe::FileTree;
+use crate::probe::{FileTree, Reading};
 
 /// How far loading has come; told after every read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,19 @@ impl std::fmt::Debug for Stored {
 
 impl Stored {
     /// Opens `path` and reads its first bytes.
-    pub(super) fn open(tree: &dyn FileTree, role: Role, path: &str, wanted: Option<Sha256>) -> Result<Self, LoadError> {
-        let file = tree.open(path).map_err(|source| LoadError::Open {
+    pub(super) fn open(
+        tree: &dyn FileTree,
+        role: Role,
+        path: &str,
+        wanted: Option<Sha256>,
+        check: Check,
+    ) -> Result<Self, LoadError> {
+        // SHA-256 may take as long as the disk; the others are nothing beside it.
+        let reading = match (wanted, check) {
+            (None, Check::Fast | Check::Off) => Reading::Straight,
+            _ => Reading::Ahead,
+        };
+        let file = tree.open(path, reading).map_err(|source| LoadError::Open {
             role,
             path: path.to_owned(),
             source,
@@ -248,7 +259,7 @@ mod tests {
         let want = Sha256(sha2::Sha256::digest(&bytes).into());
         for take in [0, 1, HEAD - 1, HEAD, HEAD + 1, 700_000] {
             let files = Files::new([("f", bytes.clone())]);
-            let mut stored = Stored::open(&files, Role::Kernel, "f", Some(want)).unwrap();
+            let mut stored = Stored::open(&files, Role::Kernel, "f", Some(want), Check::Fast).unwrap();
             assert_eq!(stored.head(), &bytes[..HEAD]);
             let mut last = None;
             let mut tell = |p: Progress| last = Some(p);
@@ -274,7 +285,7 @@ mod tests {
     #[test]
     fn interrupted_and_short_reads_are_no_errors() {
         let bytes: Vec<u8> = (0..300_000_u32).map(|i| i.to_le_bytes()[1]).collect();
-        let mut stored = Stored::open(&Jumpy(bytes.clone()), Role::Initrd, "f", None).unwrap();
+        let mut stored = Stored::open(&Jumpy(bytes.clone()), Role::Initrd, "f", None, Check::Fast).unwrap();
         let mut slot = Slot::reserve(300_000).unwrap();
         let mut meter = Meter {
             size: 300_000,
@@ -290,7 +301,7 @@ mod tests {
     fn a_file_that_grows_is_read_one_byte_past_its_end() {
         let mut files = Files::new([("f", vec![1; 1_000_000])]);
         files.claim("f", 600_000);
-        let mut stored = Stored::open(&files, Role::Dtb, "f", None).unwrap();
+        let mut stored = Stored::open(&files, Role::Dtb, "f", None, Check::Fast).unwrap();
         let mut meter = Meter {
             size: 0,
             done: 0,

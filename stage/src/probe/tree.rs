@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -21,12 +22,21 @@ pub(crate) trait FileTree {
     ///
     /// # Errors
     /// Says what is wrong with the object at `path`; never blocks on a FIFO or device.
-    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError>;
+    fn open(&self, path: &str, reading: Reading) -> Result<OpenFile, FileTreeError>;
 
     /// What the kernel said of it since it was opened.
     fn kernel_said(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// The kernel reads ahead: for whoever takes as long over the bytes as the disk does.
+    Ahead,
+    /// Straight into the reader's memory, wherever file system, disk and memory let it: no copy, no page cache.
+    Straight,
 }
 
 /// A regular file that is open for one sequential read.
@@ -140,21 +150,29 @@ impl DirTree {
 }
 
 impl FileTree for DirTree {
-    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
+    fn open(&self, path: &str, reading: Reading) -> Result<OpenFile, FileTreeError> {
         // O_PATH first: opening a FIFO would block, and opening a device can act (a watchdog starts).
         let probe = match self.beneath(path, OFlag::O_PATH) {
             Err(errno) => return Err(self.behind_link(path, Some(errno), errno.into())),
             Ok(probe) => probe,
         };
         regular(&fstat(&probe)?).map_err(|error| self.behind_link(path, None, error))?;
-        let file = self.beneath(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
-        let size = regular(&fstat(&file)?)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file = self.beneath(path, flags)?;
+        let stat = fstat(&file)?;
+        let size = regular(&stat)?;
+        // Not every file system can.
+        let straight = (reading == Reading::Straight)
+            .then(|| self.beneath(path, flags | OFlag::O_DIRECT).ok())
+            .flatten()
+            .filter(|other| fstat(other).is_ok_and(|other| (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino)));
         // Advice only: read ahead further than usual.
         let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
         Ok(OpenFile {
             size,
             reader: Box::new(Once {
                 file: File::from(file),
+                straight: straight.map(File::from),
                 read: 0,
                 dropped: 0,
             }),
@@ -232,6 +250,8 @@ fn regular(stat: &FileStat) -> Result<u64, FileTreeError> {
 /// the whole payload a second time while memory is short.
 struct Once {
     file: File,
+    /// The same file without the page cache.
+    straight: Option<File>,
     read: u64,
     dropped: u64,
 }
@@ -239,9 +259,15 @@ struct Once {
 /// How much is read before it is dropped from the page cache, bytes.
 const DROP_EVERY: u64 = 8 << 20;
 
+/// The smallest sector of a disk, bytes.
+const SECTOR: usize = 512;
+
 impl Read for Once {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read(buf)?;
+        let n = match self.read_straight(buf)? {
+            Some(n) => n,
+            None => self.file.read_at(buf, self.read)?,
+        };
         self.read = self.read.saturating_add(u64::try_from(n).unwrap_or(0));
         if self.read.saturating_sub(self.dropped) >= DROP_EVERY {
             self.drop_cache();
@@ -251,6 +277,24 @@ impl Read for Once {
 }
 
 impl Once {
+    /// Reads whole sectors into memory that begins like one; nothing where that can't be (open(2), O_DIRECT).
+    fn read_straight(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        let starts = [self.read, buf.as_ptr().addr() as u64];
+        let is_aligned = starts.iter().all(|start| start.is_multiple_of(SECTOR as u64));
+        let whole = buf.as_chunks_mut::<SECTOR>().0.as_flattened_mut();
+        let Some(file) = self.straight.as_ref().filter(|_| is_aligned && !whole.is_empty()) else {
+            return Ok(None);
+        };
+        match file.read_at(whole, self.read) {
+            // Larger sectors, or a file whose blocks are packed.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.straight = None;
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    }
+
     fn drop_cache(&mut self) {
         if let (Ok(from), Ok(len)) = (
             i64::try_from(self.dropped),
@@ -285,7 +329,7 @@ mod tests {
     }
 
     fn error(tree: &DirTree, path: &str) -> String {
-        tree.open(path).unwrap_err().to_string()
+        tree.open(path, Reading::Ahead).unwrap_err().to_string()
     }
 
     #[test]
@@ -297,11 +341,35 @@ mod tests {
         symlink("boot/Image", dir.path().join("t/vmlinuz")).unwrap();
         symlink("../vmlinuz", dir.path().join("t/boot/up-and-down")).unwrap();
         for path in ["boot/Image", "vmlinuz", "boot/up-and-down", "boot/../vmlinuz"] {
-            let mut file = tree.open(path).unwrap();
-            assert_eq!(file.size, 9_000_000);
-            let mut read = Vec::new();
-            file.reader.read_to_end(&mut read).unwrap();
-            assert!(read == bytes, "{path}");
+            for reading in [Reading::Ahead, Reading::Straight] {
+                let mut file = tree.open(path, reading).unwrap();
+                assert_eq!(file.size, 9_000_000);
+                let mut read = Vec::new();
+                file.reader.read_to_end(&mut read).unwrap();
+                assert!(read == bytes, "{path} {reading:?}");
+            }
+        }
+    }
+
+    /// Pieces of any length, into memory that begins anywhere in a sector.
+    #[test]
+    fn a_file_reads_the_same_past_the_page_cache() {
+        let (dir, tree) = tree();
+        let bytes: Vec<u8> = (0..300_001_u32).map(|i| i.to_le_bytes()[1]).collect();
+        fs::write(dir.path().join("t/f"), &bytes).unwrap();
+        for (skew, piece) in [(0, 65_536), (0, 65_537), (1, 65_536), (0, 511), (512, 1 << 20)] {
+            let mut memory = vec![0_u8; 400_000];
+            let skip = memory.as_ptr().align_offset(4096) + skew;
+            let mut reader = tree.open("f", Reading::Straight).unwrap().reader;
+            let mut got = 0;
+            loop {
+                let end = (skip + got + piece).min(memory.len());
+                match reader.read(&mut memory[skip + got..end]).unwrap() {
+                    0 => break,
+                    n => got += n,
+                }
+            }
+            assert!(memory[skip..skip + got] == bytes, "{skew} {piece}");
         }
     }
 
@@ -360,7 +428,7 @@ mod tests {
         assert_eq!(
             DirTree::new(Path::new("/dev"))
                 .unwrap()
-                .open("null")
+                .open("null", Reading::Ahead)
                 .unwrap_err()
                 .to_string(),
             "a character device, not a regular file"
@@ -377,7 +445,7 @@ mod tests {
         symlink("/boot/vmlinuz-6.12", at("vmlinuz")).unwrap();
         symlink("../../boot/vmlinuz-6.12", at("boot/old")).unwrap();
         for path in ["vmlinuz", "/vmlinuz", "boot/old", "../vmlinuz"] {
-            assert_eq!(tree.open(path).unwrap().size, 6, "{path}");
+            assert_eq!(tree.open(path, Reading::Ahead).unwrap().size, 6, "{path}");
         }
         symlink("../secret", at("up")).unwrap();
         symlink(dir.path().join("secret"), at("absolute")).unwrap();
@@ -392,7 +460,7 @@ mod tests {
             r#"the link up points to "../secret", which does not exist"#
         );
         assert!(error(&tree, "absolute").ends_with("/secret\", which does not exist"));
-        let round = tree.open("round").unwrap_err();
+        let round = tree.open("round", Reading::Ahead).unwrap_err();
         assert_eq!(round.cause(), Cause::Missing);
         assert_eq!(
             round.to_string(),

@@ -114,7 +114,6 @@ pub(in super::super) fn version(text: &[u8]) -> Option<(u16, u16)> {
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests {
     use super::*;
     use flate2::Compression;
