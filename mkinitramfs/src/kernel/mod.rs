@@ -7,6 +7,7 @@ mod fragments;
 mod make;
 pub mod source;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -80,46 +81,87 @@ impl KernelRecipe {
     }
 }
 
+/// The one that was built by this recipe, from Debian's source as it is here. Nothing is fetched or built.
+pub fn built(workspace: &Path, recipe: &KernelRecipe) -> Option<Kernel> {
+    let source = source::present(workspace)?;
+    Build::of(workspace, recipe, &source).ok()?.result()
+}
+
 /// Builds it below `target/service-kernel`, where one of the same recipe is found again.
 ///
 /// # Errors
 /// When a tool is missing (the error names the command that installs it), an option is not taken, or the build fails.
 pub fn build(workspace: &Path, recipe: &KernelRecipe) -> Result<Kernel> {
-    let settings = merged(&recipe.texts(workspace)?)?;
     let all = folder(workspace);
     fs::create_dir_all(&all)?;
     // One at a time, whoever else runs.
     let lock = File::create(all.join(".lock"))?;
     lock.lock()?;
-    let make = Make::of(recipe.arch)?;
+    // Before anything is fetched.
+    Make::of(recipe.arch)?;
     let source = match &recipe.source {
         Some(folder) => folder.canonicalize().with_context(|| folder.display().to_string())?,
         None => source::debian(workspace, recipe.arch)?,
     };
-    let out = all.join(recipe.arch.to_string());
-    let lines: Vec<String> = settings
-        .values()
-        .map(|setting| format!("{}={}", setting.name, setting.value))
-        .collect();
-    let text = lines.join("\n") + "\n";
-    let key = format!("{text}{}\n{}", source.display(), make.compiler_version()?);
-    // Each recipe's result has a place of its own: whoever packs one is not disturbed by the next build.
-    let result = all.join(format!("{}-{}", recipe.arch, short(&key)));
-    let kernel = Kernel {
-        image: result.join("kernel"),
-        config: result.join("config"),
-        release: String::new(),
-    };
-    let stamp = result.join("release");
+    let build = Build::of(workspace, recipe, &source)?;
     // A tree that is the user's own may have changed.
-    let is_built = recipe.source.is_none() && stamp.exists();
-    if !is_built {
+    if let (None, Some(there)) = (&recipe.source, build.result()) {
+        return Ok(there);
+    }
+    build.run(&all)?;
+    build.result().context("the kernel that was built is gone")
+}
+
+/// What is built from what, and where it is then.
+struct Build {
+    arch: Arch,
+    settings: BTreeMap<String, Setting>,
+    text: String,
+    make: Make,
+    source: PathBuf,
+    /// Each recipe's result has a place of its own: whoever packs one is not disturbed by the next build.
+    result: PathBuf,
+}
+
+impl Build {
+    fn of(workspace: &Path, recipe: &KernelRecipe, source: &Path) -> Result<Self> {
+        let settings = merged(&recipe.texts(workspace)?)?;
+        let make = Make::of(recipe.arch)?;
+        let lines: Vec<String> = settings
+            .values()
+            .map(|setting| format!("{}={}", setting.name, setting.value))
+            .collect();
+        let text = lines.join("\n") + "\n";
+        let key = format!("{text}{}\n{}", source.display(), make.compiler_version()?);
+        Ok(Self {
+            arch: recipe.arch,
+            settings,
+            text,
+            make,
+            source: source.to_owned(),
+            result: folder(workspace).join(format!("{}-{}", recipe.arch, short(&key))),
+        })
+    }
+
+    /// What there is of it.
+    fn result(&self) -> Option<Kernel> {
+        let release = fs::read_to_string(self.result.join(RELEASE)).ok()?;
+        Some(Kernel {
+            image: self.result.join(IMAGE),
+            config: self.result.join(CONFIG),
+            release: release.trim().to_owned(),
+        })
+    }
+
+    fn run(&self, all: &Path) -> Result<()> {
+        let Self { make, source, .. } = self;
+        let out = all.join(self.arch.to_string());
         fs::create_dir_all(&out)?;
         let wanted = out.join("wanted.config");
-        fs::write(&wanted, &text)?;
-        make.run(&source, &out, "allnoconfig", Some(&wanted), &mut |_| {})?;
+        fs::write(&wanted, &self.text)?;
+        make.run(source, &out, "allnoconfig", Some(&wanted), &mut |_| {})?;
         let config = fs::read_to_string(out.join(".config"))?;
-        if let Some(setting) = refused(&settings, &config).first() {
+        if let Some(setting) = refused(&self.settings, &config).first() {
             let Setting { name, value, place, .. } = setting;
             bail!(
                 "{place}: {name}={value} is not taken: this kernel has no such option, or one it depends on is off \
@@ -128,12 +170,12 @@ pub fn build(workspace: &Path, recipe: &KernelRecipe) -> Result<Kernel> {
             );
         }
         let count = AtomicU32::new(0);
-        let what = format!("building the service kernel for {} (about {ABOUT} steps)", recipe.arch);
+        let what = format!("building the service kernel for {} (about {ABOUT} steps)", self.arch);
         during_with(
             &what,
             || format!("step {}", count.load(Ordering::Relaxed)),
             || {
-                make.run(&source, &out, make.goal, None, &mut |_| {
+                make.run(source, &out, make.goal, None, &mut |_| {
                     count.fetch_add(1, Ordering::Relaxed);
                 })
             },
@@ -145,23 +187,23 @@ pub fn build(workspace: &Path, recipe: &KernelRecipe) -> Result<Kernel> {
         }
         fs::create_dir_all(&whole)?;
         for (from, to) in [
-            (make.image, "kernel"),
-            (".config", "config"),
-            ("include/config/kernel.release", "release"),
+            (make.image, IMAGE),
+            (".config", CONFIG),
+            ("include/config/kernel.release", RELEASE),
         ] {
             fs::copy(out.join(from), whole.join(to)).with_context(|| out.join(from).display().to_string())?;
         }
-        if result.exists() {
-            fs::remove_dir_all(&result)?;
+        if self.result.exists() {
+            fs::remove_dir_all(&self.result)?;
         }
-        fs::rename(whole, &result)?;
+        Ok(fs::rename(whole, &self.result)?)
     }
-    let release = fs::read_to_string(stamp)?;
-    Ok(Kernel {
-        release: release.trim().to_owned(),
-        ..kernel
-    })
 }
+
+/// The files of a result.
+const IMAGE: &str = "kernel";
+const CONFIG: &str = "config";
+const RELEASE: &str = "release";
 
 /// Where sources and results are.
 fn folder(workspace: &Path) -> PathBuf {

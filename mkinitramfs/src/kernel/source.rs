@@ -15,20 +15,25 @@ use crate::progress::during;
 /// The Debian release whose source is taken, and the package that names the newest.
 const SUITE: &str = "trixie";
 const SOURCE: &str = "linux-source";
+/// The file that names the folder it is in.
+const KNOWN: &str = "source-version";
+
+/// Debian's source, where it is there already.
+pub(super) fn present(workspace: &Path) -> Option<PathBuf> {
+    let all = folder(workspace);
+    let name = fs::read_to_string(all.join(KNOWN)).ok()?;
+    Some(all.join(name.trim())).filter(|whole| whole.join("Makefile").exists())
+}
 
 /// Debian's source below `target/service-kernel`, unpacked; fetched where it is not there.
 ///
 /// # Errors
 /// What apt says; a disk that is full.
 pub fn debian(workspace: &Path, arch: Arch) -> Result<PathBuf> {
-    let all = &folder(workspace);
-    let known = all.join("source-version");
-    if let Ok(name) = fs::read_to_string(&known) {
-        let whole = all.join(name.trim());
-        if whole.join("Makefile").exists() {
-            return Ok(whole);
-        }
+    if let Some(there) = present(workspace) {
+        return Ok(there);
     }
+    let all = &folder(workspace);
     let (state, root) = (all.join("apt"), all.join("package"));
     let (package, version) = during("fetching Linux's source from Debian (150 MB)", || {
         let apt = Apt::open(&state, SUITE, arch)?;
@@ -61,7 +66,7 @@ pub fn debian(workspace: &Path, arch: Arch) -> Result<PathBuf> {
         fs::remove_dir_all(done)?;
     }
     // Written last, so what it names is whole.
-    fs::write(&known, format!("{name}\n"))?;
+    fs::write(all.join(KNOWN), format!("{name}\n"))?;
     Ok(whole)
 }
 

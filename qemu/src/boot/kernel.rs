@@ -37,19 +37,10 @@ impl Chosen {
             });
         }
         if given == OURS {
-            let built = mkinitramfs::kernel::build(&workspace::root(), &KernelRecipe::usual(arch))?;
-            return Ok(Self {
-                modules: None,
-                looked: Vec::new(),
-                release: Some(built.release.clone()),
-                kernel: Kernel {
-                    arch,
-                    suite: Suite::Trixie,
-                    version: built.release,
-                    image: built.image,
-                    modules: PathBuf::new(),
-                },
-            });
+            return Ok(Self::ours(
+                mkinitramfs::kernel::build(&workspace::root(), &KernelRecipe::usual(arch))?,
+                arch,
+            ));
         }
         let file = Path::new(given);
         let image = existing(file)
@@ -68,6 +59,36 @@ impl Chosen {
             looked,
             release: None,
         })
+    }
+
+    /// The service kernel, where nothing is said: ours if it was built, else Debian's.
+    pub(super) fn service(given: Option<&str>, arch: Arch) -> Result<Self> {
+        match (
+            given,
+            mkinitramfs::kernel::built(&workspace::root(), &KernelRecipe::usual(arch)),
+        ) {
+            (Some(given), _) => Self::of(given, arch),
+            (None, Some(built)) => {
+                eprintln!("the service kernel is the one made for the job; --service-kernel bookworm takes Debian's");
+                Ok(Self::ours(built, arch))
+            }
+            (None, None) => Self::of(&Suite::Bookworm.to_string(), arch),
+        }
+    }
+
+    fn ours(built: mkinitramfs::kernel::Kernel, arch: Arch) -> Self {
+        Self {
+            modules: None,
+            looked: Vec::new(),
+            release: Some(built.release.clone()),
+            kernel: Kernel {
+                arch,
+                suite: Suite::Trixie,
+                version: built.release,
+                image: built.image,
+                modules: PathBuf::new(),
+            },
+        }
     }
 
     /// What to say when it has none.

@@ -47,11 +47,12 @@ pub struct BootArgs {
     /// direct, u-boot (arm64) or uefi; u-boot for arm64 and direct for x86_64 when not given.
     #[arg(long)]
     pub firmware: Option<Firmware>,
-    /// bookworm (6.1), trixie (6.12), cato (made for the job, and built where it is not there), or a kernel file. Modules are taken from ../lib/modules/RELEASE beside a file named
+    /// bookworm (6.1), trixie (6.12), cato (made for the job, and built where it is not there), or a kernel file; cato when it has
+    /// been built and nothing is said, else bookworm. Modules are taken from ../lib/modules/RELEASE beside a file named
     /// vmlinuz-RELEASE, or from the kernel's own folder, also where a symbolic link leads to it; without them the kernel
     /// must have all drivers built in.
-    #[arg(long, default_value = "bookworm", value_name = "SUITE|cato|FILE")]
-    pub service_kernel: String,
+    #[arg(long, value_name = "SUITE|cato|FILE")]
+    pub service_kernel: Option<String>,
     /// bookworm (6.1), trixie (6.12), or a kernel file in any format Cato takes.
     #[arg(long, default_value = "trixie", value_name = "SUITE|FILE")]
     pub main_kernel: String,
@@ -291,7 +292,7 @@ fn chain(args: &BootArgs) -> Result<Chain> {
         images: false,
         compiler: false,
     })?;
-    let service = Chosen::of(&args.service_kernel, arch)?;
+    let service = Chosen::service(args.service_kernel.as_deref(), arch)?;
     let main = Chosen::of(&args.main_kernel, arch)?;
     if service.modules.is_none() && service.release.is_none() {
         eprintln!("{}", service.why_no_modules());
