@@ -86,7 +86,8 @@ impl Make {
         wanted: Option<&Path>,
         line: &mut dyn FnMut(&str),
     ) -> Result<()> {
-        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        // One more than CPUs: some of them only wait for others.
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from) + 1;
         let mut command = Command::new("make");
         command
             .current_dir(source)

@@ -38,8 +38,8 @@ pub struct Parts<'p> {
     pub cmdline: &'p str,
     /// For those who do without Cato.
     pub kexec_tools: &'p KexecTools,
-    /// Where kexec-tools is told to put it.
-    pub placement: String,
+    /// How kexec-tools is told to load it.
+    pub kexec_arguments: &'p str,
 }
 
 /// Writes the image of `way` below `folder` and returns its name.
@@ -157,10 +157,10 @@ fn shell(parts: &Parts<'_>) -> Result<Vec<u8>> {
         "b=/bin/busybox\n$b mount -t proc proc /proc\n$b mount -t sysfs sysfs /sys\n$b mount -t devtmpfs devtmpfs /dev\n\
          echo '{SHELL_START}'\nwhile ! [ -b /dev/vda2 ]; do $b usleep 10000; done\n\
          $b mount -t ext4 -o ro /dev/vda2 /mnt\n\
-         {} -c -l /mnt/kernel --initrd=/mnt/initrd --no-checks {} --command-line='{}'\n\
+         {} {} -l /mnt/kernel --initrd=/mnt/initrd --command-line='{}'\n\
          $b umount /mnt\necho '{SHELL_JUMP}'\n{} -e\n",
         guest_bench::KEXEC,
-        parts.placement,
+        parts.kexec_arguments,
         parts.cmdline,
         guest_bench::KEXEC
     );

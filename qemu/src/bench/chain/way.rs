@@ -46,7 +46,7 @@ impl fmt::Display for Way {
             Self::CatoDebian => "cato, Debian's kernel",
             Self::CatoTuned => "cato, its kernel",
             Self::CatoTunedImage => "cato, its kernel, one file",
-            Self::KexecToolsTuned => "kexec-tools --no-checks, its kernel",
+            Self::KexecToolsTuned => "kexec-tools unchecked, its kernel",
         })
     }
 }
