@@ -94,7 +94,7 @@ pub fn check(kind: Kind, arch: Arch, given: &[&str]) -> Result<()> {
         let names: Vec<String> = kinds.iter().map(ToString::to_string).collect();
         ensure!(
             !given.contains(&option) || kinds.contains(&kind),
-            "{option} is for --output-kind {}; with {kind}, {why}",
+            "{option} is for --output-kind {}; with {kind}, {why}: leave it out",
             names.join(", ")
         );
     }
@@ -224,7 +224,7 @@ mod tests {
         assert!(refused(Kind::Fit, Arch::X86_64, &[]).contains("take uki, esp or disk"));
         assert_eq!(
             refused(Kind::Initramfs, Arch::X86_64, &["--kernel"]),
-            "--kernel is for --output-kind uki, esp, fit, disk; with initramfs, the boot loader has the kernel"
+            "--kernel is for --output-kind uki, esp, fit, disk; with initramfs, the boot loader has the kernel: leave it out"
         );
         assert!(refused(Kind::Fit, Arch::Arm64, &["--cmdline"]).contains("the boot loader has the command line"));
         assert!(refused(Kind::Uki, Arch::Arm64, &["--dtb"]).contains("the firmware has the device tree"));

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::disk::image::{self, MIB};
 use crate::disk::partition::ext4_size;
-use crate::disk::{Disk, Files, Filesystem, Partition};
+use crate::disk::{Disk, Files, Filesystem, Partition, identity};
 
 /// The places of a main system, by the names of their partitions.
 const BOOT: [&str; 2] = ["boot-a", "boot-b"];
@@ -51,22 +51,23 @@ pub fn write(efi_path: &str, program: &[u8], plan: &Plan, output: &Path) -> Resu
         None => Files::new(),
     };
     let room = u64::from(plan.boot_mib) * MIB;
-    let wanted = ext4_size(files.bytes()?);
+    let wanted = ext4_size(files.room()?);
     ensure!(
         wanted <= room,
         "boot-a and boot-b want {} MiB each for these files; give --boot-size",
         wanted / MIB
     );
-    let esp = Files::new().with_bytes(efi_path, program);
+    let size = ESP.max((3 * u64::try_from(program.len())?).next_multiple_of(MIB));
     let mut partitions = vec![Partition {
         bootable: true,
-        size: Some(ESP.max((3 * esp.bytes()?).next_multiple_of(MIB))),
+        size: Some(size),
         mkfs: ["-F", "32"].map(str::to_owned).to_vec(),
-        ..Partition::new("ESP", Filesystem::Vfat, esp)
+        ..Partition::new("ESP", Filesystem::Vfat, Files::new().with_bytes(efi_path, program))
     }];
     let scratch = tempfile::tempdir()?;
+    let made = |name: &str| scratch.path().join(name);
     if plan.has_state {
-        let state = scratch.path().join("state");
+        let state = made("state");
         image::blank(&state, MIB)?;
         stage::cli::factory_state(&state).map_err(anyhow::Error::msg)?;
         partitions.push(Partition {
@@ -74,18 +75,93 @@ pub fn write(efi_path: &str, program: &[u8], plan: &Plan, output: &Path) -> Resu
             ..Partition::made("cato-state", state)
         });
     }
-    partitions.extend(BOOT.map(|name| Partition {
-        size: Some(room),
-        ..Partition::new(name, Filesystem::Ext4, Files::new())
-    }));
+    for (n, name) in BOOT.into_iter().enumerate() {
+        let empty = Partition {
+            size: Some(room),
+            ..Partition::new(name, Filesystem::Ext4, Files::new())
+        };
+        empty.format(&made(name), &made("empty"), identity(3, n))?;
+        files
+            .put_into(&made(name), 0)
+            .with_context(|| format!("can't fill {name}"))?;
+        partitions.push(Partition::made(name, made(name)));
+    }
     let disk = Disk {
         partitions,
         ..Disk::default()
     };
-    disk.write(output)?;
-    // By debugfs instead of mke2fs: root owns them, and no time is the one of a host's file.
-    for name in BOOT {
-        files.put_into(output, image::partition(output, name)?.start)?;
+    disk.write(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn plan(files: &Path) -> Plan {
+        Plan {
+            files: Some(files.to_owned()),
+            boot_mib: 32,
+            ..Plan::default()
+        }
     }
-    Ok(())
+
+    #[test]
+    fn it_is_the_same_each_time_and_holds_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("files/a b")).unwrap();
+        fs::write(at("files/a b/kernel"), vec![7; 100_000]).unwrap();
+        fs::write(at("files/.debugfs"), "mine").unwrap();
+        symlink("a b/kernel", at("files/vmlinuz")).unwrap();
+        let write = |name: &str| write("EFI/BOOT/BOOTX64.EFI", b"MZ", &plan(&at("files")), &at(name));
+        if let Err(error) = write("one") {
+            assert!(format!("{error:#}").contains("can't start"), "{error:#}");
+            eprintln!("skipped: no e2fsprogs, dosfstools or mtools here");
+            return;
+        }
+        // Times of the host's files are of no account.
+        fs::write(at("files/.debugfs"), "mine").unwrap();
+        write("two").unwrap();
+        assert!(fs::read(at("one")).unwrap() == fs::read(at("two")).unwrap());
+        for name in BOOT {
+            let start = image::partition(&at("one"), name).unwrap().start;
+            let place = format!("{}?offset={start}", at("one").display());
+            let cat = |path: &str| {
+                let command = format!("cat \"{path}\"");
+                crate::disk::tools::tool("debugfs")
+                    .args(["-R", &command, &place])
+                    .output()
+                    .unwrap()
+                    .stdout
+            };
+            assert_eq!(cat("/a b/kernel"), vec![7; 100_000]);
+            assert_eq!(cat("/.debugfs"), b"mine");
+        }
+        let state = image::partition(&at("one"), "cato-state").unwrap();
+        assert_eq!(state.end - state.start, MIB);
+    }
+
+    #[test]
+    fn what_can_not_be_made_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("files")).unwrap();
+        fs::File::create(at("files/large")).unwrap().set_len(40 * MIB).unwrap();
+        let error = write("x", b"", &plan(&at("files")), &at("out")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "boot-a and boot-b want 60 MiB each for these files; give --boot-size"
+        );
+        fs::remove_file(at("files/large")).unwrap();
+        fs::write(at("files/a\"b"), "").unwrap();
+        let error = write("x", b"", &plan(&at("files")), &at("out")).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(
+            error.contains("such a name") || error.contains("can't start"),
+            "{error}"
+        );
+        assert!(!at("out").exists());
+    }
 }

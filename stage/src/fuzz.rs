@@ -124,7 +124,7 @@ impl Files for Archive<'_> {
 }
 
 impl probe::FileTree for Archive<'_> {
-    fn open(&self, path: &str, _: probe::Reading) -> Result<OpenFile, FileTreeError> {
+    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
         let bytes = self.0.get(path).ok_or(FileTreeError::Missing)?.to_vec();
         Ok(OpenFile {
             size: bytes.len() as u64,

@@ -26,6 +26,10 @@ pub enum Content {
     Pipe,
 }
 
+/// Bytes of a block of ext4, and for how many of them mke2fs makes an inode (mke2fs.conf(5)).
+const BLOCK: u64 = 4096;
+const PER_INODE: u64 = 16_384;
+
 /// Files by their path from the file system's root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Files(BTreeMap<String, Content>);
@@ -36,7 +40,7 @@ impl Files {
         Self::default()
     }
 
-    /// Those below a folder of the host, as they are there.
+    /// Those below a folder of the host: what is in them, and whether they can be run.
     ///
     /// # Errors
     /// What can't be read, and what is neither a file nor a folder nor a link.
@@ -49,8 +53,9 @@ impl Files {
                 let entry = entry.with_context(what)?;
                 let (file, kind) = (entry.path(), entry.file_type().with_context(what)?);
                 let name = entry.file_name();
-                let usable = name.to_str().filter(|name| !name.contains(['"', '\n']));
-                let name = usable.with_context(|| format!("{}: debugfs can't write such a name", file.display()))?;
+                let name = name
+                    .to_str()
+                    .with_context(|| format!("{}: not UTF-8", file.display()))?;
                 let path = format!("{path}/{name}");
                 let content = if kind.is_dir() {
                     open.push((file, path.clone()));
@@ -69,21 +74,23 @@ impl Files {
         Ok(all)
     }
 
-    /// Bytes of all files.
+    /// What they take in an ext4, bytes: whole blocks, and an inode each.
     ///
     /// # Errors
     /// When one of the host's can't be read.
-    pub fn bytes(&self) -> Result<u64> {
-        let mut total = 0;
+    pub fn room(&self) -> Result<u64> {
+        let mut blocks = 0;
         for content in self.0.values() {
-            total += match content {
+            let bytes = match content {
                 Content::Bytes(bytes) => u64::try_from(bytes.len())?,
                 Content::Host(file) => file.metadata().with_context(|| file.display().to_string())?.len(),
-                Content::Hole(size) => *size,
-                Content::Folder | Content::Link(_) | Content::Pipe => 0,
+                Content::Hole(_) | Content::Link(_) | Content::Pipe => 0,
+                Content::Folder => BLOCK,
             };
+            blocks += bytes.next_multiple_of(BLOCK);
         }
-        Ok(total)
+        let inodes = u64::try_from(self.0.len())? * PER_INODE;
+        Ok(blocks.max(inodes))
     }
 
     /// With something at `path`, in the place of what was there.
@@ -117,42 +124,67 @@ impl Files {
         self.0.keys()
     }
 
-    /// Adds them to an ext4 that starts at a byte of an image. What is there already stays as it is.
+    /// Adds them to an ext4 that starts at a byte of an image. What is there already stays as it is. All are root's, and no time
+    /// is the one of a file of the host.
+    ///
+    /// # Errors
+    /// When debugfs can't take a name, or says that something did not work.
     pub fn put_into(&self, image: &Path, at: u64) -> Result<()> {
-        let staged = tempfile::tempdir()?;
-        self.stage(staged.path())?;
+        let scratch = tempfile::tempdir()?;
         let mut folders = BTreeSet::new();
         let mut commands = Vec::new();
-        for (path, content) in &self.0 {
+        for (n, (path, content)) in self.0.iter().enumerate() {
             let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
             for (end, _) in folder.match_indices('/').chain([(folder.len(), "")]) {
                 let parent = folder.get(..end).unwrap_or_default();
                 if !parent.is_empty() && folders.insert(parent.to_owned()) {
-                    commands.push(format!("mkdir \"/{parent}\""));
+                    commands.push(format!("mkdir {}", word(&format!("/{parent}"))?));
                 }
             }
             // debugfs writes to a name, not to a path.
-            commands.push(format!("cd \"/{folder}\""));
-            commands.push(match content {
-                Content::Link(to) => format!("symlink \"{name}\" \"{to}\""),
-                Content::Folder if !folders.insert(path.clone()) => continue,
-                Content::Folder => format!("mkdir \"{name}\""),
-                Content::Pipe => format!("mknod \"{name}\" p"),
-                _ => format!("write \"{}\" \"{name}\"", staged.path().join(path).display()),
-            });
+            commands.push(format!("cd {}", word(&format!("/{folder}"))?));
+            let name = word(name)?;
+            let own = scratch.path().join(n.to_string());
+            let from = match content {
+                Content::Link(to) => {
+                    commands.push(format!("symlink {name} {}", word(to)?));
+                    continue;
+                }
+                Content::Folder => {
+                    if folders.insert(path.clone()) {
+                        commands.push(format!("mkdir {name}"));
+                    }
+                    continue;
+                }
+                Content::Pipe => {
+                    commands.push(format!("mknod {name} p"));
+                    continue;
+                }
+                Content::Host(file) => file,
+                Content::Bytes(bytes) => {
+                    fs::write(&own, bytes)?;
+                    &own
+                }
+                Content::Hole(size) => {
+                    File::create(&own)?.set_len(*size)?;
+                    &own
+                }
+            };
+            commands.push(format!("write {} {name}", word(&from.to_string_lossy())?));
         }
-        let list = staged.path().join(".debugfs");
+        let list = scratch.path().join("commands");
         fs::write(&list, commands.join("\n") + "\n")?;
-        let image = format!("{}?offset={at}", image.display());
-        let said = tool("debugfs").arg("-w").arg("-f").arg(&list).arg(&image).output()?;
+        let place = format!("{}?offset={at}", image.display());
+        let mut debugfs = tool("debugfs");
+        let ended = debugfs.arg("-w").arg("-f").arg(&list).arg(&place).output();
+        let ended = ended.context("can't start debugfs, which e2fsprogs brings")?;
+        ensure!(ended.status.success(), "{place}: debugfs: {}", ended.status);
         // It ends well whatever a command said. A folder that is there stays as it is.
-        let said = String::from_utf8_lossy(&said.stderr).into_owned();
-        let mut problems = said
+        let said = String::from_utf8_lossy(&ended.stderr);
+        let problem = said
             .lines()
-            .filter(|line| !line.starts_with("debugfs ") && !line.contains("Ext2 directory already exists"));
-        problems
-            .next()
-            .map_or(Ok(()), |problem| Err(anyhow!("{image}: debugfs: {problem}")))
+            .find(|line| !line.starts_with("debugfs ") && !line.contains("Ext2 directory already exists"));
+        problem.map_or(Ok(()), |problem| Err(anyhow!("{place}: debugfs: {problem}")))
     }
 
     /// Writes them below `root` and returns how many bytes they are in all.
@@ -186,6 +218,15 @@ impl Files {
         }
         Ok(total)
     }
+}
+
+/// A word of a command of debugfs.
+fn word(text: &str) -> Result<String> {
+    ensure!(
+        !text.contains(['"', '\n', '\r']),
+        "{text:?}: debugfs can't take such a name"
+    );
+    Ok(format!("\"{text}\""))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;
 use gpt::mbr::ProtectiveMBR;
@@ -42,6 +42,11 @@ impl Disk {
     pub fn write(&self, file: &Path) -> Result<()> {
         let folder = file.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
+        ensure!(
+            file.metadata().map_or(true, |there| there.is_file()),
+            "{} is no file; write the image to one, and copy that with dd",
+            file.display()
+        );
         let scratch = tempfile::tempdir_in(folder)?;
         let mut images = Vec::new();
         for (n, partition) in self.partitions.iter().enumerate() {
@@ -58,7 +63,7 @@ impl Disk {
         // Beside the target first: who sees the image sees it whole.
         let whole = scratch.path().join("disk.img");
         self.assemble(&whole, &images)
-            .context("can't write the partition table")?;
+            .with_context(|| format!("can't put {} together", file.display()))?;
         fs::rename(&whole, file).with_context(|| format!("can't write {}", file.display()))
     }
 
@@ -126,7 +131,7 @@ impl Disk {
 }
 
 /// A GUID that is the same each time: `what` it is for and its number.
-fn identity(what: u8, n: usize) -> Uuid {
+pub fn identity(what: u8, n: usize) -> Uuid {
     let n = u32::try_from(n).unwrap_or(u32::MAX);
     Uuid::from_fields(
         0xca70_0000 | u32::from(what) << 8,

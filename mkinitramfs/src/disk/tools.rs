@@ -17,6 +17,8 @@ pub fn tool(program: &str) -> Command {
         .env("SOURCE_DATE_EPOCH", EPOCH)
         .env("E2FSPROGS_FAKE_TIME", EPOCH)
         .env("MTOOLS_SKIP_CHECK", "1")
+        // FAT has local time.
+        .env("TZ", "UTC")
         .env("LC_ALL", "C");
     command
 }
@@ -32,7 +34,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("can't start {name}; `cargo qemu setup` says which package brings it"))?;
+        .with_context(|| format!("can't start {name}; e2fsprogs, dosfstools and mtools bring what most images need, and `cargo qemu setup` all of it"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

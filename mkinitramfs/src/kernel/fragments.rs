@@ -18,11 +18,11 @@ pub(super) fn always(arch: Arch) -> &'static [&'static str] {
 
 /// Fragments that are taken when none is named.
 pub fn usual(arch: Arch) -> Vec<String> {
-    let watchdogs = match arch {
-        Arch::Arm64 => "watchdog-arm64",
-        Arch::X86_64 => "watchdog-pc",
+    let own: &[&str] = match arch {
+        Arch::Arm64 => &["uefi-arm64", "watchdog-arm64"],
+        Arch::X86_64 => &["watchdog-pc"],
     };
-    USUAL.into_iter().chain([watchdogs]).map(str::to_owned).collect()
+    USUAL.iter().chain(own).map(ToString::to_string).collect()
 }
 
 /// An option, what it is set to, and where and why.

@@ -61,18 +61,18 @@ impl Chosen {
         })
     }
 
-    /// The service kernel, where nothing is said: ours if it was built, else Debian's.
-    pub(super) fn service(given: Option<&str>, arch: Arch) -> Result<Self> {
-        match (
-            given,
-            mkinitramfs::kernel::built(&workspace::root(), &KernelRecipe::usual(arch)),
-        ) {
-            (Some(given), _) => Self::of(given, arch),
-            (None, Some(built)) => {
+    /// The service kernel. Where nothing is said: ours if it was built, else Debian's, which has modules for whatever may be on a
+    /// disk of the user's own.
+    pub(super) fn service(given: Option<&str>, has_own_disk: bool, arch: Arch) -> Result<Self> {
+        if let Some(given) = given {
+            return Self::of(given, arch);
+        }
+        match mkinitramfs::kernel::built(&workspace::root(), &KernelRecipe::usual(arch)) {
+            Some(built) if !has_own_disk => {
                 eprintln!("the service kernel is the one made for the job; --service-kernel bookworm takes Debian's");
                 Ok(Self::ours(built, arch))
             }
-            (None, None) => Self::of(&Suite::Bookworm.to_string(), arch),
+            _ => Self::of(&Suite::Bookworm.to_string(), arch),
         }
     }
 

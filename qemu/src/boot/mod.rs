@@ -31,7 +31,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// Boots firmware, service Linux, Cato and a main Linux in a virtual machine.
 ///
-/// Without options: arm64, Debian's U-Boot, service Linux 6.1, main Linux 6.12. The disk is a GPT with the partitions
+/// Without options: arm64, Debian's U-Boot, service Linux 6.1 or the one made for the job, main Linux 6.12. The disk is a GPT with the partitions
 /// boot-a (ext4) and boot-b (FAT), each with the files `kernel` and `initrd`; Cato boots boot-a, and boot-b if that
 /// fails. PID 1 of the main system reports what it was booted with and powers off.
 ///
@@ -48,7 +48,7 @@ pub struct BootArgs {
     #[arg(long)]
     pub firmware: Option<Firmware>,
     /// bookworm (6.1), trixie (6.12), cato (made for the job, and built where it is not there), or a kernel file; cato when it has
-    /// been built and nothing is said, else bookworm. Modules are taken from ../lib/modules/RELEASE beside a file named
+    /// been built and nothing is said, else, and with --disk, bookworm. Modules are taken from ../lib/modules/RELEASE beside a file named
     /// vmlinuz-RELEASE, or from the kernel's own folder, also where a symbolic link leads to it; without them the kernel
     /// must have all drivers built in.
     #[arg(long, value_name = "SUITE|cato|FILE")]
@@ -292,7 +292,7 @@ fn chain(args: &BootArgs) -> Result<Chain> {
         images: false,
         compiler: false,
     })?;
-    let service = Chosen::service(args.service_kernel.as_deref(), arch)?;
+    let service = Chosen::service(args.service_kernel.as_deref(), args.disk.is_some(), arch)?;
     let main = Chosen::of(&args.main_kernel, arch)?;
     if service.modules.is_none() && service.release.is_none() {
         eprintln!("{}", service.why_no_modules());

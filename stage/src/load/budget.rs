@@ -183,7 +183,7 @@ pub(crate) fn budget(
 }
 
 fn open_kernel(entry: &Entry, tree: &dyn FileTree, machine: &Machine) -> Result<KernelFile, LoadError> {
-    let stored = Stored::open(tree, Role::Kernel, &entry.kernel, entry.sha256.kernel, entry.check)?;
+    let stored = Stored::open(tree, Role::Kernel, &entry.kernel, entry.sha256.kernel)?;
     let sniffed = formats::sniff(stored.head(), stored.size, machine).map_err(|source| LoadError::Format {
         path: entry.kernel.clone(),
         source,
@@ -198,7 +198,7 @@ fn open_initrds(entry: &Entry, tree: &dyn FileTree) -> Result<Vec<InitrdFile>, L
             _ => Role::InitrdAt(index),
         };
         let wanted = entry.sha256.initrd.get(index).copied().flatten();
-        let stored = Stored::open(tree, role, path, wanted, entry.check)?;
+        let stored = Stored::open(tree, role, path, wanted)?;
         let refused = |source| LoadError::Initrd {
             role,
             path: path.clone(),
@@ -222,7 +222,7 @@ fn read_dtb(entry: &Entry, tree: &dyn FileTree, arch: Arch) -> Result<Option<(Sl
             arch,
         });
     }
-    let mut stored = Stored::open(tree, Role::Dtb, path, entry.sha256.dtb, entry.check)?;
+    let mut stored = Stored::open(tree, Role::Dtb, path, entry.sha256.dtb)?;
     devicetree::check_header(stored.head(), stored.size).map_err(|source| LoadError::Dtb {
         path: path.clone(),
         source,
@@ -273,6 +273,24 @@ impl Budget {
         [OVERHEAD, self.kernel.sniffed.memory, self.dtb_len()]
             .into_iter()
             .fold(pages, u64::saturating_add)
+    }
+
+    /// Has what stays as it is stored come straight to its place. Not where there is a SHA-256 to be made, which may take as long
+    /// as the disk: then the kernel had better read ahead. And only where the payload would fit a second time: a worker that is
+    /// stuck in such a read can't be killed and keeps its memory, and the next entry wants as much.
+    pub(super) fn read_straight(&mut self) {
+        let payload = self.ask_sizes().into_iter().fold(OVERHEAD, u64::saturating_add);
+        if self.check == Check::Sha256 || self.free.available < payload.saturating_mul(2) {
+            return;
+        }
+        let is_plain = self.kernel.sniffed.wrappers.is_empty();
+        let kernel = is_plain.then_some(&mut self.kernel.stored);
+        let initrds = self.initrds.iter_mut().map(|file| &mut file.stored);
+        kernel
+            .into_iter()
+            .chain(initrds)
+            .filter(|stored| !stored.has_digest())
+            .for_each(Stored::go_straight);
     }
 
     /// Kernel, initrd, and what tells the kernel about the machine.

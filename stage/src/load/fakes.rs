@@ -8,8 +8,8 @@ use config::{Arch, Arena, Check, Entry, Source, WantedDigests};
 
 use crate::machine::Machine;
 use crate::memory::MemoryMap;
-use crate::probe::tree::OpenFile;
-use crate::probe::{FileTree, FileTreeError, Reading};
+use crate::probe::tree::{FileRead, OpenFile};
+use crate::probe::{FileTree, FileTreeError};
 
 /// Files in memory.
 #[derive(Default)]
@@ -33,7 +33,7 @@ impl Files {
 }
 
 impl FileTree for Files {
-    fn open(&self, path: &str, _: Reading) -> Result<OpenFile, FileTreeError> {
+    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
         let bytes = self.files.get(path).ok_or(FileTreeError::Missing)?.clone();
         let size = self.claims.get(path).copied().unwrap_or(bytes.len() as u64);
         Ok(OpenFile {
@@ -47,7 +47,7 @@ impl FileTree for Files {
 pub(crate) struct Jumpy(pub(crate) Vec<u8>);
 
 impl FileTree for Jumpy {
-    fn open(&self, _: &str, _: Reading) -> Result<OpenFile, FileTreeError> {
+    fn open(&self, _: &str) -> Result<OpenFile, FileTreeError> {
         Ok(OpenFile {
             size: self.0.len() as u64,
             reader: Box::new(Interrupted(Cursor::new(self.0.clone()), Cell::new(0))),
@@ -56,6 +56,8 @@ impl FileTree for Jumpy {
 }
 
 struct Interrupted(Cursor<Vec<u8>>, Cell<usize>);
+
+impl FileRead for Interrupted {}
 
 impl Read for Interrupted {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {

@@ -54,6 +54,10 @@ impl Arena {
             resident,
             kind,
         } = self;
+        let mut budget = budget;
+        if matches!(kind, ArenaKind::InPlace { .. }) {
+            budget.read_straight();
+        }
         let mut artefacts = Vec::new();
         let mut meter = Meter {
             size: budget.stored_len(),

@@ -5,13 +5,14 @@
 
 use std::io::{self, BufRead, Read};
 
-use config::{Check, Sha256};
+use config::Sha256;
 use sha2::Digest;
 
 use super::error::LoadError;
 use super::payload::{Artefact, Role};
 use crate::formats::HEAD;
-use crate::probe::{FileTree, Reading};
+use crate::probe::FileTree;
+use crate::probe::tree::FileRead;
 
 /// How far loading has come; told after every read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(super) struct Stored {
     pub(super) path: String,
     /// Length in bytes when it was opened.
     pub(super) size: u64,
-    reader: Box<dyn Read>,
+    reader: Box<dyn FileRead>,
     wanted: Option<Sha256>,
     hash: Option<sha2::Sha256>,
     /// Bytes read so far.
@@ -50,19 +51,8 @@ impl std::fmt::Debug for Stored {
 
 impl Stored {
     /// Opens `path` and reads its first bytes.
-    pub(super) fn open(
-        tree: &dyn FileTree,
-        role: Role,
-        path: &str,
-        wanted: Option<Sha256>,
-        check: Check,
-    ) -> Result<Self, LoadError> {
-        // SHA-256 may take as long as the disk; the others are nothing beside it.
-        let reading = match (wanted, check) {
-            (None, Check::Fast | Check::Off) => Reading::Straight,
-            _ => Reading::Ahead,
-        };
-        let file = tree.open(path, reading).map_err(|source| LoadError::Open {
+    pub(super) fn open(tree: &dyn FileTree, role: Role, path: &str, wanted: Option<Sha256>) -> Result<Self, LoadError> {
+        let file = tree.open(path).map_err(|source| LoadError::Open {
             role,
             path: path.to_owned(),
             source,
@@ -82,6 +72,16 @@ impl Stored {
         let result = stored.read_head();
         result.map_err(|source| stored.failed(source))?;
         Ok(stored)
+    }
+
+    /// Whether the config names its SHA-256.
+    pub(super) fn has_digest(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// The rest of the file comes straight from the disk: for bytes that stay as they are, where they come to.
+    pub(super) fn go_straight(&mut self) {
+        self.reader.go_straight();
     }
 
     fn read_head(&mut self) -> io::Result<()> {
@@ -259,7 +259,7 @@ mod tests {
         let want = Sha256(sha2::Sha256::digest(&bytes).into());
         for take in [0, 1, HEAD - 1, HEAD, HEAD + 1, 700_000] {
             let files = Files::new([("f", bytes.clone())]);
-            let mut stored = Stored::open(&files, Role::Kernel, "f", Some(want), Check::Fast).unwrap();
+            let mut stored = Stored::open(&files, Role::Kernel, "f", Some(want)).unwrap();
             assert_eq!(stored.head(), &bytes[..HEAD]);
             let mut last = None;
             let mut tell = |p: Progress| last = Some(p);
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn interrupted_and_short_reads_are_no_errors() {
         let bytes: Vec<u8> = (0..300_000_u32).map(|i| i.to_le_bytes()[1]).collect();
-        let mut stored = Stored::open(&Jumpy(bytes.clone()), Role::Initrd, "f", None, Check::Fast).unwrap();
+        let mut stored = Stored::open(&Jumpy(bytes.clone()), Role::Initrd, "f", None).unwrap();
         let mut slot = Slot::reserve(300_000).unwrap();
         let mut meter = Meter {
             size: 300_000,
@@ -301,7 +301,7 @@ mod tests {
     fn a_file_that_grows_is_read_one_byte_past_its_end() {
         let mut files = Files::new([("f", vec![1; 1_000_000])]);
         files.claim("f", 600_000);
-        let mut stored = Stored::open(&files, Role::Dtb, "f", None, Check::Fast).unwrap();
+        let mut stored = Stored::open(&files, Role::Dtb, "f", None).unwrap();
         let mut meter = Meter {
             size: 0,
             done: 0,

@@ -12,7 +12,7 @@ use config::Check;
 use super::digest::{self, Chunks};
 
 /// How much is read at a time, bytes: small enough for signs of life from a slow disk, large enough for a quick one.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 512 << 10;
 
 /// Memory at its final physical address.
 pub(crate) trait Resident: fmt::Debug {

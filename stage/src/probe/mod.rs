@@ -35,7 +35,7 @@ pub(crate) use crate::sys::mount::mount_basics;
 use modules::Modules;
 use search::Search;
 pub(crate) use search::{Seen, Unfinished};
-pub(crate) use tree::{DirTree, FileTree, FileTreeError, Reading};
+pub(crate) use tree::{DirTree, FileTree, FileTreeError};
 use volumes::{Fit, Volume};
 pub(crate) use watchdogs::{bind_watchdogs, load_pstore};
 
@@ -304,7 +304,7 @@ mod tests {
         let mut text = String::new();
         opened
             .tree
-            .open("kernel", Reading::Ahead)
+            .open("kernel")
             .unwrap()
             .reader
             .read_to_string(&mut text)

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use super::kernel_log::KernelLog;
 use super::modules::Modules;
 use super::superblock::FileSystem;
-use super::tree::{DirTree, FileTree, FileTreeError, OpenFile, Reading};
+use super::tree::{DirTree, FileTree, FileTreeError, OpenFile};
 use super::volumes::{State, Volume};
 use crate::cause::Cause;
 use crate::deadlines::{BUSY, BUSY_LOOK};
@@ -293,8 +293,8 @@ struct MountedTree {
 }
 
 impl FileTree for MountedTree {
-    fn open(&self, path: &str, reading: Reading) -> Result<OpenFile, FileTreeError> {
-        self.files.open(path, reading)
+    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
+        self.files.open(path)
     }
 
     fn kernel_said(&self) -> Vec<String> {

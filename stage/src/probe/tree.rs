@@ -10,7 +10,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise, readlinkat};
+use nix::fcntl::{
+    FcntlArg, OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, fcntl, openat2, posix_fadvise, readlinkat,
+};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use crate::cause::Cause;
@@ -22,7 +24,7 @@ pub(crate) trait FileTree {
     ///
     /// # Errors
     /// Says what is wrong with the object at `path`; never blocks on a FIFO or device.
-    fn open(&self, path: &str, reading: Reading) -> Result<OpenFile, FileTreeError>;
+    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError>;
 
     /// What the kernel said of it since it was opened.
     fn kernel_said(&self) -> Vec<String> {
@@ -30,21 +32,21 @@ pub(crate) trait FileTree {
     }
 }
 
-/// How a file is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// The kernel reads ahead: for whoever takes as long over the bytes as the disk does.
-    Ahead,
-    /// Straight into the reader's memory, wherever file system, disk and memory let it: no copy, no page cache.
-    Straight,
+/// The bytes of a file, in order.
+pub(crate) trait FileRead: Read {
+    /// From now on they come straight from the disk into the memory of whoever reads, wherever file system, disk and memory let
+    /// them: no copy, no page cache, and nothing read ahead. A read that hangs then can't be killed.
+    fn go_straight(&mut self) {}
 }
+
+impl<T: AsRef<[u8]>> FileRead for io::Cursor<T> {}
 
 /// A regular file that is open for one sequential read.
 pub(crate) struct OpenFile {
     /// Length in bytes when it was opened.
     pub size: u64,
-    /// The bytes, in order.
-    pub reader: Box<dyn Read>,
+    /// Its bytes.
+    pub reader: Box<dyn FileRead>,
 }
 
 impl std::fmt::Debug for OpenFile {
@@ -150,29 +152,22 @@ impl DirTree {
 }
 
 impl FileTree for DirTree {
-    fn open(&self, path: &str, reading: Reading) -> Result<OpenFile, FileTreeError> {
+    fn open(&self, path: &str) -> Result<OpenFile, FileTreeError> {
         // O_PATH first: opening a FIFO would block, and opening a device can act (a watchdog starts).
         let probe = match self.beneath(path, OFlag::O_PATH) {
             Err(errno) => return Err(self.behind_link(path, Some(errno), errno.into())),
             Ok(probe) => probe,
         };
         regular(&fstat(&probe)?).map_err(|error| self.behind_link(path, None, error))?;
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let file = self.beneath(path, flags)?;
-        let stat = fstat(&file)?;
-        let size = regular(&stat)?;
-        // Not every file system can.
-        let straight = (reading == Reading::Straight)
-            .then(|| self.beneath(path, flags | OFlag::O_DIRECT).ok())
-            .flatten()
-            .filter(|other| fstat(other).is_ok_and(|other| (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino)));
+        let file = self.beneath(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+        let size = regular(&fstat(&file)?)?;
         // Advice only: read ahead further than usual.
         let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
         Ok(OpenFile {
             size,
             reader: Box::new(Once {
                 file: File::from(file),
-                straight: straight.map(File::from),
+                is_straight: false,
                 read: 0,
                 dropped: 0,
             }),
@@ -250,8 +245,8 @@ fn regular(stat: &FileStat) -> Result<u64, FileTreeError> {
 /// the whole payload a second time while memory is short.
 struct Once {
     file: File,
-    /// The same file without the page cache.
-    straight: Option<File>,
+    /// It is read straight where that can be.
+    is_straight: bool,
     read: u64,
     dropped: u64,
 }
@@ -259,15 +254,20 @@ struct Once {
 /// How much is read before it is dropped from the page cache, bytes.
 const DROP_EVERY: u64 = 8 << 20;
 
+/// How much is read at a time where the kernel reads ahead, bytes: it goes no further ahead than that.
+const AT_ONCE: usize = 256 << 10;
+
 /// The smallest sector of a disk, bytes.
 const SECTOR: usize = 512;
 
 impl Read for Once {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = match self.read_straight(buf)? {
-            Some(n) => n,
-            None => self.file.read_at(buf, self.read)?,
-        };
+        let straight = self.read_straight(buf);
+        let most = buf.len().min(AT_ONCE);
+        let n = straight.map_or_else(
+            || self.file.read_at(buf.get_mut(..most).unwrap_or_default(), self.read),
+            Ok,
+        )?;
         self.read = self.read.saturating_add(u64::try_from(n).unwrap_or(0));
         if self.read.saturating_sub(self.dropped) >= DROP_EVERY {
             self.drop_cache();
@@ -276,23 +276,34 @@ impl Read for Once {
     }
 }
 
+impl FileRead for Once {
+    fn go_straight(&mut self) {
+        self.is_straight = true;
+    }
+}
+
 impl Once {
-    /// Reads whole sectors into memory that begins like one; nothing where that can't be (open(2), O_DIRECT).
-    fn read_straight(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    /// Reads whole sectors into memory that begins like one. Nothing where that can't be, or fails: a file system without it,
+    /// larger sectors, a bad one. Then the kernel's usual way says what is wrong, if anything is.
+    fn read_straight(&mut self, buf: &mut [u8]) -> Option<usize> {
         let starts = [self.read, buf.as_ptr().addr() as u64];
         let is_aligned = starts.iter().all(|start| start.is_multiple_of(SECTOR as u64));
         let whole = buf.as_chunks_mut::<SECTOR>().0.as_flattened_mut();
-        let Some(file) = self.straight.as_ref().filter(|_| is_aligned && !whole.is_empty()) else {
-            return Ok(None);
-        };
-        match file.read_at(whole, self.read) {
-            // Larger sectors, or a file whose blocks are packed.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                self.straight = None;
-                Ok(None)
-            }
-            result => result.map(Some),
+        if !self.is_straight || !is_aligned || whole.is_empty() {
+            return None;
         }
+        let read = self.set_direct(true).and_then(|()| self.file.read_at(whole, self.read));
+        // What is left behind whole sectors is read as usual.
+        let usual = self.set_direct(false);
+        self.is_straight = read.is_ok() && usual.is_ok();
+        read.ok()
+    }
+
+    fn set_direct(&self, on: bool) -> io::Result<()> {
+        let mut flags = OFlag::from_bits_retain(fcntl(&self.file, FcntlArg::F_GETFL)?);
+        flags.set(OFlag::O_DIRECT, on);
+        fcntl(&self.file, FcntlArg::F_SETFL(flags))?;
+        Ok(())
     }
 
     fn drop_cache(&mut self) {
@@ -329,7 +340,7 @@ mod tests {
     }
 
     fn error(tree: &DirTree, path: &str) -> String {
-        tree.open(path, Reading::Ahead).unwrap_err().to_string()
+        tree.open(path).unwrap_err().to_string()
     }
 
     #[test]
@@ -341,13 +352,11 @@ mod tests {
         symlink("boot/Image", dir.path().join("t/vmlinuz")).unwrap();
         symlink("../vmlinuz", dir.path().join("t/boot/up-and-down")).unwrap();
         for path in ["boot/Image", "vmlinuz", "boot/up-and-down", "boot/../vmlinuz"] {
-            for reading in [Reading::Ahead, Reading::Straight] {
-                let mut file = tree.open(path, reading).unwrap();
-                assert_eq!(file.size, 9_000_000);
-                let mut read = Vec::new();
-                file.reader.read_to_end(&mut read).unwrap();
-                assert!(read == bytes, "{path} {reading:?}");
-            }
+            let mut file = tree.open(path).unwrap();
+            assert_eq!(file.size, 9_000_000);
+            let mut read = Vec::new();
+            file.reader.read_to_end(&mut read).unwrap();
+            assert!(read == bytes, "{path}");
         }
     }
 
@@ -360,7 +369,8 @@ mod tests {
         for (skew, piece) in [(0, 65_536), (0, 65_537), (1, 65_536), (0, 511), (512, 1 << 20)] {
             let mut memory = vec![0_u8; 400_000];
             let skip = memory.as_ptr().align_offset(4096) + skew;
-            let mut reader = tree.open("f", Reading::Straight).unwrap().reader;
+            let mut reader = tree.open("f").unwrap().reader;
+            reader.go_straight();
             let mut got = 0;
             loop {
                 let end = (skip + got + piece).min(memory.len());
@@ -371,6 +381,22 @@ mod tests {
             }
             assert!(memory[skip..skip + got] == bytes, "{skew} {piece}");
         }
+    }
+
+    #[test]
+    fn what_can_not_be_read_straight_is_read_as_usual() {
+        let file = |path: &str| Once {
+            file: File::open(path).unwrap(),
+            is_straight: true,
+            read: 0,
+            dropped: 0,
+        };
+        let mut memory = vec![0_u8; 8192];
+        let skip = memory.as_ptr().align_offset(4096);
+        // It has no such flag.
+        let mut reader = file("/proc/self/cmdline");
+        assert!(reader.read(&mut memory[skip..skip + 512]).unwrap() > 0);
+        assert!(!reader.is_straight);
     }
 
     #[test]
@@ -428,7 +454,7 @@ mod tests {
         assert_eq!(
             DirTree::new(Path::new("/dev"))
                 .unwrap()
-                .open("null", Reading::Ahead)
+                .open("null")
                 .unwrap_err()
                 .to_string(),
             "a character device, not a regular file"
@@ -445,7 +471,7 @@ mod tests {
         symlink("/boot/vmlinuz-6.12", at("vmlinuz")).unwrap();
         symlink("../../boot/vmlinuz-6.12", at("boot/old")).unwrap();
         for path in ["vmlinuz", "/vmlinuz", "boot/old", "../vmlinuz"] {
-            assert_eq!(tree.open(path, Reading::Ahead).unwrap().size, 6, "{path}");
+            assert_eq!(tree.open(path).unwrap().size, 6, "{path}");
         }
         symlink("../secret", at("up")).unwrap();
         symlink(dir.path().join("secret"), at("absolute")).unwrap();
@@ -460,7 +486,7 @@ mod tests {
             r#"the link up points to "../secret", which does not exist"#
         );
         assert!(error(&tree, "absolute").ends_with("/secret\", which does not exist"));
-        let round = tree.open("round", Reading::Ahead).unwrap_err();
+        let round = tree.open("round").unwrap_err();
         assert_eq!(round.cause(), Cause::Missing);
         assert_eq!(
             round.to_string(),
