@@ -41,6 +41,14 @@ impl Default for Plan {
     }
 }
 
+/// The type of the state partition.
+///
+/// # Errors
+/// When the stage's constant is no GUID.
+pub fn state_type() -> Result<Uuid> {
+    Uuid::parse_str(stage::STATE_TYPE).context("the type of the state partition")
+}
+
 /// Writes it to `output`, equal bytes for equal parts.
 ///
 /// # Errors
@@ -71,7 +79,7 @@ pub fn write(efi_path: &str, program: &[u8], plan: &Plan, output: &Path) -> Resu
         image::blank(&state, MIB)?;
         stage::cli::factory_state(&state).map_err(anyhow::Error::msg)?;
         partitions.push(Partition {
-            type_guid: Some(Uuid::parse_str(stage::STATE_TYPE).context("the type of the state partition")?),
+            type_guid: Some(state_type()?),
             ..Partition::made("cato-state", state)
         });
     }

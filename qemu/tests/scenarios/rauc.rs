@@ -8,6 +8,7 @@ use config::Arch;
 use mkinitramfs::disk::image::{self, MIB};
 use mkinitramfs::disk::tools::{run, tool};
 use mkinitramfs::disk::{Content, Files, Filesystem, Partition};
+use mkinitramfs::whole_disk::state_type;
 use qemu::board::board;
 use qemu::chain::Chain;
 use qemu::debian::{self, Debian, PARTLABEL};
@@ -21,7 +22,6 @@ use stage::text::quoted;
 use uuid::Uuid;
 
 use crate::debian::log_in;
-use crate::slots::state_type;
 
 /// For one boot, or one bundle.
 const LONG: Duration = Duration::from_mins(5);
@@ -226,7 +226,7 @@ fn chain(context: &Context, arch: Arch, system: &Debian) -> Result<Chain> {
         boot_a,
         Partition::made("boot-b", empty),
         Partition {
-            type_guid: Some(state_type()),
+            type_guid: Some(state_type()?),
             ..Partition::made("cato-state", state)
         },
         Partition::made(PARTLABEL, &system.image),

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use config::Arch;
 use mkinitramfs::disk::image::MIB;
 use mkinitramfs::disk::{Filesystem, Partition};
+use mkinitramfs::whole_disk::state_type;
 use qemu::chain::{Chain, Initrd};
 use qemu::machine::Firmware::Direct;
 use qemu::scenario::{Context, Scenario};
@@ -17,17 +18,11 @@ use qemu::setup::Suite::{Bookworm, Trixie};
 use qemu::timeline::{Name, Timeline};
 use qemu::vm::Vm;
 use stage::text::quoted;
-use uuid::Uuid;
 
 /// Boots of each kind that are compared.
 const COST_RUNS: usize = 5;
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
-
-/// The type of the state partition.
-pub(crate) fn state_type() -> Uuid {
-    Uuid::parse_str(stage::STATE_TYPE).unwrap_or_default()
-}
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
@@ -156,7 +151,7 @@ impl Plan {
             }
         }
         let made = Partition {
-            type_guid: Some(state_type()),
+            type_guid: Some(state_type()?),
             ..Partition::made("cato-state", state)
         };
         match self.state_disk {

@@ -3,6 +3,8 @@
 //! Bottom up: [`way`] is who is compared, [`disk`] what is on its disk, [`times`] what a console says, [`once`] one boot,
 //! [`table`] the result.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use config::Arch;
 
@@ -18,7 +20,7 @@ pub mod times;
 pub mod way;
 
 use once::Bench;
-use table::{Race, Rate, Result as Row};
+use table::{Race, Rate, Row};
 use times::Times;
 use way::Way;
 
@@ -67,22 +69,22 @@ pub fn run(args: &BenchArgs, arches: &[Arch]) -> Result<()> {
     Ok(())
 }
 
-/// Where the chain is quicker than booting without it: firmware's drivers read slower than Linux's, or as slowly as the disk.
+/// The chain and a boot without it, from slower disks.
 fn rates(bench: &Bench) -> Result<Vec<Rate>> {
     let arch = bench.machine.arch;
     let mut all = Vec::new();
     for rate in RATES {
-        let mut first = [Vec::new(), Vec::new()];
+        let mut boots = [Vec::new(), Vec::new()];
         for run in 1..=RATE_RUNS {
-            for (way, boots) in [Way::Direct, Way::CatoTunedImage].iter().zip(&mut first) {
+            for (way, boots) in [Way::Direct, Way::CatoTunedImage].iter().zip(&mut boots) {
                 let times = bench.boot(*way, Some(rate * 1_000_000))?;
                 eprintln!("{arch}: {rate} MB/s, run {run} of {RATE_RUNS}: {way:<35} {times}");
-                boots.push(times.first_line);
+                boots.push(times);
             }
         }
-        let [direct, tuned] = first.map(|boots: Vec<std::time::Duration>| {
-            Spread::of(boots.iter().map(std::time::Duration::as_secs_f64)).map_or(0.0, |spread| spread.median)
-        });
+        let first_line = |boots: &[Times]| median(boots, |times| times.first_line).context("no run");
+        let [direct, tuned] = &boots;
+        let (direct, tuned) = (first_line(direct)?, first_line(tuned)?);
         all.push(Rate {
             mb_per_s: rate,
             direct,
@@ -93,6 +95,6 @@ fn rates(bench: &Bench) -> Result<Vec<Rate>> {
 }
 
 /// The median of one part over all boots, seconds.
-fn median(boots: &[Times], part: impl Fn(&Times) -> std::time::Duration) -> Option<f64> {
+fn median(boots: &[Times], part: impl Fn(&Times) -> Duration) -> Option<f64> {
     Spread::of(boots.iter().map(|times| part(times).as_secs_f64())).map(|spread| spread.median)
 }

@@ -29,14 +29,14 @@ const PARTS: [Part; 7] = [
 
 /// One way and its medians, seconds, in the order of [`PARTS`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Result {
+pub struct Row {
     /// Which.
     pub way: Way,
     /// How long.
     pub medians: Vec<f64>,
 }
 
-impl Result {
+impl Row {
     /// Of at least one boot.
     pub fn of(way: Way, boots: &[Times]) -> Option<Self> {
         let medians = PARTS.iter().map(|(_, _, part)| median(boots, part));
@@ -81,7 +81,7 @@ pub struct Race {
     /// Release of the main kernel.
     pub main: String,
     /// Who and how.
-    pub rows: Vec<Result>,
+    pub rows: Vec<Row>,
     /// From slower disks.
     pub rates: Vec<Rate>,
 }
@@ -207,7 +207,7 @@ mod tests {
             rows: Way::ALL
                 .into_iter()
                 .zip(1..)
-                .filter_map(|(way, n)| Result::of(way, &[times(n * 1000), times(n * 1000 + 10)]))
+                .filter_map(|(way, n)| Row::of(way, &[times(n * 1000), times(n * 1000 + 10)]))
                 .collect(),
             rates: vec![Rate {
                 mb_per_s: 20,
