@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use config::Arch;
 use mkinitramfs::apt::{self, Apt};
 use mkinitramfs::bootable::{self, Kind, ServiceKernel};
 use mkinitramfs::cpio::Entry;
+use mkinitramfs::disk::image::partition;
 use mkinitramfs::disk::{Disk, Files, Filesystem, Partition};
 use mkinitramfs::progress::during;
 use mkinitramfs::uki::efi_name;
@@ -45,6 +46,23 @@ pub struct Parts<'p> {
 /// Writes the image of `way` below `folder` and returns its name.
 pub fn write(parts: &Parts<'_>, way: Way, folder: &Path) -> Result<PathBuf> {
     let image = folder.join(format!("{}.img", way.key()));
+    write_with(parts, way, folder, &image, (0, 0))?;
+    if way == Way::KexecToolsTuned {
+        // Its script is on the disk it tells the kernel of.
+        let boot_a = place_of_boot_a(&image)?;
+        write_with(parts, way, folder, &image, boot_a)?;
+        ensure!(place_of_boot_a(&image)? == boot_a, "boot-a has moved");
+    }
+    Ok(image)
+}
+
+/// First sector and number of sectors of the partition with the main system.
+fn place_of_boot_a(image: &Path) -> Result<(u64, u64)> {
+    let bytes = partition(image, "boot-a")?;
+    Ok((bytes.start / 512, (bytes.end - bytes.start) / 512))
+}
+
+fn write_with(parts: &Parts<'_>, way: Way, folder: &Path, image: &Path, boot_a_at: (u64, u64)) -> Result<()> {
     let arch = parts.arch;
     let mut partitions = Vec::new();
     match way {
@@ -56,7 +74,7 @@ pub fn write(parts: &Parts<'_>, way: Way, folder: &Path) -> Result<PathBuf> {
             let (kernel, initramfs, extra) = match way {
                 Way::CatoDebian => (parts.debian.0, cato(parts, Some(parts.debian.1))?, ""),
                 Way::CatoTuned => (parts.tuned, cato(parts, None)?, ""),
-                _ => (parts.tuned, shell(parts)?, SHELL),
+                _ => (parts.tuned, shell(parts, boot_a_at)?, SHELL),
             };
             let file = folder.join(format!("{}.initramfs", way.key()));
             fs::write(&file, initramfs)?;
@@ -73,8 +91,7 @@ pub fn write(parts: &Parts<'_>, way: Way, folder: &Path) -> Result<PathBuf> {
         partitions,
         ..Disk::default()
     };
-    disk.write(&image)?;
-    Ok(image)
+    disk.write(image)
 }
 
 /// A partition from which the firmware starts a kernel: U-Boot from ext4, UEFI from FAT.
@@ -151,11 +168,12 @@ fn cato(parts: &Parts<'_>, modules: Option<&Path>) -> Result<Vec<u8>> {
 /// How the kernel starts the script: it need not know scripts.
 const SHELL: &str = "rdinit=/bin/busybox -- sh /boot.sh";
 
-/// An initramfs as one would write it without Cato.
-fn shell(parts: &Parts<'_>) -> Result<Vec<u8>> {
+/// An initramfs as one would write it without Cato. The kernel reads no partition tables, so it is told where the partition is.
+fn shell(parts: &Parts<'_>, (first, sectors): (u64, u64)) -> Result<Vec<u8>> {
     let script = format!(
         "b=/bin/busybox\n$b mount -t proc proc /proc\n$b mount -t sysfs sysfs /sys\n$b mount -t devtmpfs devtmpfs /dev\n\
-         echo '{SHELL_START}'\nwhile ! [ -b /dev/vda2 ]; do $b usleep 10000; done\n\
+         echo '{SHELL_START}'\nwhile ! [ -b /dev/vda ]; do $b usleep 10000; done\n\
+         /bin/addpart /dev/vda 2 {first} {sectors}\n\
          $b mount -t ext4 -o ro /dev/vda2 /mnt\n\
          {} {} -l /mnt/kernel --initrd=/mnt/initrd --command-line='{}'\n\
          $b umount /mnt\necho '{SHELL_JUMP}'\n{} -e\n",
@@ -167,26 +185,29 @@ fn shell(parts: &Parts<'_>) -> Result<Vec<u8>> {
     let mut entries: Vec<Entry> = ["/proc", "/sys", "/dev", "/mnt"].map(Entry::dir).into();
     entries.push(Entry::char("/dev/console", 5, 1));
     entries.push(Entry::file("/boot.sh", script));
-    entries.push(Entry::program("/bin/busybox", busybox(parts.arch)?));
+    for (name, package) in [("busybox", "busybox-static"), ("addpart", "util-linux")] {
+        let program = program(parts.arch, package, name)?;
+        entries.push(Entry::program(&format!("/bin/{name}"), program));
+    }
     entries.extend(parts.kexec_tools.entries.iter().cloned());
     compress(&mkinitramfs::archive(entries)?, Compress::default())
 }
 
-/// Debian's static busybox, fetched once.
-fn busybox(arch: Arch) -> Result<Vec<u8>> {
-    let file = workspace::target("bench").join(format!("busybox-{arch}"));
+/// A program of Debian's, fetched once.
+fn program(arch: Arch, package: &str, name: &str) -> Result<Vec<u8>> {
+    let file = workspace::target("bench").join(format!("{name}-{arch}"));
     if !file.exists() {
-        during(&format!("fetching Debian's busybox for {arch}"), || {
+        during(&format!("fetching Debian's {package} for {arch}"), || {
             let state = tempfile::tempdir()?;
             let root = state.path().join("root");
-            for deb in Apt::open(state.path(), &Suite::Bookworm.to_string(), arch)?.download(&["busybox-static"])? {
+            for deb in Apt::open(state.path(), &Suite::Bookworm.to_string(), arch)?.download(&[package])? {
                 apt::unpack(&deb, &root)?;
             }
-            let found = ["bin/busybox", "usr/bin/busybox"].map(|path| root.join(path));
+            let found = ["bin", "usr/bin"].map(|folder| root.join(folder).join(name));
             let found = found
                 .iter()
                 .find(|path| path.exists())
-                .context("busybox-static holds no busybox")?;
+                .with_context(|| format!("{package} holds no {name}"))?;
             let whole = file.with_extension("whole");
             fs::copy(found, &whole)?;
             fs::rename(whole, &file)?;
