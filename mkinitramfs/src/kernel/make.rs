@@ -11,7 +11,6 @@ use config::Arch;
 /// make, for one arch.
 pub(super) struct Make {
     arch: &'static str,
-    compiler: &'static str,
     prefix: &'static str,
     /// What is built.
     pub(super) goal: &'static str,
@@ -19,51 +18,64 @@ pub(super) struct Make {
     pub(super) image: &'static str,
 }
 
+/// What the names of a cross compiler's programs begin with, and the package that brings it. Nothing, and the usual one, where
+/// kernels for `arch` need none.
+fn compiler(arch: Arch) -> (&'static str, &'static str) {
+    match arch {
+        _ if Arch::running() == Some(arch) => ("", "gcc"),
+        Arch::Arm64 => ("aarch64-linux-gnu-", "gcc-aarch64-linux-gnu"),
+        Arch::X86_64 => ("x86_64-linux-gnu-", "gcc-x86-64-linux-gnu"),
+    }
+}
+
+/// The packages without which a kernel for `arch` can't be built and that are not there.
+pub fn missing_packages(arch: Arch) -> Vec<&'static str> {
+    let (prefix, package) = compiler(arch);
+    let compiler = format!("{prefix}gcc");
+    let needs = [
+        ("make", "make"),
+        ("flex", "flex"),
+        ("bison", "bison"),
+        ("bc", "bc"),
+        ("perl", "perl"),
+        ("gcc", "gcc"),
+        ("zstd", "zstd"),
+        (&compiler, package),
+    ];
+    let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+    let is_there = |program: &str| folders.iter().any(|folder| folder.join(program).exists());
+    let mut missing: Vec<&str> = needs
+        .into_iter()
+        .filter(|(program, _)| !is_there(program))
+        .map(|(_, package)| package)
+        .collect();
+    // What x86_64's objtool is linked with.
+    if arch == Arch::X86_64 && !Path::new("/usr/include/gelf.h").exists() {
+        missing.push("libelf-dev");
+    }
+    missing.sort_unstable();
+    missing.dedup();
+    missing
+}
+
 impl Make {
     pub(super) fn of(arch: Arch) -> Result<Self> {
-        let is_native = Arch::running() == Some(arch);
+        let (prefix, _) = compiler(arch);
         let make = match arch {
             Arch::Arm64 => Self {
                 arch: "arm64",
-                compiler: if is_native { "gcc" } else { "aarch64-linux-gnu-gcc" },
-                prefix: if is_native { "" } else { "aarch64-linux-gnu-" },
+                prefix,
                 goal: "Image",
                 image: "arch/arm64/boot/Image",
             },
             Arch::X86_64 => Self {
                 arch: "x86_64",
-                compiler: if is_native { "gcc" } else { "x86_64-linux-gnu-gcc" },
-                prefix: if is_native { "" } else { "x86_64-linux-gnu-" },
+                prefix,
                 goal: "bzImage",
                 image: "arch/x86/boot/bzImage",
             },
         };
-        let cross = match (is_native, arch) {
-            (true, _) => "gcc",
-            (false, Arch::Arm64) => "gcc-aarch64-linux-gnu",
-            (false, Arch::X86_64) => "gcc-x86-64-linux-gnu",
-        };
-        let needs = [
-            ("make", "make"),
-            ("flex", "flex"),
-            ("bison", "bison"),
-            ("bc", "bc"),
-            ("perl", "perl"),
-            ("gcc", "gcc"),
-            ("zstd", "zstd"),
-            (make.compiler, cross),
-        ];
-        let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
-        let is_there = |program: &str| folders.iter().any(|folder| folder.join(program).exists());
-        let mut missing: Vec<&str> = needs
-            .into_iter()
-            .filter(|(program, _)| !is_there(program))
-            .map(|(_, package)| package)
-            .collect();
-        // What x86_64's objtool is linked with.
-        if arch == Arch::X86_64 && !Path::new("/usr/include/gelf.h").exists() {
-            missing.push("libelf-dev");
-        }
+        let missing = missing_packages(arch);
         ensure!(
             missing.is_empty(),
             "a kernel can't be built without {0}; as root, run apt-get install --no-install-recommends {0}",
@@ -73,7 +85,7 @@ impl Make {
     }
 
     pub(super) fn compiler_version(&self) -> Result<String> {
-        let output = Command::new(self.compiler).arg("--version").output()?;
+        let output = Command::new(format!("{}gcc", self.prefix)).arg("--version").output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 

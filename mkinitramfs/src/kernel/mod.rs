@@ -20,6 +20,7 @@ use crate::progress::during_with;
 pub use fragments::usual;
 use fragments::{Setting, always, merged, refused};
 use make::Make;
+pub use make::missing_packages;
 
 /// A service kernel to be built.
 #[derive(Debug, Clone)]

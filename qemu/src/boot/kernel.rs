@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use config::Arch;
-use mkinitramfs::kernel::KernelRecipe;
 
-use crate::setup::{Kernel, Suite, kernels};
-use crate::workspace;
+use crate::setup::{Kernel, Suite, kernels, tuned};
 
 /// The service kernel made for the job.
 const OURS: &str = "cato";
@@ -37,10 +35,7 @@ impl Chosen {
             });
         }
         if given == OURS {
-            return Ok(Self::ours(
-                mkinitramfs::kernel::build(&workspace::root(), &KernelRecipe::usual(arch))?,
-                arch,
-            ));
+            return Ok(Self::ours(tuned::kernel(arch)?, arch));
         }
         let file = Path::new(given);
         let image = existing(file)
@@ -67,7 +62,7 @@ impl Chosen {
         if let Some(given) = given {
             return Self::of(given, arch);
         }
-        match mkinitramfs::kernel::built(&workspace::root(), &KernelRecipe::usual(arch)) {
+        match tuned::built(arch) {
             Some(built) if !has_own_disk => {
                 eprintln!("the service kernel is the one made for the job; --service-kernel bookworm takes Debian's");
                 Ok(Self::ours(built, arch))

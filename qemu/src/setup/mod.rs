@@ -1,10 +1,11 @@
 //! `cargo qemu setup`: what a machine must have before a machine can be started on it.
 //!
-//! Given a Debian machine with a Rust; responsible for the packages ([`packages`]) and the kernels ([`kernels`]).
+//! Given a Debian machine with a Rust; responsible for the packages ([`packages`]) and the kernels ([`kernels`], [`tuned`]).
 //! When all is there it costs a few `stat` calls and one `rustc --print sysroot`.
 
 pub mod kernels;
 pub mod packages;
+pub mod tuned;
 
 use anyhow::Result;
 use config::Arch;

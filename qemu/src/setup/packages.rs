@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use anyhow::{Result, bail, ensure};
 use config::Arch;
@@ -140,13 +141,20 @@ pub fn ensure(need: &Need) -> Result<()> {
     let mut list = wanted(need);
     list.extend(toolchain(&sysroot()));
     let folders = program_folders();
-    let names = missing(list.clone(), &folders);
+    install(|| missing(list.clone(), &folders))
+}
+
+/// Installs what `missing` names, as [`ensure()`] does. One at a time.
+pub fn install(missing: impl Fn() -> Vec<&'static str>) -> Result<()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock();
+    let names = missing();
     if names.is_empty() {
         return Ok(());
     }
     let install = format!("apt-get install --no-install-recommends {}", names.join(" "));
     ensure!(
-        folders.iter().any(|folder| folder.join("apt-get").exists()),
+        program_folders().iter().any(|folder| folder.join("apt-get").exists()),
         "programs are missing; in Debian these packages bring them: {}",
         names.join(" ")
     );
@@ -160,7 +168,7 @@ pub fn ensure(need: &Need) -> Result<()> {
         apt_get(&["update"])?;
         apt_get(&arguments)
     })?;
-    let still = missing(list, &folders);
+    let still = missing();
     ensure!(
         still.is_empty(),
         "packages are installed, but their files are missing: {}",

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use config::Arch;
 use guest_report::Report;
 use mkinitramfs::bootable;
-use mkinitramfs::kernel::{self, KernelRecipe};
+use mkinitramfs::kernel;
 
 use super::super::contender::{Told, placement_away};
 use super::super::kexec_tools;
@@ -19,10 +19,9 @@ use super::times::{self, Times};
 use super::way::Way;
 use crate::board::board;
 use crate::machine::{Drive, Firmware, Machine};
-use crate::setup::{Kernel, Suite, kernels};
+use crate::setup::{Kernel, Suite, kernels, tuned};
 use crate::verdict::Wanted;
 use crate::vm::{Vm, Watch};
-use crate::workspace;
 
 /// How long one boot may take.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -79,7 +78,7 @@ impl Bench {
                 ..Machine::new(arch)
             },
             debian: kernels::kernel(arch, Suite::Bookworm)?,
-            tuned: kernel::build(&workspace::root(), &KernelRecipe::usual(arch))?,
+            tuned: tuned::kernel(arch)?,
             main,
             payload,
             images: BTreeMap::new(),
