@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use config::Arch;
@@ -15,9 +16,11 @@ use qemu::machine::Bus;
 use qemu::machine::Firmware::{self, Direct, UBoot, Uefi};
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::{Bookworm, Trixie};
+use qemu::setup::tuned;
 use qemu::workspace;
 
 use crate::packing::recipe;
+use crate::stuck_disk::{STUCK, attach};
 
 /// The largest that kernel and initramfs may get, compressed, bytes: 4.5 MiB.
 const LARGEST: usize = 4_718_592;
@@ -42,6 +45,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 boots(context, arch, Direct, Initramfs, bus)
             }));
         }
+        let name = format!("service-kernel/{arch}/stuck-disk");
+        all.push(Scenario::new(name, move |context| goes_on_without(context, arch)));
         let name = format!("service-kernel/{arch}/is-small");
         all.push(Scenario::new(name, move |_| is_small(arch)));
         let name = format!("service-kernel/{arch}/reproducible");
@@ -50,15 +55,17 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     all.into_iter().map(|scenario| scenario.long_if(true)).collect()
 }
 
-fn build(arch: Arch) -> Result<kernel::Kernel> {
-    kernel::build(&workspace::root(), &KernelRecipe::usual(arch))
+/// Has `chain` start with this kernel.
+pub(crate) fn take(chain: &mut Chain) -> Result<()> {
+    chain.service.image = tuned::kernel(chain.arch())?.image;
+    chain.service.modules = None;
+    Ok(())
 }
 
 /// The usual chain with this kernel.
 fn chain(context: &Context, arch: Arch) -> Result<Chain> {
     let mut chain = context.chain(arch, Bookworm, Trixie)?;
-    chain.service.image = build(arch)?.image;
-    chain.service.modules = None;
+    take(&mut chain)?;
     Ok(chain)
 }
 
@@ -71,10 +78,22 @@ fn boots(context: &Context, arch: Arch, firmware: Firmware, kind: Kind, bus: Bus
     Ok(())
 }
 
+/// A disk that never answers, before the one that is wanted: all drivers are built in, and none waits for it.
+fn goes_on_without(context: &Context, arch: Arch) -> Result<()> {
+    let mut chain = chain(context, arch)?;
+    chain.bus = Bus::Usb;
+    attach(&mut chain, STUCK);
+    let ready = context.prepare(&chain)?;
+    let mut vm = context.start(&ready.machine)?;
+    let said = r"cato\[.*vda: no answer within 2 s; going on without it";
+    vm.wait_for(said, Duration::from_mins(1))?;
+    context.reports(&ready, &mut vm).map(drop)
+}
+
 /// Built once more, from another folder into another one, it is the same.
 fn is_reproducible(context: &Context, arch: Arch) -> Result<()> {
     let ours = workspace::root();
-    let first = build(arch)?;
+    let first = tuned::kernel(arch)?;
     let elsewhere = context.folder.join("elsewhere");
     fs::create_dir_all(&elsewhere)?;
     symlink(ours.join("mkinitramfs"), elsewhere.join("mkinitramfs"))?;
@@ -95,7 +114,7 @@ fn is_reproducible(context: &Context, arch: Arch) -> Result<()> {
 }
 
 fn is_small(arch: Arch) -> Result<()> {
-    let image = fs::read(build(arch)?.image)?;
+    let image = fs::read(tuned::kernel(arch)?.image)?;
     let kernel = match arch {
         Arm64 => compress(&image, Compress::Zstd)?.len(),
         // It unpacks itself.

@@ -14,7 +14,7 @@ use qemu::vm::Vm;
 const SOON: Duration = Duration::from_mins(1);
 
 /// Answers one byte a second. It is on the last slot of its bus, where its turn among virtio disks comes last.
-const STUCK: &[&str] = &[
+pub(crate) const STUCK: &[&str] = &[
     "-object",
     "throttle-group,id=stuck,x-bps-total=1",
     "-blockdev",
@@ -46,7 +46,7 @@ fn boot(context: &Context, arch: Arch, good: Bus) -> Result<Vm> {
     context.start(&ready.machine)
 }
 
-fn attach(chain: &mut Chain, disk: &[impl ToString]) {
+pub(crate) fn attach(chain: &mut Chain, disk: &[impl ToString]) {
     chain.machine.firmware = Direct;
     // SeaBIOS reads every disk, and would wait for this one before the kernel does.
     let firmware: &[&str] = if chain.arch() == X86_64 {

@@ -11,7 +11,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Buses on which nothing is bound but what Cato asks for: the three on which a probe reads from the disk,
+/// Buses on which nothing is bound but what Cato asks for: the three on which a probe reads from the disk where
+/// the kernel reads partition tables,
 /// and PCI, where it does so for NVMe and where most of what is found is not needed for this boot.
 pub(crate) const HELD_BUSES: [&str; 4] = ["pci", "virtio", "scsi", "mmc"];
 
@@ -116,8 +117,17 @@ impl PciId {
 
 /// Every device that says what it is and has no driver, in the order of its place in the machine.
 pub(crate) fn undriven(sys: &Path) -> Vec<Device> {
+    undriven_on(sys, names(&sys.join("bus")))
+}
+
+/// Those of them that wait for Cato's word.
+pub(crate) fn held(sys: &Path) -> Vec<Device> {
+    undriven_on(sys, HELD_BUSES)
+}
+
+fn undriven_on(sys: &Path, buses: impl IntoIterator<Item = impl Into<String>>) -> Vec<Device> {
     let mut found = Vec::new();
-    for bus in names(&sys.join("bus")) {
+    for bus in buses.into_iter().map(Into::into) {
         let devices = sys.join("bus").join(&bus).join("devices");
         for name in names(&devices) {
             let link = devices.join(&name);
@@ -238,6 +248,8 @@ mod tests {
         );
         assert_eq!(found[0].modalias, VIRTIO_BLK);
         assert_eq!(found[3].modalias, "mmc:block");
+        device(sys, "platform", "a.serial", Some("of:NserialT(null)Ca"));
+        assert_eq!((undriven(sys).len(), held(sys)), (5, found));
         assert!(undriven(&sys.join("absent")).is_empty());
     }
 

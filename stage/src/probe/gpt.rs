@@ -196,7 +196,6 @@ fn table(
     Table {
         partitions,
         odd: (!odd.is_empty()).then(|| odd.join("; ")),
-        remedy: primary.map(|_| "`gpt` on the service kernel's command line makes the kernel use the backup, too"),
         announced: protected.is_some(),
     }
 }

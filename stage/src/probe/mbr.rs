@@ -2,7 +2,7 @@
 //!
 //! Given sector 0; responsible for the partitions the kernel makes of it, under its numbers (block/partitions/msdos.c).
 
-use super::partition::Partition;
+use super::partition::{NUMBERS, Partition};
 use crate::sys::read_at::ReadAt;
 
 /// Four records.
@@ -21,12 +21,12 @@ struct Record {
 
 const PROTECTIVE: u8 = 0xEE;
 const EXTENDED: [u8; 3] = [0x05, 0x0F, 0x85];
-/// No kernel follows the chain farther.
+/// The kernel follows the chain so far without a partition in it.
 const LINKS: usize = 100;
 
 impl Record {
     fn is_used(self) -> bool {
-        self.kind != 0 && self.sectors != 0
+        self.sectors != 0
     }
 
     fn is_extended(self) -> bool {
@@ -101,7 +101,9 @@ impl Mbr {
             let first = u64::from(extended.start);
             let end = first.saturating_add(extended.sectors.into());
             let (mut here, mut length) = (first, u64::from(extended.sectors));
-            for _ in 0..LINKS {
+            let mut empty = 0;
+            while empty < LINKS && number < NUMBERS {
+                empty = empty.saturating_add(1);
                 let mut bytes = [0; 512];
                 let read = disk.read_exact_at(&mut bytes, here.saturating_mul(sector.into()));
                 let Some(link) = read.ok().and_then(|()| Self::parse(&bytes)) else {
@@ -115,6 +117,7 @@ impl Mbr {
                     if i < 2 || (behind <= here.saturating_add(length) && behind <= end) {
                         partitions.push(entry(number, start, record.sectors));
                         number = number.saturating_add(1);
+                        empty = 0;
                     }
                 }
                 let Some((_, next)) = used.clone().find(|(_, record)| record.is_extended()) else {

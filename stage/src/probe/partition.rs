@@ -30,14 +30,12 @@ pub(crate) struct Table {
     pub partitions: Vec<Partition>,
     /// Why the kernel may not have taken it.
     pub odd: Option<String>,
-    /// What makes the kernel take it.
-    pub remedy: Option<&'static str>,
     /// Sector 0 tells of it.
     pub announced: bool,
 }
 
 /// The most partitions a disk has in the kernel (DISK_MAX_PARTS), the disk itself included.
-const NUMBERS: u32 = 256;
+pub(crate) const NUMBERS: u32 = 256;
 
 /// What to do about a table that the kernel did not take as it is.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -77,7 +75,22 @@ impl Table {
         let odd_bytes = |length: u64| length.checked_rem(disk.sector.into()).unwrap_or(0);
         let absent = self.partitions.iter().filter(|entry| entry.number < NUMBERS);
         let absent = absent.filter(|entry| !partitions.iter().any(|p| self.entry(p) == Some(entry)));
-        let (missing, beyond): (Vec<_>, Vec<_>) = absent.cloned().partition(|entry| {
+        let mut absent: Vec<Partition> = absent.cloned().collect();
+        // An MBR is often that of a disk which was a little larger, and the kernel cuts its last partition off, too.
+        for entry in absent
+            .iter_mut()
+            .filter(|entry| entry.parttype.is_none() && disk.sector == 512)
+        {
+            let room = size.saturating_sub(entry.start);
+            if room != 0 && entry.length > room {
+                lines.push(format!(
+                    "{}: {entry} is cut off at the end of the disk, which has {size} bytes",
+                    disk.name
+                ));
+                entry.length = room;
+            }
+        }
+        let (missing, beyond): (Vec<_>, Vec<_>) = absent.into_iter().partition(|entry| {
             entry.start.checked_add(entry.length).is_some_and(|end| end <= size) && entry.length != 0
         });
         if !beyond.is_empty() {
@@ -103,18 +116,15 @@ impl Table {
                 ..entry
             })
             .collect();
-        let odd = self
-            .odd
-            .as_deref()
-            .unwrap_or("the kernel has not read its partition table");
-        match missing.as_slice() {
-            [] if self.odd.is_some() => lines.push(format!("{}: {odd}", disk.name)),
-            [] => {}
-            missing => lines.push(format!(
-                "{}: {odd}; adding what the kernel does not have: {}",
-                disk.name,
-                list(missing)
-            )),
+        // A kernel that reads no tables, like the one made for Cato, has none of them: nothing is odd about that.
+        let partly =
+            (!partitions.is_empty() && !missing.is_empty()).then_some("the kernel has only some of its partitions");
+        if let Some(odd) = self.odd.as_deref().or(partly) {
+            let adding = match missing.as_slice() {
+                [] => String::new(),
+                missing => format!("; adding what the kernel does not have: {}", list(missing)),
+            };
+            lines.push(format!("{}: {odd}{adding}", disk.name));
         }
         Difference { missing, lines }
     }

@@ -155,7 +155,12 @@ impl<'a, 'i> Search<'a, 'i> {
                     .take_first(wanted, matching)
                     .ok_or_else(|| self.not_found(wanted, started.elapsed()));
             }
-            let undriven = devices::undriven(self.sys);
+            // With every driver in the kernel, all that is free to bind is bound.
+            let undriven = if self.modules.index.modules.is_empty() {
+                devices::held(self.sys)
+            } else {
+                devices::undriven(self.sys)
+            };
             let loaded = self.load_for_free_buses(&undriven);
             let busy = self.seen.jobs.iter().any(|j| !j.late);
             let bound = !busy && self.bind_next(&undriven);
@@ -183,25 +188,30 @@ impl<'a, 'i> Search<'a, 'i> {
         .collect()
     }
 
-    /// Takes in what is finished and starts to read what is new.
+    /// Takes in what is finished and starts to read what is new. What is decided then knows of all partitions.
     fn look(&mut self) {
-        let before = std::mem::replace(&mut self.seen.blocks, block::blocks(self.sys));
-        // What has another size is another medium, or has grown into its table.
-        let is_same = |name: &str, blocks: &[Block]| blocks.iter().find(|b| b.name == name).map(|b| b.size);
-        let changed: Vec<&Block> = before
-            .iter()
-            .filter(|b| is_same(&b.name, &self.seen.blocks) != Some(b.size))
-            .collect();
-        for block in changed {
-            let _ = (
-                self.seen.known.remove(&block.name),
-                self.seen.compared.remove(&block.name),
-            );
+        loop {
+            let before = std::mem::replace(&mut self.seen.blocks, block::blocks(self.sys));
+            // What has another size is another medium, or has grown into its table. So may be the disk of a partition that is gone.
+            let size = |name: &str, blocks: &[Block]| blocks.iter().find(|b| b.name == name).map(|b| b.size);
+            for block in before {
+                if size(&block.name, &self.seen.blocks) != Some(block.size) {
+                    self.forget(&block.name);
+                    self.forget(block.disk());
+                }
+            }
+            self.harvest();
+            self.ask_readers();
+            self.read_new();
+            if !self.compare_tables() || Instant::now() >= self.deadline {
+                return;
+            }
         }
-        self.harvest();
-        self.ask_readers();
-        self.read_new();
-        self.compare_tables();
+    }
+
+    /// It is read once more, and what it says compared.
+    fn forget(&mut self, name: &str) {
+        let _ = (self.seen.known.remove(name), self.seen.compared.remove(name));
     }
 
     fn harvest(&mut self) {
@@ -249,8 +259,8 @@ impl<'a, 'i> Search<'a, 'i> {
         for (disk, remote) in answered {
             remote.finish();
             let blocks = self.seen.blocks.iter().filter(|b| b.disk() == disk);
-            for block in blocks {
-                let _ = self.seen.known.remove(&block.name);
+            for name in blocks.map(|b| b.name.clone()).collect::<Vec<_>>() {
+                self.forget(&name);
             }
         }
         let mut new: BTreeMap<String, Vec<Block>> = BTreeMap::new();
@@ -262,7 +272,7 @@ impl<'a, 'i> Search<'a, 'i> {
         let mut new: Vec<_> = new.into_iter().collect();
         new.sort_by_key(|(_, blocks)| self.were_late(blocks));
         for (disk, blocks) in new {
-            if self.seen.waited_for.iter().all(|(late, _)| *late != disk) {
+            if !self.is_waited_for(&disk) {
                 self.read_disk(&disk, &blocks);
             }
         }
@@ -283,9 +293,7 @@ impl<'a, 'i> Search<'a, 'i> {
         }
         self.seen.asked = Some(Instant::now());
         let empty: Vec<String> = (self.seen.blocks.iter())
-            .filter(|b| {
-                b.size == 0 && !self.is_being_bound(b) && self.seen.waited_for.iter().all(|(name, _)| *name != b.name)
-            })
+            .filter(|b| b.size == 0 && !self.is_being_bound(b) && !self.is_waited_for(&b.name))
             .map(|b| b.name.clone())
             .collect();
         for name in empty {
@@ -296,8 +304,10 @@ impl<'a, 'i> Search<'a, 'i> {
         }
     }
 
-    /// Adds what the kernel has not made of the tables. A disk whose scan may not have begun is left for later.
-    fn compare_tables(&mut self) {
+    /// Adds what the kernel has not made of the tables; says whether that was anything. A disk whose scan may not have begun is
+    /// left for later.
+    fn compare_tables(&mut self) -> bool {
+        let mut is_any = false;
         let mut todo = Vec::new();
         for (name, contents) in &self.seen.known {
             let Ok(Contents {
@@ -310,14 +320,18 @@ impl<'a, 'i> Search<'a, 'i> {
             let disk = self.seen.blocks.iter().find(|b| b.name == *name);
             if let Some(disk) = disk.filter(|d| self.seen.announced.contains(&d.name) && !self.is_being_bound(d))
                 && !self.seen.compared.contains(name)
+                && !self.is_waited_for(name)
             {
                 todo.push((disk.clone(), table.clone(), !signatures.is_empty()));
             }
         }
         for (disk, table, has_content) in todo {
-            let _ = self.seen.compared.insert(disk.name.clone());
             // The scan may have ended between the last look and the reading.
             let now = block::blocks(self.sys);
+            if !now.contains(&disk) {
+                continue;
+            }
+            let _ = self.seen.compared.insert(disk.name.clone());
             let partitions = volumes::partitions(&now, &disk.name);
             // What is on the whole disk is newer than a table that sector 0 says nothing of: only its backup is left.
             if partitions.is_empty() && has_content && !table.announced {
@@ -325,35 +339,55 @@ impl<'a, 'i> Search<'a, 'i> {
             }
             let difference = table.compare(&disk, &partitions);
             difference.lines.iter().for_each(|line| (self.say)(line));
-            self.add(&disk.name, &difference.missing, table.remedy);
+            is_any |= self.add(&disk.name, &difference.missing);
         }
+        is_any
     }
 
-    fn add(&mut self, disk: &str, missing: &[Partition], remedy: Option<&str>) {
-        let until = Instant::now().checked_add(READ_SHARE).unwrap_or(self.deadline);
-        let Some(first) = missing.first() else { return };
-        let failed = match RemoteDevice::start(&self.dev.join(disk), until) {
-            Ok(remote) => {
-                let mut failed = None;
-                for partition in missing {
-                    let Err(e) = remote.add_partition(partition.number, partition.start, partition.length) else {
-                        continue;
-                    };
-                    let is_over = e.kind() == io::ErrorKind::TimedOut;
-                    failed = failed.or(Some((partition, e)));
-                    if is_over {
-                        break;
-                    }
-                }
-                remote.finish();
-                failed
-            }
-            Err(e) => Some((first, e)),
-        };
-        if let Some((partition, e)) = failed {
-            let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
-            (self.say)(&format!("{disk}: {partition} can't be added: {e}{remedy}"));
+    /// True when at least one was added.
+    fn add(&mut self, disk: &str, missing: &[Partition]) -> bool {
+        if missing.is_empty() {
+            return false;
         }
+        let remote = match RemoteDevice::start(&self.dev.join(disk), self.until(READ_SHARE)) {
+            Ok(remote) => remote,
+            Err(e) => {
+                (self.say)(&format!("{disk}: can't start a reader: {e}"));
+                return false;
+            }
+        };
+        let mut is_any = false;
+        let mut failed = None;
+        for partition in missing {
+            match remote.add_partition(partition.number, partition.start, partition.length) {
+                Ok(()) => is_any = true,
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    self.excuse(disk, READ_SHARE);
+                    self.seen.waited_for.push((disk.to_owned(), remote));
+                    return is_any;
+                }
+                Err(e) => failed = failed.or(Some((partition, e))),
+            }
+        }
+        remote.finish();
+        if let Some((partition, e)) = failed {
+            let why = match e.raw_os_error() {
+                Some(libc::EBUSY) => "it overlaps another one".to_owned(),
+                _ => e.to_string(),
+            };
+            (self.say)(&format!("{disk}: {partition} can't be added: {why}"));
+        }
+        is_any
+    }
+
+    /// The end of a share that begins now.
+    fn until(&self, share: Duration) -> Instant {
+        let end = Instant::now().checked_add(share);
+        end.map_or(self.deadline, |at| at.min(self.deadline))
+    }
+
+    fn is_waited_for(&self, disk: &str) -> bool {
+        self.seen.waited_for.iter().any(|(late, _)| late == disk)
     }
 
     /// A driver that still reads the partition table holds everybody else up.
@@ -373,9 +407,7 @@ impl<'a, 'i> Search<'a, 'i> {
         } else {
             READ_SHARE
         };
-        let until = Instant::now()
-            .checked_add(share)
-            .map_or(self.deadline, |at| at.min(self.deadline));
+        let until = self.until(share);
         for block in blocks {
             let remote = match RemoteDevice::start(&self.dev.join(&block.name), until) {
                 Ok(remote) => remote,
@@ -539,7 +571,7 @@ impl<'a, 'i> Search<'a, 'i> {
             JobKind::Bind { device, .. } => Some(device.to_string()),
             JobKind::Show { .. } => None,
         });
-        let without_driver = devices::undriven(self.sys)
+        let without_driver = devices::held(self.sys)
             .into_iter()
             .filter(Device::is_storage)
             .filter(|d| self.modules.index.for_modalias(&d.modalias).next().is_none())

@@ -1,5 +1,6 @@
 //! A disk's partition table, whichever kind it has.
 
+use std::cell::Cell;
 use std::io;
 
 use super::gpt::{self, Found};
@@ -11,8 +12,36 @@ use crate::sys::read_at::ReadAt;
 /// when it should have one.
 ///
 /// # Errors
-/// The disk's own, in sector 0.
+/// The disk's own, in sector 0; [`TimedOut`](io::ErrorKind::TimedOut) anywhere.
 pub(crate) fn read(disk: &(impl ReadAt + ?Sized), sector: u32, size: u64) -> io::Result<Result<Option<Table>, String>> {
+    let disk = Timed {
+        disk,
+        is_over: Cell::new(false),
+    };
+    let table = read_all(&disk, sector, size);
+    if disk.is_over.get() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    table
+}
+
+/// Notes that a read did not end in time: what is not known then is no part of the table.
+struct Timed<'d, D: ?Sized> {
+    disk: &'d D,
+    is_over: Cell<bool>,
+}
+
+impl<D: ReadAt + ?Sized> ReadAt for Timed<'_, D> {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let result = self.disk.read_exact_at(buf, offset);
+        if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::TimedOut) {
+            self.is_over.set(true);
+        }
+        result
+    }
+}
+
+fn read_all(disk: &impl ReadAt, sector: u32, size: u64) -> io::Result<Result<Option<Table>, String>> {
     let mut first = [0; 512];
     if size < 1024 || sector < 512 {
         return Ok(Ok(None));

@@ -124,7 +124,6 @@ fn the_backup_is_taken_when_the_primary_is_bad() {
         odd.starts_with("primary GPT: header CRC32") && odd.ends_with("; using the backup in sector 99"),
         "{odd}"
     );
-    assert!(found.remedy.unwrap().contains("`gpt`"));
     assert_eq!(names(&found), ["boot-\u{e4}"]);
     image[99 * 512] ^= 1;
     let text = read(&image, 512, 51_200).unwrap().unwrap_err();

@@ -25,7 +25,7 @@ fn entry(number: u32, start: u64, sectors: u64) -> Partition {
         length: sectors * SECTOR,
         partuuid: format!("uuid-{number}"),
         partlabel: Some(format!("boot-{number}")),
-        parttype: None,
+        parttype: Some("type".into()),
     }
 }
 
@@ -45,6 +45,20 @@ fn what_the_kernel_has_is_left_alone() {
     let difference =
         table(vec![entry(1, 40, 10), entry(5, 51, 9)]).compare(&block("vda", None, None, 100), &[&one, &five]);
     assert_eq!(difference, Difference::default());
+}
+
+#[test]
+fn a_kernel_that_reads_no_tables_is_told_of_all_without_a_word() {
+    let table = table(vec![entry(1, 40, 10), entry(2, 50, 10)]);
+    let disk = block("vda", None, None, 100);
+    let difference = table.compare(&disk, &[]);
+    assert_eq!((&difference.missing, difference.lines.len()), (&table.partitions, 0));
+    // One that has only a part of them has not taken the table as it is.
+    let difference = table.compare(&disk, &[&block("vda1", Some(1), Some(40), 10)]);
+    assert_eq!(
+        difference.lines,
+        ["vda: the kernel has only some of its partitions; adding what the kernel does not have: partition 2 (boot-2)"]
+    );
 }
 
 #[test]
@@ -108,6 +122,31 @@ fn what_lies_beyond_the_disk_is_said_and_left_out() {
 }
 
 #[test]
+fn the_last_partition_of_an_mbr_is_cut_off_with_the_disk() {
+    let mut last = entry(2, 50, 10);
+    (last.partlabel, last.parttype) = (None, None);
+    let behind = Partition {
+        number: 3,
+        start: 55 * SECTOR,
+        ..last.clone()
+    };
+    let difference = table(vec![entry(1, 40, 10), last, behind]).compare(&block("vda", None, None, 55), &[]);
+    assert_eq!(
+        difference
+            .missing
+            .iter()
+            .map(|p| (p.number, p.length))
+            .collect::<Vec<_>>(),
+        [(1, 10 * SECTOR), (2, 5 * SECTOR)]
+    );
+    assert_eq!(
+        difference.lines[0],
+        "vda: partition 2 is cut off at the end of the disk, which has 28160 bytes"
+    );
+    assert!(difference.lines[1].contains("beyond the end of the disk") && difference.lines[1].contains("partition 3"));
+}
+
+#[test]
 fn a_partition_that_is_elsewhere_has_not_the_names_of_its_number() {
     let wrong = block("vda1", Some(1), Some(1), 99);
     let table = table(vec![entry(1, 40, 10)]);
@@ -145,7 +184,9 @@ fn the_end_of_a_partition_is_that_of_a_sector() {
 #[test]
 fn hostile_tables_cost_a_line() {
     let partitions: Vec<Partition> = (1..8000).map(|n| entry(n, 40, 10)).collect();
-    let difference = table(partitions).compare(&block("vda", None, None, 100), &[]);
+    let mut table = table(partitions);
+    table.odd = Some("no protective MBR".into());
+    let difference = table.compare(&block("vda", None, None, 100), &[]);
     assert_eq!(difference.missing.len(), 255);
     assert!(
         difference.lines.len() == 1 && difference.lines[0].ends_with("partition 8 (boot-8), 247 more"),
@@ -159,6 +200,40 @@ fn record(image: &mut [u8], at: usize, kind: u8, start: u32, sectors: u32) {
     image[at + 12..at + 16].copy_from_slice(&sectors.to_le_bytes());
     let end = at / 512 * 512 + 510;
     image[end..end + 2].copy_from_slice(&[0x55, 0xAA]);
+}
+
+/// Answers only the first so many reads in time.
+struct Slow(Vec<u8>, std::cell::Cell<usize>);
+
+impl crate::sys::read_at::ReadAt for Slow {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.1
+            .set(self.1.get().checked_sub(1).ok_or(std::io::ErrorKind::TimedOut)?);
+        self.0.read_exact_at(buf, offset)
+    }
+}
+
+#[test]
+fn a_disk_that_is_late_has_not_ended_its_table() {
+    let mut image = vec![0; 100 * 512];
+    record(&mut image, 446, 0x0F, 20, 70);
+    record(&mut image, 20 * 512 + 446, 0x83, 2, 8);
+    record(&mut image, 20 * 512 + 462, 0x05, 30, 10);
+    record(&mut image, 50 * 512 + 446, 0x83, 2, 8);
+    let numbers = |reads: usize| {
+        let table = read(&Slow(image.clone(), reads.into()), 512, 100 * 512)?
+            .unwrap()
+            .unwrap();
+        Ok::<_, std::io::Error>(table.partitions.iter().map(|p| p.number).collect::<Vec<_>>())
+    };
+    assert_eq!(numbers(3).unwrap(), [1, 5, 6]);
+    for reads in 0..3 {
+        assert_eq!(
+            numbers(reads).unwrap_err().kind(),
+            std::io::ErrorKind::TimedOut,
+            "{reads}"
+        );
+    }
 }
 
 /// As sfdisk numbers them.
@@ -196,7 +271,7 @@ fn logical_partitions_have_the_numbers_of_the_kernel() {
     image[20 * 512 + 478..20 * 512 + 510].fill(0);
     // A chain that leads back to itself ends.
     record(&mut image, 40 * 512 + 462, 0x05, 0, 30);
-    assert!(read(&image, 512, 51_200).unwrap().unwrap().unwrap().partitions.len() < 210);
+    assert!(read(&image, 512, 51_200).unwrap().unwrap().unwrap().partitions.len() <= 255);
     // Code where flags should be is the boot sector of a FAT.
     image[446] = 0x41;
     assert_eq!(read(&image, 512, 51_200).unwrap(), Ok(None));
