@@ -56,7 +56,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         });
         let hostile = Scenario::new(name("hostile"), move |context| hostile(context, arch));
         let full = Scenario::new(name("more-than-memory"), move |context| more_than_memory(context, arch));
-        all.extend([without.long_if(!long), unwritten.long_if(long), sparse.long_if(!long)]);
+        all.extend([without.long_if(!long), unwritten.long_if(long), sparse.long_if(true)]);
         all.extend([hostile.long_if(long), full.long_if(true)]);
     }
     all

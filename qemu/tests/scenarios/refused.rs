@@ -24,7 +24,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 "kexec_load is used up",
             ),
         ] {
-            all.push(refused(arch, name, word, says).long_if(name != "lockdown" && arch == Arch::X86_64));
+            all.push(refused(arch, name, word, says).long_if(name != "lockdown"));
         }
         all.push(crash_kernels_spent(arch).long_if(arch == Arch::Arm64));
     }
