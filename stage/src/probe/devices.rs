@@ -11,9 +11,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Buses on which nothing is bound but what Cato asks for: the three on which a probe reads from the disk where
-/// the kernel reads partition tables,
-/// and PCI, where it does so for NVMe and where most of what is found is not needed for this boot.
+/// Buses on which nothing is bound but what Cato asks for: the three on which a probe reads from the disk, where the kernel
+/// reads partition tables; and PCI, where it does so for NVMe and where most of what is found is not needed for this boot.
 pub(crate) const HELD_BUSES: [&str; 4] = ["pci", "virtio", "scsi", "mmc"];
 
 /// A device without a driver.

@@ -349,12 +349,8 @@ impl<'a, 'i> Search<'a, 'i> {
         if missing.is_empty() {
             return false;
         }
-        let remote = match RemoteDevice::start(&self.dev.join(disk), self.until(READ_SHARE)) {
-            Ok(remote) => remote,
-            Err(e) => {
-                (self.say)(&format!("{disk}: can't start a reader: {e}"));
-                return false;
-            }
+        let Some(remote) = self.reader(disk, self.until(READ_SHARE)) else {
+            return false;
         };
         let mut is_any = false;
         let mut failed = None;
@@ -372,12 +368,22 @@ impl<'a, 'i> Search<'a, 'i> {
         remote.finish();
         if let Some((partition, e)) = failed {
             let why = match e.raw_os_error() {
-                Some(libc::EBUSY) => "it overlaps another one".to_owned(),
+                Some(libc::EBUSY) => "another one has its place or its number".to_owned(),
                 _ => e.to_string(),
             };
-            (self.say)(&format!("{disk}: {partition} can't be added: {why}"));
+            (self.say)(&format!(
+                "{disk}: {partition} can't be added: {why}; going on without it"
+            ));
         }
         is_any
+    }
+
+    /// A child that reads `name` until then.
+    fn reader(&mut self, name: &str, until: Instant) -> Option<RemoteDevice> {
+        let remote = RemoteDevice::start(&self.dev.join(name), until);
+        remote
+            .map_err(|e| (self.say)(&format!("{name}: can't start a reader: {e}")))
+            .ok()
     }
 
     /// The end of a share that begins now.
@@ -409,9 +415,8 @@ impl<'a, 'i> Search<'a, 'i> {
         };
         let until = self.until(share);
         for block in blocks {
-            let remote = match RemoteDevice::start(&self.dev.join(&block.name), until) {
-                Ok(remote) => remote,
-                Err(e) => return (self.say)(&format!("{}: can't start a reader: {e}", block.name)),
+            let Some(remote) = self.reader(&block.name, until) else {
+                return;
             };
             let result = volumes::read(&remote, block);
             if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::TimedOut) {

@@ -33,8 +33,8 @@ impl Event {
         })
     }
 
-    /// Whether a disk or partition is ready to be read. The kernel says so after it has read the partition table, if it reads any, while
-    /// the disk is in sysfs from before (block/genhd.c, device_add_disk).
+    /// Whether a disk or partition is ready to be read. The kernel says so after it has read the partition table, if it reads
+    /// any, while the disk is in sysfs from before (block/genhd.c, device_add_disk).
     pub(crate) fn announces_block(&self) -> bool {
         self.subsystem == "block" && self.action == "add"
     }

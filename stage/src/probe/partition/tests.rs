@@ -236,6 +236,32 @@ fn a_disk_that_is_late_has_not_ended_its_table() {
     }
 }
 
+#[test]
+fn a_chain_is_followed_as_far_as_the_kernel_does() {
+    const PARTITIONS: u32 = 150;
+    let image = |used: bool| {
+        let mut image = vec![0; 1000 * 512];
+        record(&mut image, 446, 0x0F, 20, 900);
+        for n in 0..PARTITIONS {
+            let at = (20 + n as usize * 4) * 512;
+            if used || n == PARTITIONS - 1 {
+                record(&mut image, at + 446, 0x83, 2, 1);
+            }
+            if n < PARTITIONS - 1 {
+                record(&mut image, at + 462, 0x05, (n + 1) * 4, 4);
+            }
+        }
+        read(&image, 512, 1000 * 512).unwrap().unwrap().unwrap().partitions
+    };
+    let last = image(true).last().map(|p| (p.number, p.start / SECTOR));
+    assert_eq!(last, Some((4 + PARTITIONS, 20 + 149 * 4 + 2)));
+    assert_eq!(
+        image(false).len(),
+        1,
+        "the extended one: 100 links with nothing in them end it"
+    );
+}
+
 /// As sfdisk numbers them.
 #[test]
 fn logical_partitions_have_the_numbers_of_the_kernel() {

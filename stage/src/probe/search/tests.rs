@@ -225,3 +225,34 @@ fn what_was_seen_a_moment_ago_is_not_read_again() {
     assert_eq!(kinds(false), 1);
     assert_eq!(kinds(true), 0);
 }
+
+/// BLKPG is not for the file that stands for the disk: that it is tried shows in what is said.
+#[test]
+fn partitions_that_are_gone_are_added_again() {
+    let machine = Machine::new();
+    disk(machine.dir.path(), "a", READABLE);
+    let (sys, dev) = (machine.sys(), machine.dir.path().join("dev"));
+    let mut table = BLANK.to_vec();
+    table[446 + 4] = 0x83;
+    (table[446 + 8], table[446 + 12]) = (2, 4);
+    table[510..512].copy_from_slice(&[0x55, 0xAA]);
+    fs::write(dev.join("a-disk"), table).unwrap();
+    let said = RefCell::new(Vec::new());
+    let mut say = |line: &str| said.borrow_mut().push(line.to_owned());
+    let (index, mut late, mut seen) = (Index::default(), |_: &str| (), None);
+    let mut modules = Modules::new(&index);
+    let mut search = Search::begin(&sys, &dev, &mut modules, &mut seen, &mut say, &[], &mut late).unwrap();
+    search.deadline = Instant::now() + Duration::from_secs(20);
+    search.look();
+    assert_eq!(*said.borrow(), [""; 0]);
+    fs::remove_file(sys.join("class/block/a-1")).unwrap();
+    search.look();
+    search.look();
+    let lines = said.borrow();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].starts_with("a-disk: partition 1 can't be added: "),
+        "{lines:?}"
+    );
+    assert!(lines[0].ends_with("; going on without it"), "{lines:?}");
+}
