@@ -15,7 +15,15 @@ pub const ROOT: &[&str] = &[
     "entry",
 ];
 /// The keys of `[console]`.
-pub const CONSOLE: &[&str] = &["countdown", "retry"];
+pub const CONSOLE: &[&str] = &[
+    "countdown",
+    "retry",
+    "stop",
+    "menu_timeout",
+    "terminal",
+    "access",
+    "password",
+];
 /// The keys of `[purgatory]`.
 pub const PURGATORY: &[&str] = &["console", "reason"];
 /// The keys of `[slots]`.
@@ -233,6 +241,9 @@ mod tests {
         );
         assert_eq!(TableKind::Root.advice("timeout"), "`countdown` belongs in `[console]`");
         assert_eq!(TableKind::Entry.advice("reason"), "`reason` belongs in `[purgatory]`");
-        assert_eq!(TableKind::Console.advice("zzzzz"), "known keys: `countdown`, `retry`");
+        assert_eq!(
+            TableKind::Console.advice("zzzzz"),
+            "known keys: `countdown`, `retry`, `stop`, `menu_timeout`, `terminal`, `access`, `password`"
+        );
     }
 }

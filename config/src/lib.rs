@@ -28,7 +28,10 @@ mod word;
 pub use arch::{Arch, UnknownArch};
 pub use diagnostic::{Diagnostic, DiagnosticKind};
 pub use lines::line_column;
-pub use model::{Arena, Config, Console, Entry, Purgatory, ReasonStore, Sha256, Slots, Source, Unbind, WantedDigests};
+pub use model::{
+    Access, Arena, Config, Console, Entry, Purgatory, ReasonStore, Sha256, Slots, Source, Terminal, Unbind,
+    WantedDigests,
+};
 pub use parse::{DEFAULT_TRIES, MAX_BYTES, Reading, parse, read};
 pub use purgatory::Check;
 pub use render::render;

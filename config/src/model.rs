@@ -59,10 +59,78 @@ pub struct Slots {
 /// `[console]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Console {
-    /// How long a key press can stop the boot before the first entry is tried; zero boots at once.
+    /// How long the boot can be stopped before the first entry is tried; zero boots at once.
     pub countdown: Duration,
-    /// After how long at the prompt a failed boot is tried again by itself.
+    /// After how long a failed boot is tried again by itself.
     pub retry: Duration,
+    /// What is typed for the menu: at least two characters of printable ASCII.
+    pub stop: String,
+    /// After how long without a key the menu goes back to that.
+    pub menu_timeout: Duration,
+    /// What the terminals are.
+    pub terminal: Terminal,
+    /// What somebody at a console may do.
+    pub access: Access,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self {
+            countdown: Duration::from_secs(3),
+            retry: Duration::from_mins(1),
+            stop: "   ".to_owned(),
+            menu_timeout: Duration::from_mins(5),
+            terminal: Terminal::default(),
+            access: Access::Open,
+        }
+    }
+}
+
+/// What somebody at a console may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// All that the menu has.
+    Open,
+    /// Look at things, and boot what `boot.toml` has, as it has it, for one time.
+    Menu,
+    /// As [`Open`](Self::Open), with the password that has this hash: argon2id, as a PHC string.
+    Password(String),
+    /// Nothing.
+    Locked,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Open => "open",
+            Self::Menu => "menu",
+            Self::Password(_) => "password",
+            Self::Locked => "locked",
+        })
+    }
+}
+
+/// What a terminal can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Terminal {
+    /// What it answers when it is asked.
+    #[default]
+    Auto,
+    /// Lines of text.
+    Plain,
+    /// It has a cursor that can be moved, as the VT100 and all that came after it.
+    Vt100,
+}
+
+impl fmt::Display for Terminal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Plain => "plain",
+            Self::Vt100 => "vt100",
+        })
+    }
 }
 
 /// `[purgatory]`.

@@ -19,19 +19,18 @@ use crate::lookalike::named;
 use crate::problems::{Advice, Problems};
 use crate::reader::{BOOLEAN, INTEGER, STRING, Table, in_file_order};
 use crate::survey::Survey;
-use crate::value::{self, Countdown, Fault, Retry, Trial, Tries, Version, WatchdogTimeout};
+use crate::value::{
+    self, Countdown, Fault, MenuTimeout, PasswordHash, Retry, Stop, Trial, Tries, Version, WatchdogTimeout,
+};
+use crate::word::{AccessName, TerminalName};
 use crate::{
-    Config, Console, Diagnostic, DiagnosticKind, Entry, MAX_SLOTS, Purgatory, ReasonStore, SlotName, Slots, Unbind,
+    Access, Config, Console, Diagnostic, DiagnosticKind, Entry, MAX_SLOTS, Purgatory, ReasonStore, SlotName, Slots,
+    Unbind,
 };
 use crate::{entry, paste, render, syntax};
 
 /// The longest text that is looked at.
 pub const MAX_BYTES: usize = 256 * 1024;
-
-/// `[console] countdown` where the file has none.
-const COUNTDOWN: Duration = Duration::from_secs(3);
-/// `[console] retry` where the file has none.
-const RETRY: Duration = Duration::from_mins(1);
 
 /// `[slots] tries` where the file has none.
 pub const DEFAULT_TRIES: u8 = 3;
@@ -186,10 +185,7 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems<'_>) -> Opti
         .and_then(|v| problems.read("version", INTEGER, v));
     let console = match table.get("console") {
         Some(value) => console(value, problems),
-        None => Some(Console {
-            countdown: COUNTDOWN,
-            retry: RETRY,
-        }),
+        None => Some(Console::default()),
     };
     let purgatory = match table.get("purgatory") {
         Some(value) => purgatory(value, problems),
@@ -247,10 +243,44 @@ fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<
     table.refuse_unknown(problems);
     let countdown = table.read::<Option<Countdown>>("countdown", INTEGER, problems);
     let retry = table.read::<Option<Retry>>("retry", INTEGER, problems);
+    let stop = table.read::<Option<Stop>>("stop", STRING, problems);
+    let menu_timeout = table.read::<Option<MenuTimeout>>("menu_timeout", INTEGER, problems);
+    let terminal = table.read::<Option<TerminalName>>("terminal", STRING, problems);
+    let word = table.read::<Option<AccessName>>("access", STRING, problems);
+    let hash = table.read::<Option<PasswordHash>>("password", STRING, problems);
+    let usual = Console::default();
+    let access = access(&table, word?, hash?, problems)?;
     Some(Console {
-        countdown: countdown?.map_or(COUNTDOWN, |countdown| countdown.0),
-        retry: retry?.map_or(RETRY, |retry| retry.0),
+        countdown: countdown?.map_or(usual.countdown, |countdown| countdown.0),
+        retry: retry?.map_or(usual.retry, |retry| retry.0),
+        stop: stop?.map_or(usual.stop, |stop| stop.0),
+        menu_timeout: menu_timeout?.map_or(usual.menu_timeout, |timeout| timeout.0),
+        terminal: terminal?.unwrap_or_default().0,
+        access,
     })
+}
+
+/// The access, with the password where it needs one.
+fn access(
+    table: &Table<'_, '_>,
+    word: Option<AccessName>,
+    hash: Option<PasswordHash>,
+    problems: &mut Problems<'_>,
+) -> Option<Access> {
+    let fault = match (word.unwrap_or(AccessName::Open), hash) {
+        (AccessName::Password, Some(hash)) => return Some(Access::Password(hash.0)),
+        (AccessName::Open, None) => return Some(Access::Open),
+        (AccessName::Menu, None) => return Some(Access::Menu),
+        (AccessName::Locked, None) => return Some(Access::Locked),
+        (AccessName::Password, None) => {
+            Fault::new("`access` needs a `password`", "there is none").help("`cato password` makes one")
+        }
+        (_, Some(_)) => Fault::new("`password` is of no use", "nobody is asked for it")
+            .help("add access = \"password\", or remove it"),
+    };
+    let value = table.get("password").or_else(|| table.get("access"))?;
+    problems.bad(value.span(), fault);
+    None
 }
 
 fn purgatory(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<Purgatory> {

@@ -67,6 +67,10 @@ const VERSION: i128 = 1;
 const COUNTDOWN: RangeInclusive<u64> = 0..=3600;
 /// Bounds of `[console] retry`, in seconds.
 const RETRY: RangeInclusive<u64> = 1..=86400;
+/// Bounds of `[console] menu_timeout`, in seconds.
+const MENU_TIMEOUT: RangeInclusive<u64> = 10..=86400;
+/// Characters of `[console] stop`: one alone may be noise.
+const STOP_CHARS: RangeInclusive<usize> = 2..=32;
 /// Bounds of `[slots] tries`.
 const TRIES: RangeInclusive<u8> = 1..=100;
 /// Bounds of `[slots] trial`, in seconds.
@@ -114,6 +118,21 @@ pub(crate) struct Countdown(pub(crate) Duration);
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "i128")]
 pub(crate) struct Retry(pub(crate) Duration);
+
+/// `[console] stop`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Stop(pub(crate) String);
+
+/// `[console] menu_timeout`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "i128")]
+pub(crate) struct MenuTimeout(pub(crate) Duration);
+
+/// `[console] password`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct PasswordHash(pub(crate) String);
 
 /// `[slots] tries`.
 #[derive(Debug, Deserialize)]
@@ -178,6 +197,9 @@ try_from! {
     i128 => Version: version;
     i128 => Countdown: |n| seconds("countdown", n, COUNTDOWN).map(Countdown);
     i128 => Retry: |n| seconds("retry", n, RETRY).map(Retry);
+    String => PasswordHash: |text| password(text).map(PasswordHash);
+    String => Stop: |text| stop(text).map(Stop);
+    i128 => MenuTimeout: |n| seconds("menu_timeout", n, MENU_TIMEOUT).map(MenuTimeout);
     i128 => Tries: |n| tries(n).map(Tries);
     i128 => WatchdogTimeout: watchdog;
     String => Trial: |text: String| trial(&text).map(Trial);
@@ -205,6 +227,56 @@ fn seconds(key: &str, found: i128, range: RangeInclusive<u64>) -> Result<Duratio
         let label = format!("expected {} to {} seconds", range.start(), range.end());
         Fault::new(format!("`{key}` is out of range"), label)
     })
+}
+
+fn stop(text: String) -> Result<String, Fault> {
+    if let Some(bad) = text.chars().find(|c| !matches!(c, ' '..='~')) {
+        return Err(Fault::new(
+            format!("`stop` contains {}", named(bad)),
+            "expected characters of a keyboard (ASCII)",
+        ));
+    }
+    if !STOP_CHARS.contains(&text.len()) {
+        let label = format!("expected {} to {} characters", STOP_CHARS.start(), STOP_CHARS.end());
+        return Err(Fault::new("`stop` is too short or too long", label)
+            .help("noise on a line can make one character, but not several in a row"));
+    }
+    Ok(text)
+}
+
+/// A PHC string (github.com/P-H-C/phc-string-format) of argon2id that costs a small machine little enough.
+fn password(text: String) -> Result<String, Fault> {
+    let fault = |label: &str| {
+        Fault::new("`password` is not a hash that Cato takes", label).help("`cato password` makes one from a password")
+    };
+    let parts: Vec<&str> = text.split('$').collect();
+    let ["", "argon2id", "v=19", costs, salt, hash] = parts.as_slice() else {
+        return Err(fault("expected $argon2id$v=19$m=…,t=…,p=…$SALT$HASH"));
+    };
+    let is_base64 = |part: &str| {
+        part.len() % 4 != 1
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+    };
+    // 8 to 48 bytes, and 10 to 64.
+    let fit = (11..=64).contains(&salt.len()) && (14..=86).contains(&hash.len());
+    if !(fit && is_base64(salt) && is_base64(hash)) {
+        return Err(fault("expected a salt and a hash in base64, without ="));
+    }
+    let number = |cost: &str| {
+        let number = cost.parse::<u32>().ok()?;
+        // The one way to write it.
+        (number.to_string() == cost).then_some(number)
+    };
+    let costs: Option<Vec<u32>> = (costs.split(',').zip(["m=", "t=", "p=", ""]))
+        .map(|(cost, name)| number(cost.strip_prefix(name)?))
+        .collect();
+    match costs.as_deref() {
+        // RFC 9106, 3.1: 8 KiB for each lane at least.
+        Some([m @ 8..=65536, 1..=16, p @ 1..=4]) if *m >= p.saturating_mul(8) => Ok(text),
+        _ => Err(fault("expected m=8 to 65536 (KiB), t=1 to 16, p=1 to 4")),
+    }
 }
 
 fn tries(found: i128) -> Result<u8, Fault> {

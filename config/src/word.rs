@@ -1,4 +1,4 @@
-//! Values out of a few words: a check, an arena, a place for the reason.
+//! Values out of a few words: a check, an arena, a terminal, a place for the reason.
 //!
 //! Given the text of one value; responsible for the words there are, and for the one somebody may have meant.
 
@@ -10,7 +10,7 @@ use crate::diagnostic::quoted;
 use crate::keys::nearest;
 use crate::lookalike::named;
 use crate::value::{Fault, try_from};
-use crate::{Arena, Check, ReasonStore};
+use crate::{Arena, Check, ReasonStore, Terminal};
 
 /// `check`. TOML's own way to read a [`Check`] would take a table with its name, too.
 #[derive(Debug, Default, Deserialize)]
@@ -22,7 +22,24 @@ pub(crate) struct CheckName(pub(crate) Check);
 #[serde(try_from = "String")]
 pub(crate) struct ArenaName(pub(crate) Arena);
 
+/// `terminal`, likewise.
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct TerminalName(pub(crate) Terminal);
+
+/// `access`, likewise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum AccessName {
+    Open,
+    Menu,
+    Password,
+    Locked,
+}
+
 try_from! {
+    String => AccessName: |text: String| access(&text);
+    String => TerminalName: |text: String| terminal(&text).map(TerminalName);
     String => CheckName: |text: String| check(&text).map(CheckName);
     String => ArenaName: |text: String| arena(&text).map(ArenaName);
     String => ReasonStore: |text: String| reason(&text);
@@ -53,6 +70,44 @@ fn arena(text: &str) -> Result<Arena, Fault> {
         Fault::new(
             format!("unknown arena {}", quoted(text)),
             "expected \"auto\" or \"segments\"",
+        )
+        .help(meant)
+    })
+}
+
+fn access(text: &str) -> Result<AccessName, Fault> {
+    match text {
+        "open" => Ok(AccessName::Open),
+        "menu" => Ok(AccessName::Menu),
+        "password" => Ok(AccessName::Password),
+        "locked" => Ok(AccessName::Locked),
+        _ => {
+            let meant = match nearest(text, ["open", "menu", "password", "locked"]) {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => "leave it out for \"open\", the default: all that the menu has".to_owned(),
+            };
+            Err(Fault::new(
+                format!("unknown access {}", quoted(text)),
+                "expected \"open\", \"menu\", \"password\" or \"locked\"",
+            )
+            .help(meant))
+        }
+    }
+}
+
+fn terminal(text: &str) -> Result<Terminal, Fault> {
+    word(text).ok_or_else(|| {
+        let meant = match nearest(text, ["auto", "plain", "vt100"]) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None if ["dumb", "none", "text"].contains(&text) => "did you mean \"plain\"?".to_owned(),
+            None if ["xterm", "vt102", "vt220", "linux", "ansi", "screen"].contains(&text) => {
+                "did you mean \"vt100\"?".to_owned()
+            }
+            None => "leave it out for \"auto\", the default: each terminal is asked".to_owned(),
+        };
+        Fault::new(
+            format!("unknown terminal {}", quoted(text)),
+            "expected \"auto\", \"plain\" or \"vt100\"",
         )
         .help(meant)
     })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::{Arena, Check, Config, Entry, ReasonStore, Source, keys};
+use config::{Access, Arena, Check, Config, Entry, ReasonStore, Source, Terminal, keys};
 use serde_json::Value;
 
 const MANUAL: &str = include_str!("../README.md");
@@ -95,6 +95,11 @@ fn the_defaults_of_the_schema_are_those_of_the_parser() {
         default("/properties/console/properties/retry"),
         config.console.retry.as_secs()
     );
+    let console = |key: &str| default(&format!("/properties/console/properties/{key}"));
+    assert_eq!(console("stop"), config.console.stop);
+    assert_eq!(console("menu_timeout"), config.console.menu_timeout.as_secs());
+    assert_eq!(console("terminal"), config.console.terminal.to_string());
+    assert_eq!(console("access"), config.console.access.to_string());
     assert_eq!(default("/properties/slots/properties/tries"), config.slots.tries);
     assert_eq!(entry.slot, None);
     assert_eq!(config.watchdog, None);
@@ -205,4 +210,10 @@ fn every_form_of_every_key_gives_the_value_it_stands_for() {
     assert_eq!(config.purgatory.reason, Some(ReasonStore::Cmos(0x7f)));
     assert_eq!(config.console.countdown, Duration::ZERO);
     assert_eq!(config.console.retry, Duration::from_hours(24));
+    assert_eq!(config.console.menu_timeout, Duration::from_hours(24));
+    assert!(matches!(config.console.access, Access::Password(_)));
+    assert_eq!(
+        (config.console.stop.as_str(), config.console.terminal),
+        ("~ stop", Terminal::Vt100)
+    );
 }

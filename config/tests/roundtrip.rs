@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use config::{
-    Arena, Check, Config, Console, Entry, Purgatory, ReasonStore, Sha256, SlotName, Slots, Source, Unbind,
-    WantedDigests,
+    Access, Arena, Check, Config, Console, Entry, Purgatory, ReasonStore, Sha256, SlotName, Slots, Source, Terminal,
+    Unbind, WantedDigests,
 };
 use proptest::prelude::*;
 
@@ -24,6 +24,14 @@ fn written(config: &Config) -> String {
         "[console]".to_owned(),
         format!("countdown = {}", config.console.countdown.as_secs()),
         format!("retry = {}", config.console.retry.as_secs()),
+        format!("stop = {}", quoted(&config.console.stop)),
+        format!("menu_timeout = {}", config.console.menu_timeout.as_secs()),
+        format!("terminal = \"{}\"", config.console.terminal),
+        format!("access = \"{}\"", config.console.access),
+        match &config.console.access {
+            Access::Password(hash) => format!("password = {}", quoted(hash)),
+            _ => String::new(),
+        },
         "[purgatory]".to_owned(),
         format!("console = {}", config.purgatory.console),
     ];
@@ -148,12 +156,32 @@ fn unbind() -> impl Strategy<Value = Unbind> {
     ]
 }
 
+fn access() -> impl Strategy<Value = Access> {
+    let hash = (
+        32_u32..=65536,
+        1..=16,
+        1..=4,
+        "([A-Za-z0-9+/]{4}){3,16}",
+        "([A-Za-z0-9+/]{4}){4,16}",
+    );
+    let hash = hash.prop_map(|(m, t, p, salt, hash)| format!("$argon2id$v=19$m={m},t={t},p={p}${salt}${hash}"));
+    prop_oneof![
+        Just(Access::Open),
+        Just(Access::Menu),
+        Just(Access::Locked),
+        hash.prop_map(Access::Password),
+    ]
+}
+
 prop_compose! {
     fn configs()(
         entries in prop::collection::btree_map("[a-zA-Z0-9._-]{1,32}", entry(), 1..5),
         pick in prop::collection::vec(any::<prop::sample::Index>(), 1..5),
         countdown in 0_u64..=3600,
         retry in 1_u64..=86400,
+        (stop, menu_timeout) in ("[ -~]{2,32}", 10_u64..=86400),
+        access in access(),
+        terminal in prop::sample::select(vec![Terminal::Auto, Terminal::Plain, Terminal::Vt100]),
         (tries, trial) in (1_u8..=100, prop::option::of(10_u64..=86400)),
         watchdog in prop::option::of(10_u64..=3600),
         unbind in prop::collection::vec(unbind(), 0..4),
@@ -166,7 +194,14 @@ prop_compose! {
         order.dedup();
         order.reverse();
         let purgatory = Purgatory { console, reason };
-        let console = Console { countdown: Duration::from_secs(countdown), retry: Duration::from_secs(retry) };
+        let console = Console {
+            countdown: Duration::from_secs(countdown),
+            retry: Duration::from_secs(retry),
+            stop,
+            menu_timeout: Duration::from_secs(menu_timeout),
+            terminal,
+            access,
+        };
         let slots = Slots { tries, trial: trial.map(Duration::from_secs) };
         let watchdog = watchdog.map(Duration::from_secs);
         let mut entries = entries;

@@ -177,6 +177,14 @@ impl<'r> Prepared<'r> {
                 }
             })
             .sum();
+        if config.console.access == config::Access::Locked {
+            let added = entries.iter().skip(own);
+            if let Some(shell) = added.map(|entry| entry.path.as_str()).find(|path| is_interpreter(path)) {
+                bail!(
+                    "{shell}: an interpreter, and [console] access is \"locked\"; leave it out, or unlock the console"
+                );
+            }
+        }
         warnings.extend(missing(&config, &entries));
         Ok(Self {
             recipe,
@@ -259,6 +267,47 @@ fn missing(config: &Config, entries: &[Entry]) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Programs that do what is typed, by their names, whatever version stands behind those.
+const INTERPRETERS: &[&str] = &[
+    "sh",
+    "ash",
+    "bash",
+    "dash",
+    "ksh",
+    "mksh",
+    "zsh",
+    "fish",
+    "tcsh",
+    "csh",
+    "busybox",
+    "toybox",
+    "python",
+    "perl",
+    "lua",
+    "tclsh",
+    "ruby",
+    "node",
+    "awk",
+    "gawk",
+    "mawk",
+    "getty",
+    "agetty",
+    "login",
+    "sulogin",
+    "dropbear",
+    "sshd",
+    "gdb",
+    "gdbserver",
+];
+
+/// Whether what lies there would let somebody type commands.
+fn is_interpreter(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let name = name.trim_end_matches(".static").trim_end_matches("-static");
+    let plain = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
+    INTERPRETERS.contains(&plain) || plain.starts_with("busybox")
 }
 
 #[cfg(test)]
@@ -373,6 +422,33 @@ mod tests {
         };
         let error = finish(&recipe).unwrap_err().to_string();
         assert!(error.contains("boot.toml") && error.contains("kernl"), "{error}");
+    }
+
+    #[test]
+    fn a_locked_console_has_no_shell_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("python3.11"), "x").unwrap();
+        let add = vec![Added {
+            source: folder.path().into(),
+            dest: "/usr/bin".into(),
+        }];
+        let open = Recipe { add, ..recipe() };
+        finish(&open).unwrap();
+        let config_text = format!("{}\n[console]\naccess = \"locked\"\n", open.config_text);
+        let locked = Recipe { config_text, ..open };
+        let error = finish(&locked).unwrap_err().to_string();
+        assert!(
+            error.starts_with("/usr/bin/python3.11: an interpreter, and [console] access"),
+            "{error}"
+        );
+        for (path, is_one) in [
+            ("/bin/busybox", true),
+            ("/bin/busybox.static", true),
+            ("/bin/zsh-5.9", true),
+            ("/boot/Image", false),
+        ] {
+            assert_eq!(is_interpreter(path), is_one, "{path}");
+        }
     }
 
     #[test]

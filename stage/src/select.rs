@@ -129,10 +129,7 @@ pub(crate) mod tests {
         };
         Config {
             order: names.iter().map(|n| (*n).to_owned()).collect(),
-            console: config::Console {
-                countdown: std::time::Duration::from_secs(3),
-                retry: std::time::Duration::from_mins(1),
-            },
+            console: config::Console::default(),
             purgatory: config::Purgatory {
                 console: true,
                 reason: None,
