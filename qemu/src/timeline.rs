@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn a_wait_at_the_prompt_is_an_end() {
         let text = "100 cato[   0.100] start: cato 0.1.0\n150 cato[   0.150] select: a\n\
-                    900 cato[   0.900] prompt: no entry left. Keys: ...\n61000 cato[  61.000] select: a\n\
+                    900 cato[   0.900] prompt: no entry left; ...\n61000 cato[  61.000] select: a\n\
                     61500 cato[  61.500] hand-off: reboot(KEXEC)\n\
                     72000 cato[  72.000] last-resort: reboot(KEXEC) did not jump within 10 s; resetting the machine";
         let lines = lines(text);

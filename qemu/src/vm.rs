@@ -151,10 +151,15 @@ impl Vm {
 
     /// Types on the console.
     pub fn send(&mut self, text: &str) -> Result<()> {
+        self.send_bytes(text.as_bytes())
+    }
+
+    /// The same with what nobody can type.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(input) = &mut self.input else {
             bail!("the console belongs to the terminal");
         };
-        input.write_all(text.as_bytes())?;
+        input.write_all(bytes)?;
         input.flush()?;
         Ok(())
     }

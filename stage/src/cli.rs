@@ -12,6 +12,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+mod menu;
+mod password;
 mod slots;
 mod wdtest;
 
@@ -37,6 +39,11 @@ usage: cato check FILE     say whether FILE is a valid boot.toml: exit 0, or 1 a
                            the slot is the first choice from now on; with --once for one boot
        cato trial          wait for [slots] trial, then exit 4 when this system was not marked good by then:
                            the machine is to be rebooted
+       cato menu --demo    the menu of the consoles, with a machine that is made up
+            --failed       in which every entry has failed
+            --plain        as a terminal without a cursor shows it
+            --locked       behind a password: any
+       cato password       asks for a password, or reads it from a pipe, and prints its hash for boot.toml
        cato wdtest         on a main system booted with cato.wdtest on the service kernel's command line: wait for
                            the watchdog to reset the machine, or say why it has not
        cato rauc REQUEST   RAUC's custom boot loader backend, also by a link called cato-rauc
@@ -129,6 +136,30 @@ fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -
             Ok(forms) => report_on(&forms, out, err),
             Err(why) => misused(err, &format!("report: {why}")),
         },
+        [command, rest @ ..] if *command == "menu" => match menu::Show::of(rest) {
+            Ok(show) => match menu::run(&show) {
+                Ok(end) => {
+                    writeln!(out, "{end}")?;
+                    Ok(Outcome::Yes)
+                }
+                Err(error) => {
+                    writeln!(err, "error: the terminal: {error}")?;
+                    Ok(Outcome::No)
+                }
+            },
+            Err(why) => misused(err, &format!("menu: {why}")),
+        },
+        [command] if *command == "password" => match password::run() {
+            Ok(hash) => {
+                writeln!(out, "{hash}")?;
+                Ok(Outcome::Yes)
+            }
+            Err(why) => {
+                writeln!(err, "error: {why}")?;
+                Ok(Outcome::No)
+            }
+        },
+        [command, ..] if *command == "password" => misused(err, "password: too many words"),
         [command] if *command == "wdtest" => {
             writeln!(err, "error: {}", wdtest::run(Path::new("/")))?;
             Ok(Outcome::No)

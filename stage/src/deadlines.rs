@@ -42,6 +42,17 @@ pub(crate) const LONGEST_RETRY: Duration = seconds(15 * 60);
 pub(crate) const KILL: Duration = seconds(2);
 /// For reading a page or a byte in which the purgatory left a reason.
 pub(crate) const REASON: Duration = seconds(2);
+/// For looking at the machine, for somebody at the menu.
+pub(crate) const SUMMARY: Duration = seconds(5);
+/// For all of an entry but the hand-off, for somebody who wants to see what it comes to.
+pub(crate) const PLAN: Duration = seconds(120);
+/// For a password to be checked, on a slow CPU with a costly hash.
+pub(crate) const PASSWORD: Duration = seconds(30);
+/// Before the next one is taken after a wrong one; doubles up to [`LONGEST_DENIAL`].
+pub(crate) const DENIAL: Duration = seconds(1);
+pub(crate) const LONGEST_DENIAL: Duration = seconds(60);
+/// For somebody to type the password, before the boot that they stopped goes on.
+pub(crate) const LOGIN: Duration = seconds(60);
 /// For dropping a loaded image: the kernel frees up to half of the memory.
 pub(crate) const UNLOAD: Duration = seconds(10);
 /// For `reboot(2)` to leave: drivers shut their devices down.

@@ -20,6 +20,7 @@ pub mod layout;
 mod load;
 pub mod machine;
 pub mod memory;
+mod menu;
 mod place;
 mod probe;
 mod quiesce;

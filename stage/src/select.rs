@@ -25,7 +25,7 @@ pub(crate) enum Why {
     Once,
     /// Its slot is bad, and there is nothing better.
     LastResort,
-    /// Someone picked it at the prompt.
+    /// Somebody picked it in the menu.
     Picked,
 }
 
@@ -36,7 +36,7 @@ impl std::fmt::Display for Why {
             Self::Next => "next in order",
             Self::Once => "its slot is booted once",
             Self::LastResort => "its slot is bad, but nothing else is left",
-            Self::Picked => "picked at the prompt",
+            Self::Picked => "picked in the menu",
         })
     }
 }

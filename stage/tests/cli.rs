@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -201,4 +201,44 @@ fn nobody_who_reads_stderr_changes_nothing() {
     // As much as fits.
     writer.write_all(&vec![b'.'; 1 << 16]).unwrap();
     assert_eq!(run(&["mark-good", "ZZ"], writer.into()), 3);
+}
+
+/// On a terminal of its own, as `script` makes one, that answers like a VT100 of 80 columns.
+#[test]
+fn the_menu_is_shown_on_a_terminal() {
+    let command = format!("{} menu --demo --failed", env!("CARGO_BIN_EXE_cato"));
+    let mut script = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keys = script.stdin.take().unwrap();
+    let mut screen = script.stdout.take().unwrap();
+    let mut shown = Vec::new();
+    let mut until = |wanted: &str| {
+        while !String::from_utf8_lossy(&shown).contains(wanted) {
+            let mut bytes = [0; 256];
+            let count = screen.read(&mut bytes).unwrap();
+            assert_ne!(count, 0, "it ended without {wanted:?}");
+            shown.extend_from_slice(&bytes[..count]);
+        }
+        shown.clear();
+    };
+    // It asks where its cursor is, and for the last corner.
+    until("\u{1b}[999;999H\u{1b}[6n");
+    keys.write_all(b"\x1b[1;2R\x1b[24;80R").unwrap();
+    until("\u{1b}[7m* 1  a");
+    keys.write_all(b"\x1b[B").unwrap();
+    until("\u{1b}[7m  2  b");
+    keys.write_all(b"\r").unwrap();
+    until("demo: \"b\" would be booted, this time");
+    assert!(script.wait().unwrap().success());
+}
+
+#[test]
+fn the_menu_without_a_machine_is_the_demonstration() {
+    let (code, _, err) = words(&["menu"]);
+    assert_eq!(code, 2);
+    assert!(err.starts_with("cato: menu: add --demo"), "{err}");
 }

@@ -32,6 +32,7 @@ const LAYERS: &[&str] = &[
     "quiesce",
     "state",
     "select",
+    "menu",
     "worker",
     "supervisor",
     "report",

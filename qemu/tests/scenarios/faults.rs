@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use config::Arch::{self, Arm64, X86_64};
 use qemu::chain::Chain;
 use qemu::machine::Firmware::Direct;
@@ -17,7 +17,6 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     for arch in Arch::ALL {
         // PID 1 is the same on both: what is seen on one only is left out every day, and stuck-disk/ has the jump.
         all.push(no_entry_left(arch).long_if(arch == Arm64));
-        all.push(keys(arch).long_if(arch == X86_64));
         // What the fault is, what PID 1 says of it, and whether the machine must be reset.
         for (fault, says, resets, long) in [
             ("load:crash", "the worker died in step load", false, arch == X86_64),
@@ -95,26 +94,6 @@ fn no_entry_left(arch: Arch) -> Scenario {
             )?;
             vm.wait_for(r"cato\[.*prompt: no entry left", SOON)?;
         }
-        Ok(())
-    })
-}
-
-/// Someone is there: the countdown is stopped, noise does nothing, an entry is picked.
-fn keys(arch: Arch) -> Scenario {
-    Scenario::new(format!("prompt/{arch}/keys"), move |context| {
-        let mut chain = chain(context, arch, &[])?;
-        chain.config = Some(chain.usual_config().replace("countdown = 0", "countdown = 20"));
-        let ready = context.prepare(&chain)?;
-        let mut vm = context.start(&ready.machine)?;
-        vm.wait_for(r"cato\[.*prompt: press a key", SOON)?;
-        vm.send(" ")?;
-        vm.wait_for(r"cato\[.*prompt: stopped by a key press", SOON)?;
-        vm.send("\u{1b}[A\u{7f}zq")?;
-        let noise = vm.wait_for(r"cato\[.*select: ", Duration::from_secs(2));
-        ensure!(noise.is_err(), vm.failure("noise at the prompt started an entry"));
-        vm.send("2")?;
-        vm.wait_for(r#"cato\[.*select: entry "b""#, SOON)?;
-        context.reports(&ready, &mut vm)?;
         Ok(())
     })
 }

@@ -28,6 +28,7 @@ mod fuzz;
 mod initrd;
 mod last_words;
 mod machines;
+mod menu;
 mod modules;
 mod odd_disks;
 mod packing;
@@ -83,6 +84,7 @@ fn all() -> Vec<Scenario> {
         report::scenarios(),
         reset::scenarios(),
         consoles::scenarios(),
+        menu::scenarios(),
         slots::scenarios(),
         soak::scenarios(),
         last_words::scenarios(),

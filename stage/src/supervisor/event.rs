@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use crate::menu::Command;
+pub(super) use crate::menu::Millis;
 use crate::worker::message::{Job, Message};
-
-/// Milliseconds since boot.
-pub(super) type Millis = u64;
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +29,8 @@ impl std::fmt::Display for Exit {
 pub(super) enum Event {
     /// Time passed.
     Tick,
-    /// A byte came from the console.
-    Key(u8),
+    /// Somebody at a console wants this.
+    Wants(Command),
     /// The child said something.
     Said(Message),
     /// The child ended.
@@ -45,6 +44,10 @@ pub(super) enum Event {
 pub(super) enum Action {
     /// Print a line of this step.
     Log(&'static str, String),
+    /// Show this to whoever has asked for it.
+    Show(Vec<String>),
+    /// Whoever typed the password may go on, or may not, and why.
+    Admit(Result<(), String>),
     /// Give this to the child that has answered last, or to a new one.
     Give(Job),
     /// Kill the child; [`Event::Gone`] follows unless it is stuck in the kernel, or abandoned.

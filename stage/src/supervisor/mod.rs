@@ -1,4 +1,4 @@
-//! PID 1: console, deadlines, watchdog, last resorts. Nothing here blocks, and nothing here ends but by a reset.
+//! PID 1: consoles, deadlines, watchdog, last resorts. Nothing here blocks, and nothing here ends but by a reset.
 //!
 //! Given the initramfs; responsible for deciding ([`policy`]) and for running one child at a time, which does all that
 //! may hang: the worker that boots an entry, the call that drops a loaded image, `reboot(2)`.
@@ -10,6 +10,7 @@ mod policy;
 mod slots;
 mod watchdog;
 
+use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -24,9 +25,11 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::deadlines;
 use crate::machine::service;
+use crate::menu::view::{View, Wait};
+use crate::menu::{Command, Effect, Menu, Place, Topic};
 use crate::text::printable;
 use child::Children;
-use console::Console;
+use console::Consoles;
 use event::{Action, Event};
 use policy::{Millis, Policy};
 use watchdog::Watchdogs;
@@ -35,23 +38,33 @@ use watchdog::Watchdogs;
 pub fn run() -> ! {
     let began_us = boottime_us();
     std::panic::set_hook(Box::new(|info| {
-        let mut console = Console::open();
-        console.print(&log_line("panic", &format!("{info}; resetting the machine")));
-        reset(&mut console)
+        let mut consoles = Consoles::open();
+        consoles.print(&log_line("panic", &format!("{info}; resetting the machine")), None);
+        reset(&mut consoles)
     }));
     let _ = set_cad_enabled(false); // Ctrl-Alt-Del: a reset key on an unattended box; not fatal where it fails
     let mounts = crate::probe::mount_basics();
-    let mut console = Console::open();
-    console.print(&log_line("start", concat!("cato ", env!("CARGO_PKG_VERSION"))));
+    let mut log = Log {
+        consoles: Consoles::open(),
+        kept: VecDeque::new(),
+        bytes: 0,
+    };
+    log.say("start", concat!("cato ", env!("CARGO_PKG_VERSION")));
+    // A BREAK on a serial console and a letter would reset the machine (Documentation/admin-guide/sysrq.rst). What is written to
+    // /proc/sysrq-trigger still counts.
+    let _ = fs::write("/proc/sys/kernel/sysrq", "0");
     for problem in mounts {
-        console.print(&log_line("start", &problem.to_string()));
+        log.say("start", &problem.to_string());
     }
-    let config = read_config(&mut console);
+    let config = read_config(&mut log);
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    warn_of_service(&mut console, &cmdline);
+    warn_of_service(&mut log, &cmdline);
+    let console = config.as_ref().map(|config| config.console.clone()).unwrap_or_default();
+    let menu = Menu::new(log.consoles.names(), console);
     let hangs = crate::text::cmdline::value(&cmdline, "cato.fault") == Some("pid1:hang");
     let mut supervisor = Supervisor {
-        console,
+        log,
+        menu,
         policy: Policy::new(config, began_us).testing(crate::text::cmdline::flag(&cmdline, "cato.wdtest")),
         children: Children::default(),
         watchdogs: Watchdogs::default(),
@@ -67,8 +80,38 @@ pub fn run() -> ! {
     }
 }
 
+/// Where lines go: to the consoles, to the kernel's log, and into memory, for the menu.
+struct Log {
+    consoles: Consoles,
+    /// The latest lines.
+    kept: VecDeque<String>,
+    bytes: usize,
+}
+
+/// Bytes of lines that are kept.
+const KEPT: usize = 64 * 1024;
+
+impl Log {
+    /// Prints a line of this step on every console.
+    fn say(&mut self, step: &str, text: &str) {
+        self.print(log_line(step, text), None);
+    }
+
+    fn print(&mut self, line: String, but: Option<Place>) {
+        self.consoles.print(&line, but);
+        self.bytes = self.bytes.saturating_add(line.len());
+        self.kept.push_back(line);
+        while self.bytes > KEPT
+            && let Some(first) = self.kept.pop_front()
+        {
+            self.bytes = self.bytes.saturating_sub(first.len());
+        }
+    }
+}
+
 struct Supervisor {
-    console: Console,
+    log: Log,
+    menu: Menu,
     policy: Policy,
     children: Children,
     watchdogs: Watchdogs,
@@ -80,34 +123,74 @@ impl Supervisor {
     /// Waits for something, at most until the next deadline, and acts on it.
     fn turn(&mut self) {
         self.wait();
-        for key in self.console.keys() {
-            self.happened(Event::Key(key));
-        }
         let generation = self.children.generation();
         for event in self.children.events() {
             if self.children.generation() == generation {
                 self.happened(event);
             }
         }
+        // After what the child has said: whoever stops it has to know how far it is.
+        let mut view = self.view();
+        for (place, key) in self.log.consoles.keys(now()) {
+            let effects = self.menu.press(now(), place, key, &view);
+            if !effects.is_empty() {
+                for effect in effects {
+                    self.does(effect);
+                }
+                view = self.view();
+            }
+        }
+        for effect in self.menu.tick(now(), &view) {
+            self.does(effect);
+        }
         self.happened(Event::Tick);
-        self.console.flush();
+        // One that has not taken the last picture gets the next when it has.
+        if self.menu.place().is_some_and(|place| self.log.consoles.has_room(place))
+            && let Some(effect) = self.menu.refresh(now(), &self.view())
+        {
+            self.does(effect);
+        }
+        self.log.consoles.flush();
+    }
+
+    /// What the menu needs to know: nearly nothing where nobody has it.
+    fn view(&self) -> View {
+        if self.menu.place().is_some() {
+            return self.policy.view();
+        }
+        View {
+            wait: self.policy.waits(),
+            ..View::default()
+        }
+    }
+
+    fn does(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(place, text) => self.log.consoles.send(place, &text),
+            Effect::Tell(text) => self.log("prompt", &text),
+            Effect::Do(Command::Look(Topic::Log)) => self.menu.show(self.log.kept.iter().cloned().collect()),
+            Effect::Do(command) => self.happened(Event::Wants(command)),
+        }
     }
 
     fn wait(&mut self) {
         // A clock that stands still must not make it longer.
-        let left = Duration::from_millis(self.policy.wake().map_or(0, |wake| wake.saturating_sub(now())));
-        let left = left.min(deadlines::TICK);
+        let now = now();
+        let wake = self.policy.wake().unwrap_or(now);
+        let others = [self.menu.wake(now), self.log.consoles.wake()];
+        let wake = others.into_iter().flatten().fold(wake, Millis::min);
+        let left = Duration::from_millis(wake.saturating_sub(now)).min(deadlines::TICK);
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        let mut fds = heapless::Vec::<PollFd<'_>, 3>::new();
-        let console = self.console.fd();
-        let has_console = console.is_some();
-        if let Some(fd) = console {
-            let room = if self.console.wants_room() {
+        let mut fds = heapless::Vec::<PollFd<'_>, { console::MOST + 2 }>::new();
+        let mut places = heapless::Vec::<Place, { console::MOST }>::new();
+        for (place, fd, wants_room) in self.log.consoles.fds(now) {
+            let room = if wants_room {
                 PollFlags::POLLOUT
             } else {
                 PollFlags::empty()
             };
             let _ = fds.push(PollFd::new(fd, PollFlags::POLLIN | room));
+            let _ = places.push(place);
         }
         if let Some(fd) = self.children.messages() {
             let _ = fds.push(PollFd::new(fd, PollFlags::POLLIN));
@@ -115,26 +198,40 @@ impl Supervisor {
         if let Some(signals) = &self.signals {
             let _ = fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
         }
-        let hung_up = match poll(&mut fds, timeout) {
-            Ok(_) if has_console => fds
-                .first()
-                .and_then(PollFd::revents)
-                .is_some_and(|r| r.contains(PollFlags::POLLHUP)),
-            Ok(_) | Err(_) => false, // EINTR: the loop comes round
-        };
+        // EINTR: the loop comes round.
+        let has_waited = poll(&mut fds, timeout).is_ok();
+        let hung_up = |fd: &PollFd<'_>| fd.revents().is_some_and(|r| r.contains(PollFlags::POLLHUP));
+        let mut lost = heapless::Vec::<Place, { console::MOST }>::new();
+        lost.extend(
+            places
+                .iter()
+                .zip(&fds)
+                .filter(|(_, fd)| has_waited && hung_up(fd))
+                .map(|(place, _)| *place),
+        );
+        drop(fds);
         // After the wait and before the look at the children: one that ends from here on wakes the next wait.
         if let Some(signals) = &self.signals {
             while let Ok(Some(_)) = signals.read_signal() {}
         }
-        if hung_up {
-            std::thread::sleep(left.min(deadlines::HUNG_UP));
+        for place in lost {
+            self.log.consoles.hung_up(place, now);
         }
     }
 
     fn happened(&mut self, event: Event) {
-        for action in self.policy.on(now(), event) {
+        let actions = self.policy.on(now(), event);
+        let is_reset = actions.contains(&Action::Reset);
+        if (is_reset || self.policy.waits() == Wait::Child)
+            && let Some(Effect::Send(place, text)) = self.menu.goes_on(is_reset)
+        {
+            self.log.consoles.send(place, &text);
+        }
+        for action in actions {
             match action {
                 Action::Log(step, text) => self.log(step, &text),
+                Action::Show(text) => self.menu.show(text),
+                Action::Admit(may) => self.menu.admit(may),
                 Action::Give(job) => {
                     if let Err(error) = self.children.give(&job) {
                         self.happened(Event::NotStarted(error.to_string()));
@@ -160,17 +257,21 @@ impl Supervisor {
                 Action::Abandon => self.children.abandon(),
                 Action::Go => {
                     if !self.is_quiet {
-                        self.console.drain(deadlines::JUMP_WORDS);
+                        self.log.consoles.drain(deadlines::JUMP_WORDS);
                     }
                     self.children.go();
                 }
-                Action::Reset => reset(&mut self.console),
+                Action::Reset => reset(&mut self.log.consoles),
             }
         }
     }
 
     fn log(&mut self, step: &str, text: &str) {
-        self.console.print(&log_line(step, text));
+        let line = log_line(step, text);
+        if let Some(Effect::Send(place, text)) = self.menu.tell(&line) {
+            self.log.consoles.send(place, &text);
+        }
+        self.log.print(line, self.menu.has_screen());
     }
 }
 
@@ -205,41 +306,39 @@ fn child_signals() -> Option<SignalFd> {
     SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok()
 }
 
-fn read_config(console: &mut Console) -> Option<Config> {
+fn read_config(log: &mut Log) -> Option<Config> {
     let bytes = match fs::read(paths::CONFIG) {
         Ok(bytes) => bytes,
         Err(error) => {
-            console.print(&log_line("config", &format!("{}: {error}", paths::CONFIG)));
+            log.say("config", &format!("{}: {error}", paths::CONFIG));
             return None;
         }
     };
     let reading = config::read(&bytes);
     for line in reading.render(paths::CONFIG).lines() {
         // The config's own drawing, cleaned by it: its marks would not be below what they mark any more.
-        console.print(&format!("{}{line}", prefix("config")));
+        log.print(format!("{}{line}", prefix("config")), None);
     }
     reading.config
 }
 
-fn warn_of_service(console: &mut Console, cmdline: &str) {
+fn warn_of_service(log: &mut Log, cmdline: &str) {
     for line in Arch::running()
         .into_iter()
         .flat_map(|arch| service::missing(arch, cmdline))
     {
-        console.print(&log_line("warning", &line));
+        log.say("warning", &line);
     }
 }
 
 /// The machine starts again, one way or another: sysrq-b, which waits for nothing; then `reboot(2)`; then nobody feeds
 /// the watchdog.
-fn reset(console: &mut Console) -> ! {
-    console.drain(deadlines::LAST_WORDS);
+fn reset(consoles: &mut Consoles) -> ! {
+    consoles.drain(deadlines::LAST_WORDS);
     // Each is tried because the one before it failed; there is no one left to tell but the console.
     if let Err(error) = fs::write("/proc/sysrq-trigger", "b") {
-        console.print(&log_line(
-            "last-resort",
-            &format!("sysrq-b: {error}; calling reboot(2)"),
-        ));
+        let line = log_line("last-resort", &format!("sysrq-b: {error}; calling reboot(2)"));
+        consoles.print(&line, None);
     }
     let _ = reboot(RebootMode::RB_AUTOBOOT);
     loop {

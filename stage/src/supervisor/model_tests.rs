@@ -296,7 +296,13 @@ impl Start<'_> {
         let is_abandoned = actions.contains(&Action::Abandon);
         for action in actions {
             match action {
-                Action::Log(..) | Action::Feed | Action::Abandon | Action::Arm | Action::HandOff(_) => {}
+                Action::Log(..)
+                | Action::Show(_)
+                | Action::Admit(_)
+                | Action::Feed
+                | Action::Abandon
+                | Action::Arm
+                | Action::HandOff(_) => {}
                 Action::Give(Job::Ask(question)) => return self.ask(policy, world, question, now, again),
                 Action::Give(Job::Boot(boot)) => return self.boot(policy, world, &boot, now, again),
                 Action::Kill if is_abandoned => {}

@@ -6,11 +6,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use config::Config;
+use config::{Access, Config};
 
 use crate::cause::{Cause, Failure};
 use crate::deadlines;
-use crate::select::{Tried, select};
+use crate::menu::{Command, how_to_stop};
+use crate::select::{Choice, Tried, select};
 use crate::state::Reset;
 use crate::step::Step;
 use crate::text::cut;
@@ -22,7 +23,7 @@ mod prompt;
 use super::event::Exit;
 pub(super) use super::event::{Action, Event, Millis};
 use super::slots::Slots;
-use asking::Asking;
+use asking::{Asking, Then};
 
 /// A worker boots an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,7 @@ enum Phase {
     /// Nothing has happened yet.
     New,
     Asking(Asking),
-    /// A key press leads to the prompt.
+    /// It may be stopped.
     Countdown {
         until: Millis,
     },
@@ -61,7 +62,7 @@ enum Phase {
         until: Millis,
         loaded: bool,
     },
-    /// Someone may press a key.
+    /// Somebody may choose.
     Prompt {
         retry: Millis,
     },
@@ -78,14 +79,23 @@ pub(super) struct Policy {
     tried: Tried,
     /// What is still to be asked before the first entry is tried; none when that is over.
     opening: Option<VecDeque<Question>>,
-    /// A key was pressed before the countdown.
-    key: bool,
+    /// Somebody wants to choose what is next, as soon as that can be.
+    is_stopped: bool,
+    /// Why somebody chooses, or is waited for.
+    why: String,
+    /// Why entries were not booted, each one's last, since everything was tried anew.
+    failures: Vec<(String, String)>,
+    /// The command line of the next boot of that entry, as somebody has changed it.
+    edited: Option<(String, String)>,
     /// The entry whose load failed, and gets or had its second try.
     again: Option<String>,
     /// That try is still to come.
     is_paused: bool,
     /// How often the prompt's timer ran out since somebody pressed a key.
     retries: u32,
+    /// Wrong passwords since the last right one, and when the next one is looked at.
+    denials: u32,
+    password_from: Millis,
     /// Devices that did not answer to a worker.
     late: Vec<String>,
     /// What is known of the slots.
@@ -96,6 +106,11 @@ pub(super) struct Policy {
     feed: Millis,
     phase: Phase,
 }
+
+/// Why somebody chooses, where it is because everything has failed.
+const NOTHING_LEFT: &str = "no entry left";
+/// The same where they want to.
+const STOPPED: &str = "stopped at the console";
 
 /// Most devices that are remembered, and bytes of each one's name: they come from a worker.
 const MOST_LATE: (usize, usize) = (64, 128);
@@ -117,10 +132,15 @@ impl Policy {
             began_us,
             tried: Tried::default(),
             opening: None,
-            key: false,
+            is_stopped: false,
+            why: String::new(),
+            failures: Vec::new(),
+            edited: None,
             again: None,
             is_paused: false,
             retries: 0,
+            denials: 0,
+            password_from: 0,
             late: Vec::new(),
             slots: Slots::default(),
             is_test: false,
@@ -168,16 +188,24 @@ impl Policy {
     }
 
     fn decide(&mut self, now: Millis, event: Event) -> Vec<Action> {
+        // Heard whenever it comes, but obeyed only where it can be.
+        let is_boot = match &self.phase {
+            Phase::New | Phase::Stopping { .. } => true,
+            Phase::Asking(asking) => asking.is_boot(),
+            _ => false,
+        };
+        self.is_stopped |= is_boot && event == Event::Wants(Command::Stop);
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::New => self.open(now),
             Phase::Asking(asking) => self.asking(now, event, asking),
             Phase::Countdown { until } => match event {
-                Event::Key(_) => self.prompt(now, "stopped by a key press"),
+                Event::Wants(_) => self.prompt(now, STOPPED),
                 _ if now >= until => self.boot_next(now),
                 _ => self.stay(Phase::Countdown { until }),
             },
             Phase::Booting(booting) => self.booting(now, event, booting),
             Phase::Pause { until } if now >= until => self.boot_next(now),
+            Phase::Pause { .. } if event == Event::Wants(Command::Stop) => self.prompt(now, STOPPED),
             Phase::Pause { until } => self.stay(Phase::Pause { until }),
             Phase::Stopping { until, loaded } => match event {
                 Event::Gone(_) => self.clear(now, loaded, Vec::new()),
@@ -185,9 +213,17 @@ impl Policy {
                     let text = "the worker can't be killed: it is stuck in the kernel".to_owned();
                     self.clear(now, loaded, vec![Action::Log("last-resort", text), Action::Abandon])
                 }
+                // What it had said before it heard of it.
+                Event::Said(Message::Step(step)) if step >= Step::Kexec => {
+                    self.stay(Phase::Stopping { until, loaded: true })
+                }
+                Event::Said(Message::Accounted(stored)) => {
+                    self.slots.saved(*stored);
+                    self.stay(Phase::Stopping { until, loaded })
+                }
                 _ => self.stay(Phase::Stopping { until, loaded }),
             },
-            Phase::Prompt { retry } => self.at_prompt(now, &event, retry),
+            Phase::Prompt { retry } => self.at_prompt(now, event, retry),
             Phase::Over => Vec::new(),
         }
     }
@@ -230,24 +266,32 @@ impl Policy {
             actions.extend(self.boot_next(now));
             return actions;
         }
-        if countdown.is_zero() {
-            return self.boot_next(now);
+        if std::mem::take(&mut self.is_stopped) {
+            return self.prompt(now, STOPPED);
         }
-        if self.key {
-            return self.prompt(now, "stopped by a key press");
+        // Where nobody can stop it, nobody waits for that.
+        if countdown.is_zero() || config.console.access == Access::Locked {
+            return self.boot_next(now);
         }
         self.phase = Phase::Countdown {
             until: after(now, countdown),
         };
-        let text = format!("press a key within {} s to stop", countdown.as_secs());
+        let how = how_to_stop(&config.console.stop);
+        let text = format!("{how} within {} s to stop", countdown.as_secs());
         vec![Action::Log("prompt", text)]
     }
 
     fn boot_next(&mut self, now: Millis) -> Vec<Action> {
-        let chosen = |config| Some((config, select(config, &self.tried, self.slots.state())?));
-        let Some((config, choice)) = self.config.as_ref().and_then(chosen) else {
-            return self.prompt(now, "no entry left");
+        let chosen = |config| select(config, &self.tried, self.slots.state());
+        let Some(mut choice) = self.config.as_ref().and_then(chosen) else {
+            return self.prompt(now, NOTHING_LEFT);
         };
+        if let Some((entry, cmdline)) = &self.edited
+            && *entry == choice.entry.name
+        {
+            choice.entry.cmdline.clone_from(cmdline);
+        }
+        self.is_stopped = false;
         let (entry, title) = (&choice.entry.name, &choice.entry.title);
         let log = Action::Log(
             Step::Select.label(),
@@ -260,8 +304,15 @@ impl Policy {
             until: after(now, deadlines::step(Step::Select)),
             latest: after(now, deadlines::ENTRY),
         });
+        let boot = self.boot(choice).map(|boot| Action::Give(Job::Boot(Box::new(boot))));
+        [log].into_iter().chain(boot).collect()
+    }
+
+    /// What a worker has to know for that; there is a config where there is a choice.
+    fn boot(&self, choice: Choice) -> Option<Boot> {
+        let config = self.config.as_ref()?;
         let chance = self.began_us.saturating_add(self.retries.into());
-        let boot = Boot {
+        Some(Boot {
             account: (self.slots).account(choice.entry.slot.as_ref(), choice.why, self.is_test, chance),
             passed_over: self.slots.passed_over(choice.entry.slot.as_ref()),
             watchdog: config.watchdog,
@@ -272,8 +323,7 @@ impl Policy {
             choice,
             began_us: self.began_us,
             late: self.late.clone(),
-        };
-        vec![log, Action::Give(Job::Boot(Box::new(boot)))]
+        })
     }
 
     fn booting(&mut self, now: Millis, event: Event, mut at: Booting) -> Vec<Action> {
@@ -333,7 +383,13 @@ impl Policy {
                 let text = format!("can't start the worker: {why}");
                 return self.failed(now, &at, &Failure::new(Cause::Io, text), true);
             }
-            Event::Tick | Event::Key(_) if now >= at.until.min(at.latest) => {
+            // Not once the attempt is being written down: it would count.
+            Event::Wants(Command::Stop) if at.step < Step::Account => {
+                self.is_stopped = true;
+                let log = Action::Log("entry", format!("entry {:?}: {STOPPED}", at.entry));
+                return self.stop(now, log, at.step >= Step::Kexec, false);
+            }
+            Event::Tick | Event::Wants(_) if now >= at.until.min(at.latest) => {
                 // A second reboot(2) would wait for the first one's mutex, and so would a kexec call.
                 if at.step == Step::Jump {
                     let (entry, s) = (&at.entry, at.limit.as_secs());
@@ -343,7 +399,7 @@ impl Policy {
                 let text = format!("step {} did not end within {} s", at.step, spent.as_secs());
                 return self.failed(now, &at, &Failure::new(Cause::Timeout, text), false);
             }
-            Event::Said(Message::Answer(_)) | Event::Tick | Event::Key(_) => Vec::new(),
+            Event::Said(Message::Answer(_)) | Event::Tick | Event::Wants(_) => Vec::new(),
         };
         self.phase = Phase::Booting(at);
         actions
@@ -371,6 +427,8 @@ impl Policy {
             self.tried.all_failed = false;
         }
         self.tried.failed.push(at.entry.clone());
+        self.failures.retain(|(entry, _)| *entry != at.entry);
+        self.failures.push((at.entry.clone(), failure.to_string()));
         if let Some(slot) = self.config.as_ref().and_then(|c| c.entry(&at.entry)?.slot.as_ref()) {
             self.slots.failed(slot, &at.entry, at.step, failure.cause, now);
         }
@@ -410,9 +468,9 @@ impl Policy {
     /// call: a locked-down kernel refuses this one too, and each counts against `kexec_load_limit_reboot`.
     fn clear(&mut self, now: Millis, loaded: bool, mut actions: Vec<Action>) -> Vec<Action> {
         if let Some(kept) = self.slots.unsaved() {
-            actions.push(self.ask(now, Question::Keep(Box::new(kept)), loaded));
+            actions.push(self.ask(now, Question::Keep(Box::new(kept)), Then::Boot { loaded }));
         } else if loaded {
-            actions.push(self.ask(now, Question::Unload, false));
+            actions.push(self.ask(now, Question::Unload, Then::Boot { loaded: false }));
         } else {
             actions.extend(self.go_on(now));
         }
@@ -421,6 +479,10 @@ impl Policy {
 
     /// The next entry, or the same again after a pause.
     fn go_on(&mut self, now: Millis) -> Vec<Action> {
+        if std::mem::take(&mut self.is_stopped) {
+            self.is_paused = false;
+            return self.prompt(now, STOPPED);
+        }
         if std::mem::take(&mut self.is_paused) {
             let until = after(now, deadlines::LOAD_AGAIN);
             return self.stay(Phase::Pause { until });

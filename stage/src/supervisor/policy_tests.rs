@@ -1,5 +1,6 @@
 //! The five ways a worker can fail, the prompt, and that no sequence of events ends in a wait without a deadline.
 
+use crate::menu::Topic;
 use crate::select::Why;
 use crate::state::State;
 use crate::state::slots::Now;
@@ -47,6 +48,16 @@ fn asks(actions: &[Action], question: Question) -> bool {
 
 fn limit_of(step: Step) -> Millis {
     millis(deadlines::step(step))
+}
+
+const STOP: Event = Event::Wants(Command::Stop);
+
+fn boot(entry: &str) -> Event {
+    Event::Wants(Command::Boot {
+        entry: entry.to_owned(),
+        cmdline: None,
+        stays: false,
+    })
 }
 
 const KILL: Millis = 2_000;
@@ -195,29 +206,232 @@ fn with_no_entry_left_the_prompt_tries_again_by_itself() {
     let mut policy = booting(&["a"]);
     let actions = on(&mut policy, 2, Event::NotStarted("EAGAIN".to_owned()));
     assert!(log(&actions).contains("no entry left, trying again in 60 s"));
-    assert!(log(&actions).contains("r = try again, 1 = \"a\", b = reboot; trying again by itself in 60 s"));
+    assert!(log(&actions).contains("no entry left; trying again by itself in 60 s; press Space 3 times for the menu"));
     assert_eq!(policy.due(), Some(60_002));
-    assert!(
-        on(&mut policy, 30_000, Event::Key(0xff)).is_empty(),
-        "noise does not move the timer"
-    );
     assert_eq!(booted(&on(&mut policy, 60_002, Event::Tick)), Some(("a", Why::First)));
 }
 
 #[test]
-fn the_prompt_takes_its_keys() {
+fn the_prompt_takes_its_commands() {
     let mut policy = Policy::new(Some(config(&["a", "b"])), 1);
-    assert!(log(&on(&mut policy, 0, Event::Tick)).contains("within 3 s"));
-    on(&mut policy, 1, Event::Key(b' '));
-    assert!(log(&on(&mut policy, 2, Event::Key(b'9'))).contains("no such entry"));
-    assert_eq!(booted(&on(&mut policy, 3, Event::Key(b'2'))), Some(("b", Why::Picked)));
+    assert!(log(&on(&mut policy, 0, Event::Tick)).contains("press Space 3 times within 3 s to stop"));
+    assert!(log(&on(&mut policy, 1, STOP)).contains("stopped at the console; trying again by itself in 300 s"));
+    assert!(on(&mut policy, 2, boot("c")).is_empty(), "there is no such entry");
+    assert_eq!(booted(&on(&mut policy, 3, boot("b"))), Some(("b", Why::Picked)));
     // The picked one fails: back to the prompt, not on to "a".
     assert!(log(&on(&mut policy, 5, Event::Gone(Exit::Code(1)))).contains("no entry left"));
-    assert!(asks(&on(&mut policy, 6, Event::Key(b'b')), Question::Reboot));
+    assert!(asks(
+        &on(&mut policy, 6, Event::Wants(Command::Reboot)),
+        Question::Reboot
+    ));
     assert_eq!(
         on(&mut policy, 6 + millis(deadlines::REBOOT), Event::Tick).last(),
         Some(&Action::Reset)
     );
+}
+
+#[test]
+fn a_boot_is_stopped_until_the_word_to_jump_is_given() {
+    let mut policy = booting(&["a", "b"]);
+    step(&mut policy, 1, Step::Kexec);
+    let actions = on(&mut policy, 2, STOP);
+    assert_eq!(log(&actions), "entry \"a\": stopped at the console");
+    assert_eq!(actions.last(), Some(&Action::Kill));
+    // What it loaded is dropped before anybody chooses.
+    assert!(asks(
+        &on(&mut policy, 3, Event::Gone(Exit::Signal(9))),
+        Question::Unload
+    ));
+    assert!(log(&answered(&mut policy, 4, Answer::Done)).contains("stopped at the console"));
+    assert_eq!(policy.due(), Some(300_004));
+    // It is no failure: nothing is said of it, and the next start begins with the same.
+    assert_eq!(policy.view().entries[0].failure, None);
+    assert_eq!(
+        booted(&on(&mut policy, 5, Event::Wants(Command::Retry))),
+        Some(("a", Why::First))
+    );
+    step(&mut policy, 6, Step::Loaded);
+    assert!(on(&mut policy, 7, STOP).is_empty());
+}
+
+/// What is typed while the kernel boots is there before anything else.
+#[test]
+fn whoever_stops_it_before_it_has_begun_is_heard() {
+    for countdown in [3, 0] {
+        let mut config = config(&["a"]);
+        config.console.countdown = Duration::from_secs(countdown);
+        let mut policy = Policy::new(Some(config), 1);
+        assert!(log(&on(&mut policy, 0, STOP)).contains("stopped at the console"));
+    }
+}
+
+/// The worker had gone further than PID 1 knew when it was told to stop.
+#[test]
+fn what_a_stopped_worker_had_loaded_is_dropped() {
+    let mut policy = booting(&["a"]);
+    step(&mut policy, 1, Step::LayOut);
+    on(&mut policy, 2, STOP);
+    step(&mut policy, 3, Step::Kexec);
+    assert!(asks(
+        &on(&mut policy, 4, Event::Gone(Exit::Signal(9))),
+        Question::Unload
+    ));
+    // Once the attempt is being written down, it goes its way.
+    let mut policy = booting(&["a"]);
+    step(&mut policy, 1, Step::Account);
+    assert!(on(&mut policy, 2, STOP).is_empty());
+}
+
+#[test]
+fn a_stop_that_comes_too_late_does_not_hit_a_later_boot() {
+    let mut policy = Policy::new(Some(config(&["a", "b"])), 1);
+    on(&mut policy, 0, Event::Tick);
+    on(&mut policy, 1, STOP);
+    on(&mut policy, 2, Event::Wants(Command::Look(Topic::Machine)));
+    on(&mut policy, 3, STOP);
+    answered(&mut policy, 4, Answer::Text(String::new()));
+    assert_eq!(
+        booted(&on(&mut policy, 5, Event::Wants(Command::Retry))),
+        Some(("a", Why::First))
+    );
+    on(&mut policy, 6, fail(Cause::Format, "x"));
+    assert_eq!(
+        booted(&on(&mut policy, 7, Event::Gone(Exit::Code(1)))),
+        Some(("b", Why::Next))
+    );
+}
+
+#[test]
+fn a_plan_is_shown_and_costs_a_slot_nothing() {
+    let mut policy = Policy::new(Some(config(&["a", "b"])), 1);
+    on(&mut policy, 0, Event::Tick);
+    on(&mut policy, 1, STOP);
+    let plan = || Event::Wants(Command::Plan("b".to_owned()));
+    let actions = on(&mut policy, 2, plan());
+    assert!(
+        matches!(actions.last(), Some(Action::Give(Job::Ask(Question::Plan(boot)))) if boot.choice.entry.name == "b")
+    );
+    assert!(step(&mut policy, 3, Step::Probe).is_empty());
+    let shown = answered(&mut policy, 4, Answer::Text("table".to_owned()));
+    assert_eq!(shown, [Action::Show(vec!["table".to_owned()])]);
+    on(&mut policy, 5, plan());
+    let actions = on(&mut policy, 6, fail(Cause::Missing, "kernel: not found"));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Show(vec!["kernel: not found".to_owned()]))
+    );
+    assert_eq!(policy.view().entries[1].failure, None);
+    assert!(on(&mut policy, 7, Event::Wants(Command::Plan("c".to_owned()))).is_empty());
+    assert_eq!(policy.due(), Some(300_007));
+}
+
+/// Who does not know the password holds nothing up: the boot goes on, and each wrong one takes longer.
+#[test]
+fn wrong_passwords_are_taken_ever_more_slowly() {
+    let mut config = config(&["a"]);
+    config.console.access = Access::Password("hash".to_owned());
+    let mut policy = Policy::new(Some(config), 1);
+    on(&mut policy, 0, Event::Tick);
+    on(&mut policy, 1, STOP);
+    assert_eq!(policy.due(), Some(60_001));
+    let typed = |text: &str| Event::Wants(Command::Password(text.to_owned()));
+    let mut now = 2;
+    for seconds in [1, 2, 4] {
+        let question = Question::Password {
+            typed: "x".to_owned(),
+            hash: "hash".to_owned(),
+        };
+        assert!(asks(&on(&mut policy, now, typed("x")), question));
+        let said = answered(&mut policy, now, Answer::Fits(false));
+        assert_eq!(said, [Action::Admit(Err("That is not the password.".to_owned()))]);
+        now += 1;
+        let said = on(&mut policy, now, typed("x"));
+        assert_eq!(
+            said,
+            [Action::Admit(Err(format!("The next one is looked at in {seconds} s.")))]
+        );
+        now += seconds * 1000;
+    }
+    on(&mut policy, now, STOP);
+    assert_eq!(policy.due(), Some(60_001), "nobody has more time for it");
+    on(&mut policy, now, typed("y"));
+    // In the last second, and after it: whoever knows it has the time of the menu.
+    assert_eq!(
+        answered(&mut policy, 61_000, Answer::Fits(true)),
+        [Action::Admit(Ok(()))]
+    );
+    assert_eq!(policy.due(), Some(361_000));
+    now = 61_000;
+    assert_eq!(policy.denials, 0);
+    on(&mut policy, now, Event::Wants(Command::Attend));
+    assert_eq!(policy.due(), Some(now + 300_000));
+    // A child that dies of it is no way in.
+    on(&mut policy, now, typed("y"));
+    let said = on(&mut policy, now, Event::Gone(Exit::Signal(11)));
+    assert!(matches!(said.last(), Some(Action::Admit(Err(_)))), "{said:?}");
+}
+
+#[test]
+fn a_locked_console_has_no_countdown() {
+    let mut config = config(&["a"]);
+    config.console.access = Access::Locked;
+    let mut policy = Policy::new(Some(config), 1);
+    assert_eq!(booted(&on(&mut policy, 0, Event::Tick)), Some(("a", Why::First)));
+    assert!(log(&on(&mut policy, 1, Event::Gone(Exit::Code(1)))).ends_with("in 60 s; the console is locked"));
+}
+
+#[test]
+fn a_changed_command_line_is_for_one_boot() {
+    let cmdline = |actions: &[Action]| match actions.last() {
+        Some(Action::Give(Job::Boot(boot))) => boot.choice.entry.cmdline.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut policy = Policy::new(Some(config(&["a"])), 1);
+    on(&mut policy, 0, Event::Tick);
+    on(&mut policy, 1, STOP);
+    let edited = Command::Boot {
+        entry: "a".to_owned(),
+        cmdline: Some("single".to_owned()),
+        stays: false,
+    };
+    assert_eq!(cmdline(&on(&mut policy, 2, Event::Wants(edited))), "single");
+    // A load that is tried once more is the same boot.
+    step(&mut policy, 2, Step::Kexec);
+    on(&mut policy, 2, fail(Cause::Placement, "EADDRNOTAVAIL"));
+    on(&mut policy, 2, Event::Gone(Exit::Code(1)));
+    answered(&mut policy, 2, Answer::Done);
+    assert_eq!(cmdline(&on(&mut policy, 2002, Event::Tick)), "single");
+    on(&mut policy, 3, Event::Gone(Exit::Code(1)));
+    assert_eq!(cmdline(&on(&mut policy, 4, Event::Wants(Command::Retry))), "");
+}
+
+/// Whoever is there gets the time of `menu_timeout` after each key, and no more; what is not there is nobody's.
+#[test]
+fn the_menu_is_left_when_nobody_is_there() {
+    let mut policy = Policy::new(Some(config(&["a"])), 1);
+    on(&mut policy, 0, Event::Tick);
+    on(&mut policy, 1, STOP);
+    on(&mut policy, 100_000, Event::Wants(Command::Attend));
+    assert_eq!(policy.due(), Some(400_000));
+    assert!(asks(
+        &on(&mut policy, 400_000 - 1, Event::Wants(Command::Look(Topic::Machine))),
+        Question::Machine
+    ));
+    let shown = answered(&mut policy, 400_000, Answer::Text("x\ny".to_owned()));
+    assert_eq!(shown, [Action::Show(vec!["x".to_owned(), "y".to_owned()])]);
+    // To read it, there is as much time.
+    assert_eq!(policy.due(), Some(700_000));
+    assert_eq!(booted(&on(&mut policy, 700_000, Event::Tick)), Some(("a", Why::First)));
+    // A child that does not answer does not keep anybody from choosing.
+    on(&mut policy, 700_000, Event::Gone(Exit::Code(1)));
+    on(&mut policy, 700_001, Event::Wants(Command::Look(Topic::Machine)));
+    let late = 700_001 + millis(deadlines::SUMMARY);
+    assert!(on(&mut policy, late, Event::Tick).contains(&Action::Kill));
+    assert_eq!(booted(&on(&mut policy, late + 1, boot("a"))), Some(("a", Why::Picked)));
+    // Left alone, it goes on after the usual time.
+    on(&mut policy, late + 2, Event::Gone(Exit::Code(1)));
+    on(&mut policy, late + 3, Event::Wants(Command::Leave));
+    assert_eq!(policy.due(), Some(late + 60_003));
 }
 
 #[test]
@@ -346,7 +560,7 @@ fn the_cause_decides_whether_another_entry_is_tried() {
         let says = r#"entry "a": locked down; no other entry can do better, trying again in 60 s"#;
         assert_eq!(log(&actions), says);
         let actions = on(&mut policy, 2, Event::Gone(Exit::Code(1)));
-        assert!(log(&actions).starts_with("no entry left. Keys: r = try again"));
+        assert!(log(&actions).starts_with("no entry left; trying again by itself"));
         assert_eq!(booted(&on(&mut policy, 60_002, Event::Tick)), Some(("a", Why::First)));
     }
 }
@@ -358,8 +572,8 @@ fn a_picked_entry_that_the_machine_refuses_leads_back_to_the_prompt() {
     config.order.truncate(1);
     let mut policy = Policy::new(Some(config), 1);
     on(&mut policy, 0, Event::Tick);
-    on(&mut policy, 1, Event::Key(b' '));
-    assert_eq!(booted(&on(&mut policy, 2, Event::Key(b'2'))), Some(("b", Why::Picked)));
+    on(&mut policy, 1, STOP);
+    assert_eq!(booted(&on(&mut policy, 2, boot("b"))), Some(("b", Why::Picked)));
     on(&mut policy, 3, fail(Cause::Refused, "x"));
     assert!(log(&on(&mut policy, 4, Event::Gone(Exit::Code(1)))).contains("no entry left"));
 }
@@ -400,7 +614,7 @@ fn what_a_worker_learnt_of_slow_disks_is_handed_to_the_next() {
 fn watchdogs_are_fed_until_the_machine_is_to_be_reset() {
     let fed = |actions: &[Action]| actions.contains(&Action::Feed);
     let mut policy = asking(3);
-    assert!(!fed(&policy.on(999, Event::Key(b' '))));
+    assert!(!fed(&policy.on(999, STOP)));
     assert_eq!(policy.wake(), Some(1000), "the look comes before the deadline");
     for second in 1..1000 {
         assert!(fed(&policy.on(second * 1000, Event::Tick)), "{second}");
@@ -416,14 +630,12 @@ fn watchdogs_are_fed_until_the_machine_is_to_be_reset() {
 }
 
 #[test]
-fn a_key_while_the_reason_is_read_stops_the_countdown() {
-    let mut policy = asking(3);
-    assert!(on(&mut policy, 1, Event::Key(b' ')).is_empty());
-    assert!(log(&on(&mut policy, 2, Event::Gone(Exit::Code(0)))).contains("stopped by a key press"));
-    let mut policy = asking(0);
-    on(&mut policy, 1, Event::Key(b' '));
-    let actions = on(&mut policy, 2, Event::Gone(Exit::Code(0)));
-    assert_eq!(booted(&actions), Some(("a", Why::First)));
+fn whoever_stops_it_while_the_reason_is_read_is_heard() {
+    for countdown in [3, 0] {
+        let mut policy = asking(countdown);
+        assert!(on(&mut policy, 1, STOP).is_empty());
+        assert!(log(&on(&mut policy, 2, Event::Gone(Exit::Code(0)))).contains("stopped at the console"));
+    }
 }
 
 /// A config with slots A and B, a rescue and a watchdog.
@@ -608,7 +820,7 @@ fn an_unproven_slot_that_somebody_picks_needs_no_account() {
             break;
         }
     }
-    assert!(!is_needed(&on(&mut policy, 4, Event::Key(b'1'))));
+    assert!(!is_needed(&on(&mut policy, 4, boot("a"))));
 }
 
 #[test]
@@ -638,7 +850,7 @@ fn the_prompt_waits_longer_each_time_until_somebody_is_there() {
     }
     on(&mut policy, now, Event::Gone(Exit::Code(1)));
     assert_eq!(
-        booted(&on(&mut policy, now + 1, Event::Key(b'r'))),
+        booted(&on(&mut policy, now + 1, Event::Wants(Command::Retry))),
         Some(("a", Why::First))
     );
     assert!(log(&on(&mut policy, now + 2, Event::Gone(Exit::Code(1)))).contains("in 60 s"));
@@ -660,18 +872,47 @@ fn without_progress_nothing_is_fed() {
     assert!(!policy.on(3500, Event::Tick).contains(&Action::Feed));
 }
 
+fn commands() -> Vec<Command> {
+    let boot = |entry: &str, stays| Command::Boot {
+        entry: entry.to_owned(),
+        cmdline: Some("x".to_owned()),
+        stays,
+    };
+    vec![
+        Command::Stop,
+        Command::Attend,
+        Command::Retry,
+        boot("b", false),
+        boot("a", true),
+        boot("x", true),
+        Command::Mark {
+            slot: "A".parse().unwrap(),
+            is_good: false,
+        },
+        Command::Look(Topic::Machine),
+        Command::Look(Topic::Log),
+        Command::Reboot,
+        Command::PowerOff,
+        Command::Password("x".to_owned()),
+        Command::Plan("a".to_owned()),
+        Command::Leave,
+    ]
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let steps = [
         Step::Select,
         Step::Probe,
         Step::Load,
         Step::Kexec,
+        Step::Account,
+        Step::Quiesce,
         Step::Loaded,
         Step::Jump,
     ];
     prop_oneof![
         Just(Event::Tick),
-        any::<u8>().prop_map(Event::Key),
+        prop::sample::select(commands()).prop_map(Event::Wants),
         prop::sample::select(steps.to_vec()).prop_map(|s| Event::Said(Message::Step(s))),
         Just(Event::Said(Message::Progress(1))),
         Just(Event::Said(Message::Say("x".to_owned()))),
@@ -689,9 +930,12 @@ fn any_event() -> impl Strategy<Value = Event> {
 proptest! {
     /// After any events, either the reset was given or a tick within a quarter of an hour moves things on.
     #[test]
-    fn nothing_waits_for_ever(events in prop::collection::vec((0u64..20_000, any_event()), 0..60), known: bool, reason: bool) {
+    fn nothing_waits_for_ever(events in prop::collection::vec((0u64..20_000, any_event()), 0..60), known: bool, reason: bool, closed: bool) {
         let mut config = config(&["a", "b"]);
         config.purgatory.reason = reason.then_some(ReasonStore::Cmos(0x30));
+        if closed {
+            config.console.access = Access::Password("x".to_owned());
+        }
         let mut policy = Policy::new(known.then_some(config), 1);
         let (mut now, mut reset) = (0, false);
         for (later, event) in events {

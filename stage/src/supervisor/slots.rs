@@ -8,7 +8,7 @@ use config::SlotName;
 use super::event::Millis;
 use crate::cause::Cause;
 use crate::select::Why;
-use crate::state::slots::{Now, Rules};
+use crate::state::slots::{Now, Refusal, Rules};
 use crate::state::store::Stored;
 use crate::state::{Because, Condition, Event, EventKind, Reset, State};
 use crate::step::Step;
@@ -154,6 +154,43 @@ impl Slots {
     pub(super) fn state(&self) -> Option<&State> {
         let kept = self.kept.as_ref().map(|kept| &kept.stored.state);
         kept.or(self.stand_in.as_ref())
+    }
+
+    /// The state itself, if it could be read.
+    pub(super) fn known(&self) -> Option<&State> {
+        self.kept.as_ref().map(|kept| &kept.stored.state)
+    }
+
+    /// Somebody at the menu says what a slot is worth. Gives the line for the log.
+    pub(super) fn mark(&mut self, slot: &SlotName, is_good: bool, now: Millis) -> String {
+        let change = if is_good { State::mark_good } else { State::mark_bad };
+        let what = if is_good { "marked as good" } else { "marked as bad" };
+        self.change(slot, change, what, now)
+    }
+
+    /// Somebody at the menu makes a slot the first choice. Gives the line for the log.
+    pub(super) fn prefer(&mut self, slot: &SlotName, now: Millis) -> String {
+        self.change(slot, State::set_primary, "the first choice from now on", now)
+    }
+
+    fn change(
+        &mut self,
+        slot: &SlotName,
+        change: fn(&mut State, &SlotName, Now<'_>) -> Result<(), Refusal>,
+        what: &str,
+        now: Millis,
+    ) -> String {
+        let moment = self.moment(now, "");
+        let Some(kept) = &mut self.kept else {
+            return format!("slot {slot}: the state could not be read, so nothing can be written down");
+        };
+        match change(&mut kept.stored.state, slot, moment) {
+            Ok(()) => {
+                self.is_unsaved = true;
+                format!("slot {slot}: {what}, at the console")
+            }
+            Err(refusal) => format!("slot {slot}: {refusal}"),
+        }
     }
 
     /// What is still to be written, where that can be done.

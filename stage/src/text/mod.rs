@@ -1,6 +1,7 @@
-//! Words: kernel command lines, and texts and sizes as people read them. Pure.
+//! Words: kernel command lines, passwords, and texts and sizes as people read them. Pure.
 
 pub(crate) mod cmdline;
+pub(crate) mod password;
 mod quoted;
 mod size;
 

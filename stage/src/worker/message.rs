@@ -43,6 +43,19 @@ pub(crate) enum Question {
     Unload,
     /// `reboot(RB_AUTOBOOT)`: whoever is still there to answer was refused.
     Reboot,
+    /// The same to switch the machine off.
+    PowerOff,
+    /// What machine this is, for somebody to read.
+    Machine,
+    /// What booting this would come to: all of it is done but the hand-off.
+    Plan(Box<Boot>),
+    /// Whether this password has that hash: it takes time and memory, as it should.
+    Password {
+        /// As it was typed.
+        typed: String,
+        /// argon2id, as a PHC string.
+        hash: String,
+    },
 }
 
 /// All that a worker has to know to boot an entry.
@@ -161,6 +174,10 @@ pub(crate) enum Answer {
     Kept(Box<Stored>, Option<String>),
     /// To [`Question::Watchdog`]: why the machine was reset last, as far as the watchdogs know.
     Watchdog(Reset),
+    /// To [`Question::Machine`] and [`Question::Plan`]: lines.
+    Text(String),
+    /// To [`Question::Password`].
+    Fits(bool),
     /// To [`Question::Unload`]: nothing is loaded; to [`Question::LastWords`]: they have been told.
     Done,
 }

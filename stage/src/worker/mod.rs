@@ -8,5 +8,6 @@ pub(crate) mod message;
 mod reason;
 mod record;
 mod run;
+mod summary;
 
 pub use run::{FLAG, main};

@@ -15,6 +15,7 @@ use super::keeping::{self, KeepingError};
 use super::message::{Answer, Boot, Job, Message, Question, frame, parse};
 use super::reason;
 use super::record::Record;
+use super::summary;
 use crate::cause::{Cause, Failure};
 use crate::deadlines::{DEVICE_WAIT, PROGRESS};
 use crate::handover::{Clock, Phases};
@@ -28,6 +29,8 @@ use crate::quiesce;
 use crate::step::Step;
 use crate::sys::{counter, hugepages};
 use crate::text::cmdline::{self, Own};
+use crate::text::cut;
+use crate::text::password;
 
 /// First argument of a worker.
 pub const FLAG: &str = "--worker";
@@ -133,9 +136,14 @@ fn answer(question: Question, seen: &mut Option<Seen>) -> Result<Answer, Failure
         Question::Unload => kexec::unload()
             .map(|()| Answer::Done)
             .map_err(|error| Failure::new(error.cause(), error.to_string())),
-        Question::Reboot => match reboot(RebootMode::RB_AUTOBOOT) {
-            Err(errno) => Err(Failure::new(Cause::Refused, errno.desc())),
+        Question::Reboot => leave(RebootMode::RB_AUTOBOOT),
+        Question::Password { typed, hash } => Ok(Answer::Fits(password::fits(&typed, &hash))),
+        Question::PowerOff => leave(RebootMode::RB_POWER_OFF),
+        Question::Plan(boot) => match lay_out(&boot, seen, &mut Phases::since(boot.began_us)) {
+            Ok(laid_out) => Ok(Answer::Text(cut(&laid_out.to_string(), Message::MOST))),
+            Err(error) => Err(Failure::new(error.cause(), error.to_string())),
         },
+        Question::Machine => Ok(Answer::Text(cut(&summary::summary(Path::new("/")), Message::MOST))),
     }
 }
 
@@ -150,12 +158,47 @@ fn find_state(seen: &mut Option<Seen>) -> Result<Answer, WorkerError> {
     ))))
 }
 
+/// An entry, ready to be handed over.
+struct LaidOut {
+    layout: layout::Layout,
+    record: Record,
+    /// Where its files were.
+    source: String,
+    /// Its whole command line.
+    cmdline: String,
+    /// Devices that did not answer while those were looked for.
+    unfinished: Vec<probe::Unfinished>,
+    nonce: u64,
+    /// When the payload began to be read.
+    begin: Instant,
+    /// The kernel copies it.
+    copies: bool,
+}
+
+impl std::fmt::Display for LaidOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let how = if self.copies {
+            "copied by the kernel"
+        } else {
+            "in place"
+        };
+        writeln!(f, "source {}\ncommand line {}\n{how}", self.source, self.cmdline)?;
+        write!(f, "{}", self.layout)
+    }
+}
+
 /// The flow: select ▸ probe ▸ budget ▸ reserve ▸ load ▸ verify ▸ lay out ▸ hand off.
 fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError> {
+    let phases = &mut Phases::since(boot.began_us);
+    let laid_out = lay_out(boot, seen, phases)?;
+    hand_off(boot, laid_out, phases)
+}
+
+/// All of it but the hand-off, after which the machine is as it was.
+fn lay_out(boot: &Boot, seen: &mut Option<Seen>, phases: &mut Phases) -> Result<LaidOut, WorkerError> {
     let mut say = |text: &str| tell(&Message::say(text));
     let mut late = |name: &str| tell(&Message::Late(name.to_owned()));
     let clock = Clock::start();
-    let phases = &mut Phases::since(boot.began_us);
     let entry = &boot.choice.entry;
 
     enter(Step::Select, phases)?;
@@ -187,7 +230,8 @@ fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError>
     let free = load::Free::of(&meminfo).ok_or(WorkerError::Memory)?;
     let tree = source.tree;
     let explained = |error| with_the_kernels_words(error, tree.as_ref());
-    let budget = load::budget(entry, tree.as_ref(), &machine, free, cmdline.text).map_err(explained)?;
+    let text = cmdline.text.clone();
+    let budget = load::budget(entry, tree.as_ref(), &machine, free, text).map_err(explained)?;
     say(&budget.to_string());
 
     enter(Step::Reserve, phases)?;
@@ -231,7 +275,30 @@ fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError>
     for line in table.lines().skip(rows.saturating_sub(1).saturating_mul(last)) {
         say(line);
     }
+    Ok(LaidOut {
+        layout,
+        record,
+        source: source.describe,
+        cmdline: cmdline.text,
+        unfinished: source.unfinished,
+        nonce,
+        begin,
+        copies,
+    })
+}
 
+/// The last step, which does not come back.
+fn hand_off(boot: &Boot, laid_out: LaidOut, phases: &mut Phases) -> Result<Infallible, WorkerError> {
+    let mut say = |text: &str| tell(&Message::say(text));
+    let LaidOut {
+        layout,
+        mut record,
+        unfinished,
+        nonce,
+        begin,
+        copies,
+        ..
+    } = laid_out;
     enter(Step::Kexec, phases)?;
     if copies {
         tell(&Message::Copying);
@@ -241,7 +308,7 @@ fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError>
 
     if let Some(account) = &boot.account {
         enter(Step::Account, phases)?;
-        if let Some(stored) = keeping::account(account, &entry.name, nonce, &mut say)? {
+        if let Some(stored) = keeping::account(account, &boot.choice.entry.name, nonce, &mut say)? {
             tell(&Message::Accounted(Box::new(stored)));
         }
     }
@@ -254,13 +321,19 @@ fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError>
     enter(Step::Loaded, phases)?;
     wait_for_word()?;
     // The last words before the kernel does not leave, if it does not: they have to name the cause.
-    for device in source.unfinished.iter().filter(|d| d.is_running()) {
+    for device in unfinished.iter().filter(|d| d.is_running()) {
         say(&device.to_string());
     }
 
     enter(Step::Jump, phases)?;
     loaded.rewrite_record(&record.bytes(phases, counter::now()));
     Ok(loaded.jump()?)
+}
+
+fn leave(mode: RebootMode) -> Result<Answer, Failure> {
+    match reboot(mode) {
+        Err(errno) => Err(Failure::new(Cause::Refused, errno.desc())),
+    }
 }
 
 /// What the main kernel is told besides: which boot this is, and what it has to do for it.

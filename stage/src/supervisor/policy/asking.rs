@@ -15,8 +15,23 @@ use crate::worker::message::{Answer, Job, Message, Question};
 pub(super) struct Asking {
     question: Question,
     pub(super) until: Millis,
-    /// What an earlier worker may have loaded is to be dropped afterwards.
-    loaded: bool,
+    then: Then,
+}
+
+/// What comes after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The boot goes on. What an earlier worker may have loaded is dropped first.
+    Boot { loaded: bool },
+    /// Somebody chooses what is next, until the timer runs out.
+    Prompt { retry: Millis },
+}
+
+impl Asking {
+    /// It is a part of a boot.
+    pub(super) fn is_boot(&self) -> bool {
+        matches!(self.then, Then::Boot { .. })
+    }
 }
 
 /// How long the answer may take.
@@ -27,7 +42,10 @@ fn limit(question: &Question) -> Duration {
         Question::State => deadlines::STATE,
         Question::LastWords(_) | Question::Keep(_) => deadlines::ACCOUNT,
         Question::Unload => deadlines::UNLOAD,
-        Question::Reboot => deadlines::REBOOT,
+        Question::Reboot | Question::PowerOff => deadlines::REBOOT,
+        Question::Machine => deadlines::SUMMARY,
+        Question::Plan(_) => deadlines::PLAN,
+        Question::Password { .. } => deadlines::PASSWORD,
     }
 }
 
@@ -46,11 +64,11 @@ fn words_lost(failure: &Failure) -> Action {
 
 impl Policy {
     /// Has a child look for the answer.
-    pub(super) fn ask(&mut self, now: Millis, question: Question, loaded: bool) -> Action {
+    pub(super) fn ask(&mut self, now: Millis, question: Question, then: Then) -> Action {
         self.phase = Phase::Asking(Asking {
             question: question.clone(),
             until: after(now, limit(&question)),
-            loaded,
+            then,
         });
         Action::Give(Job::Ask(question))
     }
@@ -67,17 +85,14 @@ impl Policy {
                 let text = format!("can't start a child process: {why}");
                 Err(Failure::new(Cause::Io, text))
             }
-            Event::Tick | Event::Key(_) if now >= asking.until => {
+            Event::Tick | Event::Wants(_) if now >= asking.until => {
                 let text = format!("no answer within {} s", limit(&asking.question).as_secs());
                 Err(Failure::new(Cause::Timeout, text))
-            }
-            Event::Key(_) => {
-                self.key = true;
-                return self.stay(Phase::Asking(asking));
             }
             Event::Said(Message::Say(text)) => {
                 let label = match asking.question {
                     Question::Watchdog => "watchdog",
+                    Question::Plan(_) => "plan",
                     _ => "slots",
                 };
                 self.phase = Phase::Asking(asking);
@@ -87,7 +102,7 @@ impl Policy {
                 self.was_late(&name);
                 return self.stay(Phase::Asking(asking));
             }
-            Event::Said(_) | Event::Tick => return self.stay(Phase::Asking(asking)),
+            Event::Said(_) | Event::Tick | Event::Wants(_) => return self.stay(Phase::Asking(asking)),
         };
         // One that hangs, or failed, is not asked again; nobody waits for its end.
         let mut actions = Vec::new();
@@ -100,7 +115,8 @@ impl Policy {
 
     /// Whatever comes of a question, the boot goes on, until the image of a dead worker is to be dropped.
     fn answered(&mut self, now: Millis, asking: Asking, answer: Result<Answer, Failure>) -> Vec<Action> {
-        let Asking { question, loaded, .. } = asking;
+        let Asking { question, then, .. } = asking;
+        let is_theirs = !matches!(question, Question::Password { .. }) || matches!(answer, Ok(Answer::Fits(true)));
         let mut actions = match question {
             Question::Watchdog => self.watchdog_bound(answer),
             Question::LastJump(_) => self.last_jump(answer),
@@ -108,14 +124,41 @@ impl Policy {
             Question::Keep(kept) => self.state_kept(&kept.device, answer),
             Question::LastWords(_) => answer.err().iter().map(words_lost).collect(),
             Question::Unload => return self.unloaded(now, answer),
-            Question::Reboot => return Self::reset(&format!("reboot(2) failed: {}", words(answer))),
+            Question::Reboot | Question::PowerOff => {
+                return Self::reset(&format!("reboot(2) failed: {}", words(answer)));
+            }
+            Question::Password { .. } => vec![self.password_checked(now, answer)],
+            Question::Machine | Question::Plan(_) => match answer {
+                Ok(Answer::Text(text)) => vec![Action::Show(text.lines().map(str::to_owned).collect())],
+                other => vec![Action::Show(vec![words(other)])],
+            },
         };
-        actions.extend(if self.opening.is_some() {
-            self.open_next(now)
-        } else {
-            self.clear(now, loaded, Vec::new())
+        actions.extend(match then {
+            // Whoever has asked has the time to read it; whoever has not said the password has none.
+            Then::Prompt { retry } if is_theirs => {
+                let retry = retry.max(after(now, self.console().menu_timeout));
+                self.stay(Phase::Prompt { retry })
+            }
+            Then::Prompt { retry } => self.stay(Phase::Prompt { retry }),
+            Then::Boot { .. } if self.opening.is_some() => self.open_next(now),
+            Then::Boot { loaded } => self.clear(now, loaded, Vec::new()),
         });
         actions
+    }
+
+    fn password_checked(&mut self, now: Millis, answer: Result<Answer, Failure>) -> Action {
+        let why = match answer {
+            Ok(Answer::Fits(true)) => {
+                self.denials = 0;
+                return Action::Admit(Ok(()));
+            }
+            Ok(Answer::Fits(false)) => "That is not the password.".to_owned(),
+            other => format!("The password can't be checked: {}.", words(other)),
+        };
+        let wait = deadlines::DENIAL.saturating_mul(2_u32.saturating_pow(self.denials));
+        self.denials = self.denials.saturating_add(1);
+        self.password_from = after(now, wait.min(deadlines::LONGEST_DENIAL));
+        Action::Admit(Err(why))
     }
 
     fn watchdog_bound(&mut self, answer: Result<Answer, Failure>) -> Vec<Action> {
@@ -217,7 +260,7 @@ impl Policy {
 
     fn open_next(&mut self, now: Millis) -> Vec<Action> {
         if let Some(question) = self.opening.as_mut().and_then(VecDeque::pop_front) {
-            return vec![self.ask(now, question, false)];
+            return vec![self.ask(now, question, Then::Boot { loaded: false })];
         }
         self.opening = None;
         self.start(now)

@@ -1,10 +1,15 @@
-//! Where everything has failed: keys, and a timer that begins anew.
+//! Where somebody chooses, because everything has failed or they want to; and a timer, for nobody may be there.
 
 use std::time::Duration;
 
-use super::{Action, Event, Millis, Phase, Policy, after};
+use config::{Access, Console};
+
+use super::asking::Then;
+use super::{Action, Event, Millis, NOTHING_LEFT, Phase, Policy, STOPPED, after};
 use crate::deadlines;
-use crate::select::Tried;
+use crate::menu::view::{EntryView, View, Wait};
+use crate::menu::{Command, Topic, how_to_stop};
+use crate::select::{Choice, Tried, Why, select};
 use crate::worker::message::Question;
 
 impl Policy {
@@ -18,7 +23,7 @@ impl Policy {
         first.saturating_mul(factor).min(deadlines::LONGEST_RETRY.max(first))
     }
 
-    /// Waits for a key or the timer, and begins anew then: whoever is there may have repaired what did not work.
+    /// Waits for somebody or the timer, and begins anew then: whoever is there may have repaired what did not work.
     pub(super) fn prompt(&mut self, now: Millis, why: &str) -> Vec<Action> {
         self.tried = Tried {
             all_failed: true,
@@ -26,70 +31,228 @@ impl Policy {
         };
         self.late.clear();
         self.again = None;
-        let retry = self.retry();
-        self.phase = Phase::Prompt {
-            retry: after(now, retry),
+        self.edited = None;
+        self.is_stopped = false;
+        why.clone_into(&mut self.why);
+        let wait = match why {
+            // Somebody is there, and may have to say who.
+            STOPPED if matches!(self.console().access, Access::Password(_)) => deadlines::LOGIN,
+            STOPPED => self.console().menu_timeout,
+            _ => self.retry(),
         };
-        let keys = self.keys(why, retry);
+        let retry = after(now, wait);
+        self.phase = Phase::Prompt { retry };
+        let alone = self.alone();
+        let how = match self.console() {
+            Console {
+                access: Access::Locked, ..
+            } => "; the console is locked".to_owned(),
+            console => format!("; {} for the menu", how_to_stop(&console.stop)),
+        };
+        let text = format!("{why}; {alone} by itself in {} s{how}", wait.as_secs());
         // Why it came to this, for whoever reads nothing but the end of the log.
         let known = self.slots.told().into_iter().map(|line| Action::Log("slots", line));
-        known.chain([keys]).collect()
+        known.chain([Action::Log("prompt", text)]).collect()
     }
 
-    /// The line of the prompt.
-    fn keys(&self, why: &str, left: Duration) -> Action {
-        let mut keys = String::new();
-        for (entry, key) in self.config.iter().flat_map(|c| &c.entries).zip('1'..='9') {
-            keys.extend([format!("{key} = {:?}, ", entry.name)]);
-        }
-        let (again, alone) = if self.config.is_some() {
-            ("r = try again, ", "trying again")
+    /// What `boot.toml` says of the console, or what holds without one.
+    pub(super) fn console(&self) -> Console {
+        self.config
+            .as_ref()
+            .map_or_else(Console::default, |config| config.console.clone())
+    }
+
+    /// What happens where nobody is.
+    fn alone(&self) -> &'static str {
+        if self.config.is_some() {
+            "trying again"
         } else {
-            ("", "resetting")
-        };
-        let text = format!(
-            "{why}. Keys: {again}{keys}b = reboot; {alone} by itself in {} s",
-            left.as_secs()
-        );
-        Action::Log("prompt", text)
+            "resetting"
+        }
     }
 
-    /// Says again what there is to do. Whoever it was gets no more time: a line that babbles must not keep an unattended box here.
-    fn again_at_prompt(&mut self, now: Millis, why: &str, retry: Millis) -> Vec<Action> {
-        let left = Duration::from_millis(retry.saturating_sub(now));
-        self.phase = Phase::Prompt { retry };
-        vec![self.keys(why, left)]
+    /// Everything is tried anew.
+    fn try_again(&mut self, now: Millis) -> Vec<Action> {
+        self.failures.clear();
+        self.boot_next(now)
     }
 
-    pub(super) fn at_prompt(&mut self, now: Millis, event: &Event, retry: Millis) -> Vec<Action> {
-        match event {
-            Event::Key(b'b') => {
-                let log = Action::Log("prompt", "rebooting".to_owned());
-                vec![log, self.ask(now, Question::Reboot, false)]
-            }
-            Event::Key(b'r') if self.config.is_some() => {
+    pub(super) fn at_prompt(&mut self, now: Millis, event: Event, retry: Millis) -> Vec<Action> {
+        if let Event::Wants(command) = event {
+            return self.obey(now, command, retry);
+        }
+        if now < retry {
+            return self.stay(Phase::Prompt { retry });
+        }
+        if self.config.is_none() {
+            return Self::reset("there is no valid boot.toml");
+        }
+        if self.why != STOPPED {
+            self.retries = self.retries.saturating_add(1);
+        }
+        self.try_again(now)
+    }
+
+    fn obey(&mut self, now: Millis, command: Command, retry: Millis) -> Vec<Action> {
+        let until = retry;
+        // Whoever is there gets the time to think.
+        let retry = retry.max(after(now, self.console().menu_timeout));
+        match command {
+            Command::Retry if self.config.is_some() => {
                 self.retries = 0;
-                self.boot_next(now)
+                self.try_again(now)
             }
-            Event::Key(key @ b'1'..=b'9') => {
-                let picked = usize::from(key.saturating_sub(b'1'));
-                match self.config.as_ref().and_then(|c| c.entries.get(picked)) {
-                    Some(entry) => {
-                        self.retries = 0;
-                        self.tried.picked = Some(entry.name.clone());
-                        self.boot_next(now)
-                    }
-                    None => self.again_at_prompt(now, "no such entry", retry),
-                }
+            Command::Boot { entry, cmdline, stays } => self.boot_picked(now, entry, cmdline, stays, retry),
+            Command::Mark { slot, is_good } => {
+                let log = Action::Log("slots", self.slots.mark(&slot, is_good, now));
+                self.keep(now, log, Then::Prompt { retry })
             }
-            Event::Key(b'\r' | b'\n' | b'?') if now < retry => self.again_at_prompt(now, "waiting", retry),
-            _ if now >= retry && self.config.is_none() => Self::reset("there is no valid boot.toml"),
-            _ if now >= retry => {
-                self.retries = self.retries.saturating_add(1);
-                self.boot_next(now)
+            Command::Reboot => {
+                let log = Action::Log("prompt", "rebooting".to_owned());
+                vec![log, self.ask(now, Question::Reboot, Then::Prompt { retry })]
             }
-            // Any other key is noise: it must not keep an unattended box here.
-            _ => self.stay(Phase::Prompt { retry }),
+            Command::PowerOff => {
+                let log = Action::Log("prompt", "switching off".to_owned());
+                vec![log, self.ask(now, Question::PowerOff, Then::Prompt { retry })]
+            }
+            Command::Password(typed) => self.check_password(now, typed, until),
+            Command::Plan(entry) => self.plan(now, &entry, retry),
+            Command::Look(Topic::Machine) => vec![self.ask(now, Question::Machine, Then::Prompt { retry })],
+            Command::Leave if self.why == STOPPED && self.config.is_some() => self.try_again(now),
+            Command::Leave => {
+                let wait = self.retry();
+                self.phase = Phase::Prompt {
+                    retry: after(now, wait),
+                };
+                let text = format!("left alone; {} by itself in {} s", self.alone(), wait.as_secs());
+                vec![Action::Log("prompt", text)]
+            }
+            // Before the password there is nobody.
+            Command::Stop if matches!(self.console().access, Access::Password(_)) => {
+                self.stay(Phase::Prompt { retry: until })
+            }
+            Command::Stop | Command::Attend | Command::Retry | Command::Look(_) => self.stay(Phase::Prompt { retry }),
+        }
+    }
+
+    /// Whoever does not know it moves no timer.
+    fn check_password(&mut self, now: Millis, typed: String, retry: Millis) -> Vec<Action> {
+        let Access::Password(hash) = self.console().access else {
+            return self.stay(Phase::Prompt { retry });
+        };
+        if now < self.password_from {
+            let seconds = self.password_from.saturating_sub(now).div_ceil(1000);
+            self.phase = Phase::Prompt { retry };
+            return vec![Action::Admit(Err(format!("The next one is looked at in {seconds} s.")))];
+        }
+        vec![self.ask(now, Question::Password { typed, hash }, Then::Prompt { retry })]
+    }
+
+    fn plan(&mut self, now: Millis, entry: &str, retry: Millis) -> Vec<Action> {
+        let known = self.config.as_ref().and_then(|config| config.entry(entry)).cloned();
+        let choice = known.map(|entry| Choice {
+            entry,
+            why: Why::Picked,
+        });
+        match choice.and_then(|choice| self.boot(choice)) {
+            Some(boot) => vec![self.ask(now, Question::Plan(Box::new(boot)), Then::Prompt { retry })],
+            None => self.stay(Phase::Prompt { retry }),
+        }
+    }
+
+    fn boot_picked(
+        &mut self,
+        now: Millis,
+        entry: String,
+        cmdline: Option<String>,
+        stays: bool,
+        retry: Millis,
+    ) -> Vec<Action> {
+        let Some(known) = self.config.as_ref().and_then(|config| config.entry(&entry)) else {
+            return self.stay(Phase::Prompt { retry });
+        };
+        let slot = known.slot.clone().filter(|_| stays);
+        self.retries = 0;
+        self.tried.picked = Some(entry.clone());
+        self.edited = cmdline.map(|cmdline| (entry, cmdline));
+        match slot {
+            Some(slot) => {
+                let log = Action::Log("slots", self.slots.prefer(&slot, now));
+                self.keep(now, log, Then::Boot { loaded: false })
+            }
+            None => self.boot_next(now),
+        }
+    }
+
+    /// Writes down what somebody has changed, where it can be.
+    fn keep(&mut self, now: Millis, log: Action, then: Then) -> Vec<Action> {
+        let mut actions = vec![log];
+        match (self.slots.unsaved(), then) {
+            (Some(kept), then) => actions.push(self.ask(now, Question::Keep(Box::new(kept)), then)),
+            (None, Then::Prompt { retry }) => self.phase = Phase::Prompt { retry },
+            (None, Then::Boot { .. }) => actions.extend(self.boot_next(now)),
+        }
+        actions
+    }
+
+    /// What PID 1 waits for, for the menu.
+    pub(in crate::supervisor) fn waits(&self) -> Wait {
+        match &self.phase {
+            Phase::Countdown { until } => Wait::Countdown(*until),
+            Phase::Prompt { retry } => Wait::Choice(*retry),
+            _ => Wait::Child,
+        }
+    }
+
+    /// What there is to see, for the menu.
+    pub(in crate::supervisor) fn view(&self) -> View {
+        let mut why = match self.why.as_str() {
+            NOTHING_LEFT if self.failures.is_empty() => "There is nothing to boot".to_owned(),
+            NOTHING_LEFT => "Nothing could be booted; below each entry is why".to_owned(),
+            why => why.to_owned(),
+        };
+        if let Some(first) = why.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        why.push('.');
+        let fresh = Tried {
+            all_failed: true,
+            ..Tried::default()
+        };
+        let next = self
+            .config
+            .as_ref()
+            .and_then(|config| select(config, &fresh, self.slots.state()));
+        let entries = self.config.iter().flat_map(|config| &config.entries);
+        let entries = entries.map(|entry| EntryView {
+            name: entry.name.clone(),
+            title: entry.title.clone(),
+            cmdline: entry.cmdline.clone(),
+            source: entry.source.to_string(),
+            kernel: entry.kernel.clone(),
+            slot: entry.slot.as_ref().map(ToString::to_string),
+            condition: entry
+                .slot
+                .as_ref()
+                .and_then(|slot| self.slots.known()?.slot(slot).cloned()),
+            failure: self
+                .failures
+                .iter()
+                .find(|(name, _)| *name == entry.name)
+                .map(|(_, why)| why.clone()),
+            is_next: next.as_ref().is_some_and(|next| next.entry.name == entry.name),
+        });
+        View {
+            wait: self.waits(),
+            why,
+            entries: entries.collect(),
+            history: self
+                .slots
+                .known()
+                .iter()
+                .flat_map(|state| &state.events)
+                .map(ToString::to_string)
+                .collect(),
         }
     }
 }

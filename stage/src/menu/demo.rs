@@ -1,0 +1,139 @@
+//! A machine that is made up: what the menu shows without one, for people who design with it, and for its tests.
+
+use crate::cause::Cause;
+use crate::state::{Because, Condition, Failing, Reset, Slot};
+use crate::step::Step;
+
+use super::view::{EntryView, View, Wait};
+use super::{Command, Millis, Topic};
+
+/// A machine with two slots and a rescue system.
+#[derive(Debug, Clone)]
+pub(crate) struct Demo {
+    pub view: View,
+}
+
+/// What comes of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// A line for the log.
+    Said(String),
+    /// A text that was asked for.
+    Text(Vec<String>),
+    /// The password is right.
+    Admitted,
+    /// The demonstration is over.
+    Over(String),
+}
+
+fn slot(name: &str, condition: Condition, tries: u8, failure: Option<Failing>) -> Option<Slot> {
+    Some(Slot {
+        name: name.parse().ok()?,
+        condition,
+        tries,
+        strikes: 0,
+        failure,
+    })
+}
+
+fn entry(name: &str, title: &str, slot: Option<Slot>) -> EntryView {
+    EntryView {
+        name: name.to_owned(),
+        title: title.to_owned(),
+        cmdline: format!("root=PARTLABEL=root-{name} ro console=ttyAMA0,115200"),
+        source: format!("PARTLABEL=boot-{name}"),
+        kernel: "Image".to_owned(),
+        slot: slot.as_ref().map(|slot| slot.name.to_string()),
+        condition: slot,
+        failure: None,
+        is_next: false,
+    }
+}
+
+impl Demo {
+    /// In which somebody has stopped the boot, or in which everything `failed`.
+    pub(crate) fn new(failed: bool, now: Millis) -> Self {
+        let hung = Failing::NotMarked(Reset::Watchdog);
+        let a = slot("A", Condition::Good, 0, None);
+        let b = slot("B", Condition::Bad(Because::Unproven), 0, Some(hung));
+        let mut entries = vec![
+            entry("a", "appliance 2.4.1", a),
+            entry("b", "appliance 2.5.0", b),
+            entry("rescue", "rescue system in the flash", None),
+        ];
+        let (mut why, mut wait) = ("Stopped at the console.", 300_000);
+        if failed {
+            (why, wait) = ("Nothing could be booted; below each entry is why.", 60_000);
+            let failures = [
+                "kernel: sha256 mismatch (want 3fa9.., got 77c0..)",
+                "source PARTLABEL=boot-b: not found within 10.0 s; seen: vda1 (vfat PARTLABEL=boot-a)",
+                "step load did not end within 15 s",
+            ];
+            for (entry, failure) in entries.iter_mut().zip(failures) {
+                entry.failure = Some(failure.to_owned());
+            }
+            if let Some(slot) = entries.first_mut().and_then(|entry| entry.condition.as_mut()) {
+                slot.failure = Some(Failing::Stage(Step::Verify, Cause::Verification));
+            }
+        }
+        if let Some(first) = entries.first_mut() {
+            first.is_next = true;
+        }
+        let history = [
+            "boot 41, 2310 ms, kernel 6.12: slot B entry \"b\" booted",
+            "boot 42, 1120 ms, kernel 6.12: slot B booted, but not marked good: the watchdog reset the machine",
+            "boot 42, 1120 ms, kernel 6.12: slot B given up: its tries are used up, and it was never marked good",
+        ];
+        Self {
+            view: View {
+                wait: Wait::Choice(now.saturating_add(wait)),
+                why: why.to_owned(),
+                entries,
+                history: history.map(str::to_owned).to_vec(),
+            },
+        }
+    }
+
+    /// Does what can be done without a machine.
+    pub(crate) fn does(&mut self, now: Millis, command: Command) -> Option<Came> {
+        let over = |text: &str| Some(Came::Over(format!("demo: {text}")));
+        self.view.wait = Wait::Choice(now.saturating_add(300_000));
+        match command {
+            Command::Stop | Command::Attend => None,
+            Command::Retry => over("everything would be tried again"),
+            Command::Boot { entry, cmdline, stays } => {
+                let cmdline = cmdline.map(|cmdline| format!(" with {cmdline:?}")).unwrap_or_default();
+                let time = if stays { "from now on" } else { "this time" };
+                over(&format!("{entry:?} would be booted{cmdline}, {time}"))
+            }
+            Command::Mark { slot, is_good } => {
+                let is_it = |entry: &&mut EntryView| entry.condition.as_ref().is_some_and(|known| known.name == slot);
+                let known = self.view.entries.iter_mut().find(is_it)?.condition.as_mut()?;
+                let (condition, what) = if is_good {
+                    (Condition::Good, "good")
+                } else {
+                    (Condition::Bad(Because::Marked), "bad")
+                };
+                (known.condition, known.failure) = (condition, None);
+                Some(Came::Said(format!("slot {slot}: marked as {what}")))
+            }
+            Command::Plan(_) => Some(Came::Text(vec![
+                "segment                 start                end        bytes  purpose".to_owned(),
+                "kernel             0x44e00000         0x471fc000     37732288  Image".to_owned(),
+            ])),
+            Command::Password(_) => Some(Came::Admitted),
+            Command::Look(Topic::Machine) => Some(Came::Text(vec![
+                "machine   a board that is made up".to_owned(),
+                "memory    40000000-bfffffff".to_owned(),
+                "disk      mmcblk0 3.6 GiB".to_owned(),
+            ])),
+            Command::Look(_) => {
+                let line = |n: u32| format!("cato[   1.{n:03}] demo: line {n} of a log");
+                Some(Came::Text((1..=60).map(line).collect()))
+            }
+            Command::Reboot => over("the machine would be rebooted"),
+            Command::PowerOff => over("the machine would be switched off"),
+            Command::Leave => over("Cato would go on by itself"),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Bytes of a terminal → keys. Pure.
+//!
+//! Given what a console sent; responsible for telling a key from noise. The escape sequences are those of ECMA-48 as VT100,
+//! xterm and the Linux console send them.
+
+use vte::{Params, Parser, Perform};
+
+use super::Millis;
+
+/// Something that was pressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// A character, printable.
+    Char(char),
+    /// With the control key; the letter is lower case.
+    Control(char),
+    Enter,
+    Tab,
+    Backspace,
+    Delete,
+    Escape,
+    Up,
+    Down,
+    Left,
+    Right,
+    Home,
+    End,
+    PageUp,
+    PageDown,
+    WordLeft,
+    WordRight,
+    /// What follows is pasted, up to [`PasteEnd`](Self::PasteEnd).
+    PasteBegin,
+    PasteEnd,
+    /// The terminal says where its cursor is: row and column, from 1.
+    Cursor(u16, u16),
+    /// What Cato sends, and no terminal: the line comes back.
+    Echo,
+    /// No key sends this: NULs, a BREAK, bytes that are no UTF-8, sequences that nobody knows.
+    Noise,
+}
+
+/// So long after an ESC with nothing behind it, it was the key of that name, ms. A sequence takes 3 ms at 9600 baud, but
+/// may come in two packets of a network.
+pub(crate) const ALONE: Millis = 100;
+
+/// Takes bytes as they come.
+#[derive(Default)]
+pub(crate) struct Decoder {
+    /// It keeps at most a few bytes of a sequence.
+    parser: Parser<16>,
+    /// ESC O came, whose letter is the key.
+    is_shifted: bool,
+    /// The last byte was an ESC.
+    is_escape: bool,
+    /// The last byte was a CR: a LF behind it is no second key.
+    is_return: bool,
+    /// When the last byte came, until that was long ago.
+    last: Option<Millis>,
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decoder")
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Decoder {
+    /// What these bytes mean.
+    pub(crate) fn feed(&mut self, now: Millis, bytes: &[u8]) -> Vec<Key> {
+        let mut keys: Vec<Key> = self.idle(now).into_iter().collect();
+        let Some(last) = bytes.last() else { return keys };
+        let mut press = Press {
+            keys: &mut keys,
+            is_shifted: &mut self.is_shifted,
+            is_return: &mut self.is_return,
+        };
+        self.parser.advance(&mut press, bytes);
+        self.is_escape = *last == 0x1b;
+        self.last = Some(now);
+        keys
+    }
+
+    /// The key that an ESC was, once nothing has followed it for [`ALONE`]; what else has begun and not ended is dropped.
+    pub(crate) fn idle(&mut self, now: Millis) -> Option<Key> {
+        self.last.filter(|last| now >= last.saturating_add(ALONE))?;
+        let key = self.is_escape.then_some(Key::Escape);
+        *self = Self::default();
+        key
+    }
+
+    /// When [`idle`](Self::idle) is to be asked.
+    pub(crate) fn wake(&self) -> Option<Millis> {
+        self.last.map(|last| last.saturating_add(ALONE))
+    }
+}
+
+struct Press<'k> {
+    keys: &'k mut Vec<Key>,
+    is_shifted: &'k mut bool,
+    is_return: &'k mut bool,
+}
+
+/// `ESC [ letter` and `ESC O letter`.
+fn named(letter: char) -> Key {
+    match letter {
+        'A' => Key::Up,
+        'B' => Key::Down,
+        'C' => Key::Right,
+        'D' => Key::Left,
+        'H' => Key::Home,
+        'F' => Key::End,
+        'M' => Key::Enter,
+        _ => Key::Noise,
+    }
+}
+
+/// `ESC [ number ~`.
+fn numbered(number: u16) -> Key {
+    match number {
+        1 | 7 => Key::Home,
+        3 => Key::Delete,
+        4 | 8 => Key::End,
+        5 => Key::PageUp,
+        6 => Key::PageDown,
+        200 => Key::PasteBegin,
+        201 => Key::PasteEnd,
+        _ => Key::Noise,
+    }
+}
+
+impl Perform for Press<'_> {
+    fn print(&mut self, c: char) {
+        *self.is_return = false;
+        let key = match c {
+            c if std::mem::take(self.is_shifted) => named(c),
+            '\u{7f}' => Key::Backspace,
+            // vte takes one for a character that comes in two pieces.
+            c if c.is_control() || c == char::REPLACEMENT_CHARACTER => Key::Noise,
+            c => Key::Char(c),
+        };
+        self.keys.push(key);
+    }
+
+    fn execute(&mut self, byte: u8) {
+        let is_second = byte == b'\n' && *self.is_return;
+        *self.is_return = byte == b'\r';
+        if is_second {
+            return;
+        }
+        let key = match byte {
+            b'\r' | b'\n' => Key::Enter,
+            b'\t' => Key::Tab,
+            8 => Key::Backspace,
+            1..=26 => Key::Control(char::from(byte | 0x60)),
+            _ => Key::Noise,
+        };
+        self.keys.push(key);
+    }
+
+    fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], is_cut: bool, action: char) {
+        let mut numbers = params.iter().map(|param| param.first().copied().unwrap_or(0));
+        let (first, second) = (numbers.next().unwrap_or(0), numbers.next());
+        let key = match (action, second) {
+            ('h' | 'l', _) if intermediates == b"?" => Key::Echo,
+            _ if is_cut || !intermediates.is_empty() => Key::Noise,
+            ('R', Some(column)) => Key::Cursor(first, column),
+            ('~', _) => numbered(first),
+            ('m' | 'n' | 'J' | 'K', _) => Key::Echo,
+            ('C', Some(3 | 5)) => Key::WordRight,
+            ('D', Some(3 | 5)) => Key::WordLeft,
+            (letter, _) => named(letter),
+        };
+        self.keys.push(key);
+    }
+
+    fn esc_dispatch(&mut self, intermediates: &[u8], _is_cut: bool, byte: u8) {
+        match byte {
+            b'O' if intermediates.is_empty() => *self.is_shifted = true,
+            b'b' => self.keys.push(Key::WordLeft),
+            b'f' => self.keys.push(Key::WordRight),
+            b'7' | b'8' => self.keys.push(Key::Echo),
+            _ => self.keys.push(Key::Noise),
+        }
+    }
+
+    fn osc_dispatch(&mut self, _params: &[&[u8]], _is_bell: bool) {
+        self.keys.push(Key::Noise);
+    }
+
+    fn unhook(&mut self) {
+        self.keys.push(Key::Noise);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn keys(bytes: &[u8]) -> Vec<Key> {
+        Decoder::default().feed(0, bytes)
+    }
+
+    #[test]
+    fn keys_of_common_terminals_are_known() {
+        for (bytes, key) in [
+            ("\u{1b}[A", Key::Up),
+            ("\u{1b}OA", Key::Up),
+            ("\u{1b}[1~", Key::Home),
+            ("\u{1b}[H", Key::Home),
+            ("\u{1b}OF", Key::End),
+            ("\u{1b}[3~", Key::Delete),
+            ("\u{1b}[1;5C", Key::WordRight),
+            ("\u{1b}b", Key::WordLeft),
+            ("\u{1b}[200~", Key::PasteBegin),
+            ("\u{1b}[24;80R", Key::Cursor(24, 80)),
+            ("\r", Key::Enter),
+            ("\u{7f}", Key::Backspace),
+            ("\u{8}", Key::Backspace),
+            ("\u{1}", Key::Control('a')),
+            ("\u{e9}", Key::Char('\u{e9}')),
+            ("\0", Key::Noise),
+            ("\u{1b}[?1;2c", Key::Noise),
+            ("\u{1b}[7m", Key::Echo),
+            ("\u{1b}[?2004h", Key::Echo),
+            ("\u{1b}7", Key::Echo),
+        ] {
+            assert_eq!(keys(bytes.as_bytes()), [key], "{bytes:?}");
+        }
+        assert_eq!(keys(b"\xff"), [Key::Noise]);
+        assert_eq!(keys(b"\r\n\n"), [Key::Enter, Key::Enter]);
+    }
+
+    #[test]
+    fn a_sequence_may_come_in_pieces_and_an_escape_is_one_when_nothing_follows() {
+        let mut decoder = Decoder::default();
+        assert_eq!(decoder.feed(0, b"\x1b"), []);
+        assert_eq!(decoder.feed(50, b"[A"), [Key::Up]);
+        assert_eq!(decoder.feed(60, b"\x1b"), []);
+        assert_eq!(decoder.wake(), Some(160));
+        assert_eq!(decoder.idle(159), None);
+        assert_eq!(decoder.idle(160), Some(Key::Escape));
+        assert_eq!((decoder.idle(300), decoder.wake()), (None, None));
+        // A string that nobody ends does not swallow what is typed later.
+        assert_eq!(decoder.feed(400, b"\x1bPx"), []);
+        assert_eq!(decoder.feed(600, b"1"), [Key::Char('1')]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_keys_or_noise(pieces: Vec<Vec<u8>>) {
+            let mut decoder = Decoder::default();
+            for (now, piece) in (0..).zip(&pieces) {
+                let keys = decoder.feed(now, piece);
+                prop_assert!(keys.len() <= piece.len() + 4);
+                prop_assert!(keys.iter().all(|key| !matches!(key, Key::Char(c) if c.is_control())));
+            }
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! The menu on the consoles: a state and an event make the next state, bytes for terminals, and commands for PID 1. Pure; time is
+//! milliseconds since boot and comes in from outside.
+//!
+//! Given keys ([`keys`]) and what PID 1 knows ([`view`]); responsible for who may use it ([`gate`]), for what is shown
+//! ([`screen`], [`paint`]), and for nothing that happens to the machine.
+
+pub(crate) mod demo;
+mod gate;
+pub(crate) mod keys;
+mod line;
+mod paint;
+mod screen;
+pub(crate) mod view;
+
+use std::time::Duration;
+
+use config::{Access, Console, SlotName, Terminal};
+
+use gate::Gate;
+use keys::Key;
+use paint::{Row, Screenful, Typed};
+use screen::{Form, Screen};
+use view::{View, Wait};
+
+/// Milliseconds since boot.
+pub(crate) type Millis = u64;
+
+/// Which console, as they were opened.
+pub(crate) type Place = usize;
+
+/// What somebody wants of PID 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// That it does not go on by itself: somebody is there.
+    Stop,
+    /// Nothing, but somebody is there.
+    Attend,
+    /// Everything again, in its order.
+    Retry,
+    /// This entry.
+    Boot {
+        entry: String,
+        /// Instead of the entry's own.
+        cmdline: Option<String>,
+        /// Its slot is the first choice from now on.
+        stays: bool,
+    },
+    /// The slot is good, or bad.
+    Mark {
+        slot: SlotName,
+        is_good: bool,
+    },
+    /// To be let in; [`Menu::admit`] says whether.
+    Password(String),
+    /// To be told, by [`Menu::show`], what booting this entry would come to.
+    Plan(String),
+    /// To be told of it, by [`Menu::show`].
+    Look(Topic),
+    Reboot,
+    PowerOff,
+    /// To be alone: it goes on by itself.
+    Leave,
+}
+
+/// What can be read in the menu.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Topic {
+    /// Why boots failed.
+    Why,
+    /// What Cato has said.
+    Log,
+    /// What machine it is.
+    Machine,
+    /// What booting an entry would come to.
+    Plan,
+}
+
+/// What comes of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// These bytes go to that console.
+    Send(Place, String),
+    /// A line for every console.
+    Tell(String),
+    Do(Command),
+}
+
+/// How long a terminal has to say what it is, ms.
+const ASK: Millis = 500;
+/// So often a terminal with a cursor is asked again for its size, ms: one that is connected anew gets the screen painted.
+const ASK_AGAIN: Millis = 3000;
+/// Somebody has the menu for so many times `menu_timeout`; then the string has to be typed again. A line that echoes, or a key that
+/// is stuck, looks like somebody.
+const LONGEST: Millis = 12;
+/// Prints a letter of two bytes, which is one column where they are UTF-8, asks for the cursor, and asks for it in the last corner.
+const QUESTION: &str = "\r\u{e9}\u{1b}[6n\r\u{1b}[K\u{1b}[999;999H\u{1b}[6n";
+/// Only the second half, and back (DECSC, DECRC).
+const SIZE: &str = "\u{1b}7\u{1b}[999;999H\u{1b}[6n\u{1b}8";
+
+/// Whoever uses the menu.
+#[derive(Debug, Clone)]
+struct Session {
+    place: Place,
+    terminal: Kind,
+    screen: Screen,
+    screenful: Screenful,
+    typed: Typed,
+    /// What a plain terminal has been printed.
+    printed: Vec<Row>,
+    /// PID 1 is busy, as somebody wanted; the screen is not shown.
+    is_away: bool,
+    /// A command was given that may make it so.
+    has_asked: bool,
+    /// Then the stop string is asked for again, whatever has come.
+    until: Millis,
+}
+
+/// What is known of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It is to answer until then. Whether its letters are UTF-8, it may have said.
+    Asked { until: Millis, is_utf8: Option<bool> },
+    /// When it was asked again for its size, and whether it has answered.
+    Known {
+        form: Form,
+        asked: Millis,
+        has_answered: bool,
+    },
+}
+
+impl Session {
+    fn new(now: Millis, place: Place, console: &Console) -> Self {
+        let known = |is_full| Kind::Known {
+            form: Form { is_full, ..Form::PLAIN },
+            asked: now,
+            has_answered: true,
+        };
+        Self {
+            place,
+            terminal: match console.terminal {
+                Terminal::Auto => Kind::Asked {
+                    until: now.saturating_add(ASK),
+                    is_utf8: None,
+                },
+                Terminal::Plain => known(false),
+                Terminal::Vt100 => known(true),
+            },
+            screen: Screen::new(&console.access),
+            screenful: Screenful::default(),
+            typed: Typed::default(),
+            printed: Vec::new(),
+            is_away: false,
+            // To stop what runs.
+            has_asked: true,
+            until: now.saturating_add(millis(console.menu_timeout).saturating_mul(LONGEST)),
+        }
+    }
+
+    fn form(&self) -> Option<Form> {
+        match self.terminal {
+            Kind::Asked { .. } => None,
+            Kind::Known { form, .. } => Some(form),
+        }
+    }
+
+    /// The terminal has said where its cursor is.
+    fn answered(&mut self, now: Millis, row: u16, column: u16) {
+        let (rows, columns) = (usize::from(row).clamp(8, 200), usize::from(column).clamp(40, 200));
+        match &mut self.terminal {
+            // The first answer: how far a letter of two bytes has moved it.
+            Kind::Asked { is_utf8, .. } if is_utf8.is_none() && column <= 3 => *is_utf8 = Some(column == 2),
+            Kind::Asked { is_utf8, .. } => {
+                self.terminal = Kind::Known {
+                    form: Form {
+                        columns,
+                        rows,
+                        is_full: true,
+                        is_utf8: *is_utf8 == Some(true),
+                    },
+                    asked: now,
+                    has_answered: true,
+                };
+            }
+            Kind::Known { form, has_answered, .. } => {
+                // Another size, or somebody is there again: nobody knows what that terminal shows.
+                if !*has_answered || (form.rows, form.columns) != (rows, columns) {
+                    self.screenful.forget();
+                }
+                (form.rows, form.columns, *has_answered) = (rows, columns, true);
+            }
+        }
+    }
+
+    /// Whether it has the screen, where no lines of the log may come between.
+    fn has_screen(&self) -> bool {
+        !self.is_away && self.form().is_some_and(|form| form.is_full)
+    }
+
+    /// Gives the terminal back to the log.
+    fn leave(&mut self) -> String {
+        self.printed.clear();
+        match self.form() {
+            Some(form) if form.is_full && !self.is_away => self.screenful.leave(),
+            _ if self.typed.is_shown() => {
+                self.typed.forget();
+                "\n".to_owned()
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// Whether that key ends a line that this terminal was sent: then it comes back.
+    fn is_echo(&self, key: Key) -> bool {
+        let typed = self.screen.typed();
+        let is_long = typed.len() > 8;
+        key == Key::Enter && is_long && self.printed.iter().any(|row| row.text.trim() == typed.trim())
+    }
+
+    /// What is to be sent so that the terminal shows how things are.
+    fn refresh(&mut self, now: Millis, view: &View) -> String {
+        if let Kind::Asked { until, .. } = self.terminal {
+            if now < until {
+                return String::new();
+            }
+            // No answer: nothing more is expected of it than of a printer.
+            self.terminal = Kind::Known {
+                form: Form::PLAIN,
+                asked: now,
+                has_answered: true,
+            };
+        }
+        let Kind::Known {
+            form,
+            asked,
+            has_answered,
+        } = &mut self.terminal
+        else {
+            return String::new();
+        };
+        let form = *form;
+        let mut out = String::new();
+        if form.is_full {
+            if now >= asked.saturating_add(ASK_AGAIN) {
+                // Whoever does not answer has gone, and may come back.
+                (*asked, *has_answered) = (now, false);
+                out.push_str(SIZE);
+            }
+            out.insert_str(0, &self.screenful.paint(&self.screen.frame(view, now, form)));
+            return out;
+        }
+        let rows = self.screen.frame(view, now, form).rows;
+        if rows != self.printed {
+            out.push_str(if self.typed.is_shown() { "\n" } else { "" });
+            self.typed.forget();
+            for row in &rows {
+                out.extend([row.text.as_str(), "\n"]);
+            }
+            if let Some(waits) = self.screen.waits(view, now) {
+                out.extend([waits.as_str(), "\n"]);
+            }
+            self.printed = rows;
+        }
+        let (prompt, text, at) = self.screen.prompt(form);
+        out.push_str(&self.typed.paint(prompt, &text, at));
+        out
+    }
+}
+
+fn millis(time: Duration) -> Millis {
+    Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// How somebody gets the menu, for the log: `press Space 3 times`.
+pub(crate) fn how_to_stop(stop: &str) -> String {
+    let count = stop.chars().count();
+    match stop.chars().next() {
+        Some(first) if stop.chars().all(|c| c == first) => {
+            let key = if first == ' ' {
+                "Space".to_owned()
+            } else {
+                format!("{first:?}")
+            };
+            format!("press {key} {count} times")
+        }
+        _ => format!("type {stop:?}"),
+    }
+}
+
+/// All consoles.
+#[derive(Debug, Clone)]
+pub(crate) struct Menu {
+    /// Each one's name, and who may come in.
+    gates: Vec<(String, Gate)>,
+    console: Console,
+    session: Option<Session>,
+}
+
+impl Menu {
+    /// For consoles of these names.
+    pub(crate) fn new(consoles: impl IntoIterator<Item = String>, console: Console) -> Self {
+        let gates = consoles.into_iter().map(|name| (name, Gate::new(&console.stop)));
+        Self {
+            gates: gates.collect(),
+            console,
+            session: None,
+        }
+    }
+
+    /// The console whose screen no lines of the log may come between.
+    pub(crate) fn has_screen(&self) -> Option<Place> {
+        let session = self.session.as_ref().filter(|session| session.has_screen());
+        session.map(|session| session.place)
+    }
+
+    /// A line of the log is going to be printed on every console but [`has_screen`](Self::has_screen)'s.
+    pub(crate) fn tell(&mut self, line: &str) -> Option<Effect> {
+        let session = self.session.as_mut()?;
+        if session.has_screen() {
+            session.screen.say(line);
+            return None;
+        }
+        let is_shown = session.typed.is_shown();
+        session.typed.forget();
+        // It begins below what is typed.
+        is_shown.then(|| Effect::Send(session.place, "\n".to_owned()))
+    }
+
+    /// What was asked for.
+    pub(crate) fn show(&mut self, text: Vec<String>) {
+        if let Some(session) = &mut self.session {
+            session.has_asked = false;
+            session.screen.show(text);
+        }
+    }
+
+    /// Whether the password was right, or why whoever typed it is not let in.
+    pub(crate) fn admit(&mut self, may: Result<(), String>) {
+        if let Some(session) = &mut self.session {
+            session.has_asked = false;
+            session.printed.clear();
+            session.screen.admit(may);
+        }
+    }
+
+    /// When [`tick`](Self::tick) is wanted at the latest.
+    pub(crate) fn wake(&self, now: Millis) -> Option<Millis> {
+        let asked = self.session.as_ref().and_then(|session| match session.terminal {
+            Kind::Asked { until, .. } => Some(until),
+            Kind::Known { .. } => None,
+        });
+        let gates = self.gates.iter().filter_map(|(_, gate)| gate.wake());
+        // What has passed was seen, and waits for something else.
+        gates.chain(asked).filter(|at| *at > now).min()
+    }
+
+    /// A key came from a console. Of the view, only what is waited for is looked at unless somebody has the menu.
+    pub(crate) fn press(&mut self, now: Millis, place: Place, key: Key, view: &View) -> Vec<Effect> {
+        let has_it = self.place() == Some(place);
+        let Some((name, gate)) = self.gates.get_mut(place) else {
+            return Vec::new();
+        };
+        if !has_it {
+            gate.press(now, key);
+            return Vec::new();
+        }
+        if gate.closes(now, key) || self.session.as_ref().is_some_and(|session| session.is_echo(key)) {
+            let tell = format!("{name} sends noise, or what it was sent: nobody has the menu any more");
+            return self.shut().into_iter().chain([Effect::Tell(tell)]).collect();
+        }
+        self.press_theirs(now, key, view)
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, now: Millis, view: &View) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.session.as_ref().is_some_and(|session| now >= session.until) {
+            effects.extend(self.shut());
+            let how = how_to_stop(&self.console.stop);
+            effects.push(Effect::Tell(format!(
+                "the menu was open for long; {how} to have it again"
+            )));
+        }
+        let opened: Vec<Place> = (self.gates.iter_mut().enumerate())
+            .filter_map(|(place, (_, gate))| gate.is_open(now).then_some(place))
+            .collect();
+        if let Some(place) = opened.first().filter(|_| self.may_open(view)) {
+            effects.extend(self.open(now, *place));
+        }
+        effects
+    }
+
+    /// Whether whoever types the string gets the menu, or is asked for the password.
+    fn may_open(&self, view: &View) -> bool {
+        match self.console.access {
+            Access::Open | Access::Menu => true,
+            // Whoever may not know it does not stop a boot that runs, nor sends anybody away.
+            Access::Password(_) => {
+                let is_taken = self
+                    .session
+                    .as_ref()
+                    .is_some_and(|session| session.screen.is_admitted());
+                view.wait != Wait::Child && !is_taken
+            }
+            Access::Locked => false,
+        }
+    }
+
+    fn open(&mut self, now: Millis, place: Place) -> Vec<Effect> {
+        if self.place() == Some(place) {
+            return Vec::new();
+        }
+        let mut effects: Vec<Effect> = self.shut().into_iter().collect();
+        if let ([_, _, ..], Some((name, _))) = (self.gates.as_slice(), self.gates.get(place)) {
+            effects.push(Effect::Tell(format!("{name} has the menu now")));
+        }
+        effects.push(Effect::Do(Command::Stop));
+        let session = Session::new(now, place, &self.console);
+        if session.form().is_none() {
+            effects.push(Effect::Send(place, QUESTION.to_owned()));
+        }
+        self.session = Some(session);
+        effects
+    }
+
+    fn press_theirs(&mut self, now: Millis, key: Key, view: &View) -> Vec<Effect> {
+        let Some(session) = &mut self.session else {
+            return Vec::new();
+        };
+        if let Key::Cursor(row, column) = key {
+            session.answered(now, row, column);
+            return Vec::new();
+        }
+        let Some(form) = session.form() else { return Vec::new() };
+        if view.wait == Wait::Child {
+            let stops = key == Key::Control('c') && session.screen.is_admitted();
+            return stops.then_some(Effect::Do(Command::Stop)).into_iter().collect();
+        }
+        if key == Key::Noise {
+            return Vec::new();
+        }
+        let mut effects = Vec::new();
+        if session.screen.is_admitted() {
+            effects.push(Effect::Do(Command::Attend));
+        }
+        let command = match key {
+            Key::Control('l') => {
+                session.screenful.forget();
+                session.printed.clear();
+                None
+            }
+            key if form.is_full => session.screen.press(key, view, form),
+            key => {
+                if key == Key::Enter && !session.screen.is_pasting() {
+                    // What is typed is read line by line: each gets an answer.
+                    session.printed.clear();
+                }
+                session.screen.press_plain(key, view, form)
+            }
+        };
+        let Some(command) = command else { return effects };
+        session.has_asked = true;
+        match command {
+            Command::Leave => effects.extend(self.shut()),
+            // What comes of it is in the log.
+            Command::Boot { .. } | Command::Retry | Command::Reboot | Command::PowerOff => {
+                effects.push(Effect::Send(session.place, session.leave()));
+                session.is_away = true;
+            }
+            _ => {}
+        }
+        effects.push(Effect::Do(command));
+        effects
+    }
+
+    fn shut(&mut self) -> Option<Effect> {
+        let place = self.place()?;
+        Some(Effect::Send(place, self.close()?))
+    }
+
+    /// PID 1 goes on, or resets the machine, and nobody asked for it: whoever had the menu has gone, and what is said is for the log.
+    pub(crate) fn goes_on(&mut self, is_reset: bool) -> Option<Effect> {
+        let has_asked = self.session.as_ref().is_some_and(|session| session.has_asked);
+        if has_asked && !is_reset {
+            return None;
+        }
+        self.shut()
+    }
+
+    /// Nobody has the menu any more. Gives what is to be sent to the terminal that had it.
+    pub(crate) fn close(&mut self) -> Option<String> {
+        Some(self.session.take()?.leave())
+    }
+
+    /// What is to be sent to a terminal that takes it, so that it shows how things are.
+    pub(crate) fn refresh(&mut self, now: Millis, view: &View) -> Option<Effect> {
+        let session = self.session.as_mut()?;
+        if view.wait == Wait::Child {
+            // It went on by itself: whoever was here has gone.
+            return if session.has_asked { None } else { self.shut() };
+        }
+        if std::mem::take(&mut session.is_away) {
+            session.screenful.forget();
+        }
+        session.has_asked = false;
+        let out = session.refresh(now, view);
+        (!out.is_empty()).then_some(Effect::Send(session.place, out))
+    }
+
+    /// The console to which [`refresh`](Self::refresh) would send.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.session.as_ref().map(|session| session.place)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers")]
+mod tests;

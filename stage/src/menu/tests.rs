@@ -1,0 +1,502 @@
+//! The menu as people see it: what is typed, and the screens that come of it, against the texts in `screens/`.
+//!
+//! `UPDATE=1` writes those. Each is what a terminal shows that got the bytes, not what the menu meant to send.
+
+use std::fs;
+use std::path::Path;
+
+use super::demo::{Came, Demo};
+use super::keys::Decoder;
+use super::paint::tests::Terminal as Shown;
+use super::*;
+use config::Console;
+use proptest::prelude::*;
+
+/// Consoles, a machine and a person at the first console.
+struct Sitting {
+    menu: Menu,
+    demo: Demo,
+    shown: Shown,
+    decoder: Decoder,
+    now: Millis,
+    /// Bytes since the last look.
+    sent: usize,
+    commands: Vec<Command>,
+    /// What the terminal answers when it is asked.
+    answers: &'static str,
+}
+
+/// A terminal of that size, which is UTF-8.
+const VT100: &str = "\u{1b}[1;2R\u{1b}[24;80R";
+
+impl Sitting {
+    fn new(failed: bool, terminal: Terminal, answers: &'static str) -> Self {
+        Self::with(failed, terminal, Access::Open, answers)
+    }
+
+    fn with(failed: bool, terminal: Terminal, access: Access, answers: &'static str) -> Self {
+        let console = Console {
+            terminal,
+            access,
+            ..Console::default()
+        };
+        Self {
+            menu: Menu::new(["ttyAMA0".to_owned(), "ttyS0".to_owned()], console),
+            demo: Demo::new(failed, 0),
+            shown: Shown::default(),
+            decoder: Decoder::default(),
+            now: 1000,
+            sent: 0,
+            commands: Vec::new(),
+            answers,
+        }
+    }
+
+    fn open(failed: bool, answers: &'static str) -> Self {
+        let mut sitting = Self::new(failed, Terminal::Auto, answers);
+        sitting.stops();
+        assert_eq!(sitting.commands, [Command::Stop]);
+        sitting.commands.clear();
+        sitting
+    }
+
+    /// Types the string, and waits for what it does.
+    fn stops(&mut self) {
+        self.types("   ");
+        self.waits(300);
+        self.waits(ASK);
+    }
+
+    fn waits(&mut self, time: Millis) {
+        self.now += time;
+        self.types("");
+    }
+
+    fn types(&mut self, text: &str) {
+        let keys = self.decoder.feed(self.now, text.as_bytes());
+        for key in keys {
+            let effects = self.menu.press(self.now, 0, key, &self.demo.view);
+            self.take(effects);
+        }
+        let effects = self.menu.tick(self.now, &self.demo.view);
+        self.take(effects);
+        let effects = self.menu.refresh(self.now, &self.demo.view);
+        self.take(effects);
+        assert!(
+            self.menu.wake(self.now).is_none_or(|at| at > self.now),
+            "a time that has passed keeps PID 1 awake"
+        );
+    }
+
+    fn take(&mut self, effects: impl IntoIterator<Item = Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(place, text) => {
+                    assert_eq!(place, 0);
+                    self.sent += text.len();
+                    if text == QUESTION {
+                        self.types(self.answers);
+                    } else {
+                        self.shown
+                            .take(&text.replace("\u{1b}7", "").replace("\u{1b}8", "").replace(
+                                // The question for the size leaves the cursor where it was.
+                                "\u{1b}[999;999H\u{1b}[6n",
+                                "",
+                            ));
+                    }
+                }
+                Effect::Tell(line) => self.says(&line),
+                Effect::Do(command) => {
+                    if command != Command::Attend {
+                        self.commands.push(command.clone());
+                    }
+                    match self.demo.does(self.now, command) {
+                        Some(Came::Text(text)) => self.menu.show(text),
+                        Some(Came::Admitted) => self.menu.admit(Ok(())),
+                        Some(Came::Said(line)) => self.says(&line),
+                        Some(Came::Over(_)) | None => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// A line of the log comes.
+    fn says(&mut self, line: &str) {
+        let before = self.menu.tell(line);
+        self.take(before);
+        if self.menu.has_screen().is_none() {
+            self.shown.take(&format!("{line}\n"));
+        }
+    }
+
+    /// What stands on the terminal is what stands in that file.
+    fn is(&self, name: &str) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/menu/screens/{name}.txt"));
+        let text = format!("{}\n", self.shown.text());
+        if std::env::var_os("UPDATE").is_some_and(|v| v == "1") {
+            fs::write(&file, &text).unwrap();
+        }
+        let wanted = fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(text, wanted, "{name}: UPDATE=1 writes what was found");
+    }
+}
+
+#[test]
+fn the_main_page() {
+    for failed in [false, true] {
+        let name = if failed { "failed" } else { "stopped" };
+        let sitting = Sitting::open(failed, VT100);
+        sitting.is(&format!("{name}-vt100"));
+        assert!(sitting.sent - QUESTION.len() <= 1200, "{} bytes", sitting.sent);
+        let sitting = Sitting::open(failed, "");
+        sitting.is(&format!("{name}-plain"));
+        assert!(sitting.sent - QUESTION.len() <= 1200, "{} bytes", sitting.sent);
+    }
+}
+
+#[test]
+fn the_bar_moves_and_its_entry_is_booted() {
+    let mut sitting = Sitting::open(true, VT100);
+    sitting.sent = 0;
+    sitting.types("\u{1b}[B");
+    assert!(sitting.sent <= 200, "{} bytes", sitting.sent);
+    sitting.types("\r");
+    let boot = |entry: &str, stays| Command::Boot {
+        entry: entry.to_owned(),
+        cmdline: None,
+        stays,
+    };
+    assert_eq!(sitting.commands, [boot("b", false)]);
+    // The same without a cursor.
+    let mut sitting = Sitting::open(true, "");
+    sitting.types("2\r");
+    assert_eq!(sitting.commands, [boot("b", false)]);
+    sitting.types("d1\r");
+    sitting.types("2\r");
+    assert_eq!(sitting.commands, [boot("b", false), boot("a", true)]);
+}
+
+#[test]
+fn an_entry_and_its_choices() {
+    for (answers, name, keys) in [(VT100, "vt100", "\u{1b}[B\u{1b}[C"), ("", "plain", "d 2\r")] {
+        let mut sitting = Sitting::open(false, answers);
+        sitting.types(keys);
+        sitting.is(&format!("entry-{name}"));
+        sitting.types(if name == "plain" { "4\r" } else { "4" });
+        assert!(matches!(sitting.commands[..], [Command::Mark { is_good: true, .. }]));
+        sitting.is(&format!("marked-{name}"));
+    }
+}
+
+#[test]
+fn a_command_line_is_edited_for_one_boot() {
+    for (answers, name, keys) in [(VT100, "vt100", "e"), ("", "plain", "e 1\r")] {
+        let mut sitting = Sitting::open(false, answers);
+        sitting.types(keys);
+        sitting.types("\u{17}single");
+        sitting.is(&format!("edit-{name}"));
+        // What is pasted does not boot it.
+        sitting.types("\u{1b}[200~ a\rb \u{1b}[201~");
+        assert_eq!(sitting.commands, []);
+        sitting.types("\r");
+        let wanted = "root=PARTLABEL=root-a ro single a b";
+        assert!(
+            matches!(&sitting.commands[..], [Command::Boot { cmdline: Some(cmdline), .. }] if cmdline == wanted),
+            "{:?}",
+            sitting.commands
+        );
+    }
+}
+
+#[test]
+fn a_long_text_is_read_page_by_page() {
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("l");
+    sitting.types(" ");
+    sitting.is("log-vt100");
+    sitting.types("q");
+    sitting.types("w");
+    sitting.is("why-vt100");
+    let mut sitting = Sitting::open(false, "");
+    sitting.types("l\r");
+    sitting.types("\r");
+    sitting.types("0\r");
+    sitting.is("log-plain");
+}
+
+#[test]
+fn switching_off_is_asked_for_twice() {
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("o");
+    assert_eq!(sitting.commands, []);
+    sitting.types("0oy");
+    assert_eq!(sitting.commands, [Command::PowerOff]);
+}
+
+#[test]
+fn a_terminal_that_comes_back_is_painted_anew() {
+    let mut sitting = Sitting::open(false, VT100);
+    let before = sitting.shown.text();
+    for _ in 0..3 {
+        // Nobody answers.
+        sitting.waits(ASK_AGAIN);
+    }
+    sitting.shown = Shown::default();
+    sitting.types("\u{1b}[24;80R");
+    assert_eq!(sitting.shown.text().lines().count(), before.lines().count());
+    // One of another size, too.
+    sitting.types("\u{1b}[12;60R");
+    sitting.is("small-vt100");
+}
+
+#[test]
+fn a_line_of_the_log_does_not_spoil_what_is_typed() {
+    let mut sitting = Sitting::open(false, "");
+    sitting.types("d");
+    assert_eq!(sitting.menu.has_screen(), None, "lines come between");
+    sitting.says("cato[   1.000] x: y");
+    sitting.types(" 2");
+    assert!(
+        sitting
+            .shown
+            .text()
+            .ends_with("cato> d\ncato[   1.000] x: y\ncato> d 2"),
+        "{}",
+        sitting.shown.text()
+    );
+    let mut sitting = Sitting::open(false, VT100);
+    assert_eq!(sitting.menu.has_screen(), Some(0));
+    sitting.says("cato[   1.000] x: y");
+    sitting.types("");
+    assert!(sitting.shown.text().contains("x: y"));
+}
+
+#[test]
+fn whoever_types_the_string_on_another_console_has_the_menu() {
+    let mut sitting = Sitting::open(false, VT100);
+    let view = sitting.demo.view.clone();
+    let at = sitting.now;
+    for _ in 0..3 {
+        assert_eq!(sitting.menu.press(at, 1, Key::Char(' '), &view), []);
+    }
+    let effects = sitting.menu.tick(at + 300, &view);
+    assert!(matches!(&effects[0], Effect::Send(0, _)));
+    assert_eq!(
+        effects[1..],
+        [
+            Effect::Tell("ttyS0 has the menu now".to_owned()),
+            Effect::Do(Command::Stop),
+            Effect::Send(1, QUESTION.to_owned())
+        ]
+    );
+    // The first one's keys count for nothing any more.
+    assert_eq!(sitting.menu.press(at + 400, 0, Key::Char('r'), &view), []);
+}
+
+#[test]
+fn nobody_takes_it_from_whoever_knows_the_password() {
+    let mut sitting = Sitting::with(false, Terminal::Auto, Access::Password(String::new()), VT100);
+    sitting.stops();
+    let view = sitting.demo.view.clone();
+    let on_the_other = |sitting: &mut Sitting| {
+        (0..3).for_each(|_| drop(sitting.menu.press(sitting.now, 1, Key::Char(' '), &view)));
+        sitting.menu.tick(sitting.now + 300, &view)
+    };
+    sitting.types("x\r");
+    assert_eq!(on_the_other(&mut sitting), []);
+    // Who has not said it yet may be sent away.
+    let mut sitting = Sitting::with(false, Terminal::Auto, Access::Password(String::new()), VT100);
+    sitting.stops();
+    assert_ne!(on_the_other(&mut sitting), []);
+}
+
+/// Cato's own bytes come back, as from a line with nothing at its other end, or with a login prompt there.
+#[test]
+fn a_line_that_echoes_has_the_menu_for_a_moment_only() {
+    for terminal in [Terminal::Auto, Terminal::Plain, Terminal::Vt100] {
+        let mut sitting = Sitting::new(true, terminal, "");
+        sitting.types("   ");
+        let mut back = String::new();
+        for _ in 0..200 {
+            sitting.now += 100;
+            let mut effects = Vec::new();
+            for key in sitting.decoder.feed(sitting.now, back.as_bytes()) {
+                effects.extend(sitting.menu.press(sitting.now, 0, key, &sitting.demo.view));
+            }
+            effects.extend(sitting.menu.tick(sitting.now, &sitting.demo.view));
+            effects.extend(sitting.menu.refresh(sitting.now, &sitting.demo.view));
+            back.clear();
+            for effect in effects {
+                match effect {
+                    Effect::Send(_, text) => back.push_str(&text.replace('\n', "\r\n")),
+                    Effect::Do(command) => sitting.commands.push(command),
+                    Effect::Tell(_) => {}
+                }
+            }
+        }
+        assert_eq!(sitting.menu.place(), None, "{terminal}");
+        sitting.commands.retain(|command| *command != Command::Attend);
+        assert_eq!(sitting.commands, [Command::Stop], "{terminal}");
+    }
+}
+
+/// A key that is stuck looks like somebody, but not for ever.
+#[test]
+fn the_string_is_asked_for_again_in_the_end() {
+    let mut sitting = Sitting::open(false, "");
+    let begin = sitting.now;
+    while sitting.menu.place().is_some() {
+        sitting.waits(10_000);
+        sitting.types("x");
+        assert!(sitting.now - begin <= 12 * 300_000);
+    }
+    assert!(sitting.now - begin > 11 * 300_000);
+}
+
+#[test]
+fn noise_takes_the_menu_away() {
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types(&"\0".repeat(8));
+    sitting.types("r");
+    assert_eq!(sitting.commands, []);
+}
+
+#[test]
+fn nobody_has_it_when_the_machine_goes_on_by_itself() {
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.demo.view.wait = Wait::Child;
+    sitting.types("");
+    assert_eq!((sitting.menu.place(), sitting.menu.has_screen()), (None, None));
+    // What comes before a reset is for the log, whoever is there.
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("m");
+    assert!(matches!(sitting.menu.goes_on(true), Some(Effect::Send(0, _))));
+    assert_eq!(sitting.menu.has_screen(), None);
+    // Who has asked for a boot has it when that comes back.
+    let mut sitting = Sitting::open(false, VT100);
+    let view = sitting.demo.view.clone();
+    let effects = sitting.menu.press(sitting.now, 0, Key::Enter, &view);
+    assert!(
+        matches!(effects[..], [_, Effect::Send(..), Effect::Do(Command::Boot { .. })]),
+        "{effects:?}"
+    );
+    assert_eq!(sitting.menu.has_screen(), None, "the log is to be seen");
+    sitting.demo.view.wait = Wait::Child;
+    sitting.types("");
+    assert_eq!((sitting.menu.place(), sitting.menu.has_screen()), (Some(0), None));
+    sitting.types("\u{3}");
+    assert_eq!(sitting.commands.last(), Some(&Command::Stop));
+    sitting.demo.view.wait = Wait::Choice(sitting.now + 1000);
+    sitting.types("");
+    assert_eq!(sitting.menu.has_screen(), Some(0));
+}
+
+#[test]
+fn what_comes_from_a_disk_does_not_drive_the_terminal() {
+    for (answers, wanted) in [(VT100, "K\u{e4}se"), ("", r"K\u{e4}se")] {
+        let mut sitting = Sitting::new(true, Terminal::Auto, answers);
+        let entry = &mut sitting.demo.view.entries[0];
+        entry.title = "\u{1b}[2J\u{9b}31m\n\u{202e}K\u{e4}se".to_owned();
+        entry.failure = Some("\u{1b}]0;x\u{7}".to_owned());
+        sitting.stops();
+        let text = sitting.shown.text();
+        assert!(text.contains(r"\u{1b}[2J\u{9b}31m"), "{text}");
+        sitting.types(if answers.is_empty() { "d 1\r" } else { "d" });
+        let text = sitting.shown.text();
+        assert!(text.contains(wanted) && text.contains(r"\u{202e}"), "{text}");
+    }
+}
+
+#[test]
+fn nobody_gets_past_a_locked_console() {
+    let mut sitting = Sitting::with(true, Terminal::Auto, Access::Locked, VT100);
+    sitting.stops();
+    sitting.types("1\r");
+    assert_eq!((sitting.sent, sitting.commands.len()), (0, 0));
+}
+
+#[test]
+fn whoever_has_the_menu_only_changes_nothing() {
+    for (answers, name) in [(VT100, "vt100"), ("", "plain")] {
+        let mut sitting = Sitting::with(false, Terminal::Auto, Access::Menu, answers);
+        sitting.stops();
+        sitting.is(&format!("menu-only-{name}"));
+        sitting.commands.clear();
+        sitting.types(if name == "plain" { "e 1\r" } else { "e" });
+        sitting.types(if name == "plain" { "d 1\r" } else { "d" });
+        sitting.types(if name == "plain" { "2\r4\r" } else { "245" });
+        assert_eq!(sitting.commands, []);
+        sitting.types(if name == "plain" { "1\r" } else { "1" });
+        assert!(matches!(
+            sitting.commands[..],
+            [Command::Boot {
+                cmdline: None,
+                stays: false,
+                ..
+            }]
+        ));
+    }
+}
+
+#[test]
+fn the_password_comes_first_and_is_not_shown() {
+    for (answers, name) in [(VT100, "vt100"), ("", "plain")] {
+        let mut sitting = Sitting::with(false, Terminal::Auto, Access::Password(String::new()), answers);
+        // A boot that runs is not stopped by somebody who may not know it.
+        let wait = std::mem::replace(&mut sitting.demo.view.wait, Wait::Child);
+        sitting.stops();
+        assert_eq!((sitting.sent, sitting.commands.len()), (0, 0));
+        sitting.demo.view.wait = wait;
+        sitting.stops();
+        // Whoever hammers on Space has typed more of them.
+        sitting.types("  secreT\u{7f}t");
+        sitting.is(&format!("password-{name}"));
+        assert_eq!(sitting.commands, [Command::Stop]);
+        sitting.types("\r");
+        assert_eq!(
+            sitting.commands,
+            [Command::Stop, Command::Password("secret".to_owned())]
+        );
+        assert!(sitting.shown.text().contains("Stopped at the console"));
+        // It is not remembered.
+        sitting.types("\u{1b}[A");
+        assert!(!sitting.shown.text().contains("secret"));
+    }
+}
+
+#[test]
+fn a_wrong_password_is_said() {
+    let mut sitting = Sitting::with(false, Terminal::Auto, Access::Password(String::new()), VT100);
+    sitting.stops();
+    sitting.menu.admit(Err("That is not the password.".to_owned()));
+    sitting.types("");
+    assert!(sitting.shown.text().contains("That is not the password."));
+    sitting.types("r");
+    assert_eq!(
+        sitting.commands,
+        [Command::Stop],
+        "no key of the menu does anything yet"
+    );
+}
+
+proptest! {
+    /// Whatever comes in on a line that has the menu: it is one of the commands at most, and what is sent has a bound.
+    #[test]
+    fn any_bytes_are_taken(failed: bool, full: bool, pieces in prop::collection::vec(any::<Vec<u8>>(), 0..40)) {
+        let mut sitting = Sitting::open(failed, if full { VT100 } else { "" });
+        for piece in pieces {
+            sitting.now += 10;
+            sitting.sent = 0;
+            let keys = sitting.decoder.feed(sitting.now, &piece);
+            let count = keys.len();
+            for key in keys {
+                let effects = sitting.menu.press(sitting.now, 0, key, &sitting.demo.view);
+                prop_assert!(effects.len() <= 4);
+                sitting.take(effects);
+            }
+            sitting.types("");
+            prop_assert!(sitting.sent <= 4000 * (count + 1), "{} bytes for {count} keys", sitting.sent);
+        }
+    }
+}
