@@ -112,7 +112,6 @@ fn named(letter: char) -> Key {
         'D' => Key::Left,
         'H' => Key::Home,
         'F' => Key::End,
-        'M' => Key::Enter,
         _ => Key::Noise,
     }
 }
@@ -135,7 +134,11 @@ impl Perform for Press<'_> {
     fn print(&mut self, c: char) {
         *self.is_return = false;
         let key = match c {
-            c if std::mem::take(self.is_shifted) => named(c),
+            // Enter of the keypad; `ESC [ M` is a mouse's.
+            c if std::mem::take(self.is_shifted) => match c {
+                'M' => Key::Enter,
+                c => named(c),
+            },
             '\u{7f}' => Key::Backspace,
             // vte takes one for a character that comes in two pieces.
             c if c.is_control() || c == char::REPLACEMENT_CHARACTER => Key::Noise,
@@ -225,6 +228,8 @@ mod tests {
             ("\u{e9}", Key::Char('\u{e9}')),
             ("\0", Key::Noise),
             ("\u{1b}[?1;2c", Key::Noise),
+            ("\u{1b}OM", Key::Enter),
+            ("\u{1b}[M", Key::Noise),
             ("\u{1b}[7m", Key::Echo),
             ("\u{1b}[?2004h", Key::Echo),
             ("\u{1b}7", Key::Echo),

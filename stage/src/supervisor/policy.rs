@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use config::{Access, Config};
+use config::{Access, Config, Console};
 
 use crate::cause::{Cause, Failure};
 use crate::deadlines;
@@ -74,6 +74,8 @@ enum Phase {
 #[derive(Debug, Clone)]
 pub(super) struct Policy {
     config: Option<Config>,
+    /// What it says of the console, or what holds without one.
+    console: Console,
     /// When PID 1 started, microseconds since boot. The last digits are chance.
     began_us: u64,
     tried: Tried,
@@ -128,6 +130,7 @@ impl Policy {
     /// PID 1 started, microseconds since boot.
     pub(super) fn new(config: Option<Config>, began_us: u64) -> Self {
         Self {
+            console: config.as_ref().map(|config| config.console.clone()).unwrap_or_default(),
             config,
             began_us,
             tried: Tried::default(),
@@ -204,8 +207,8 @@ impl Policy {
                 _ => self.stay(Phase::Countdown { until }),
             },
             Phase::Booting(booting) => self.booting(now, event, booting),
-            Phase::Pause { until } if now >= until => self.boot_next(now),
             Phase::Pause { .. } if event == Event::Wants(Command::Stop) => self.prompt(now, STOPPED),
+            Phase::Pause { until } if now >= until => self.boot_next(now),
             Phase::Pause { until } => self.stay(Phase::Pause { until }),
             Phase::Stopping { until, loaded } => match event {
                 Event::Gone(_) => self.clear(now, loaded, Vec::new()),
@@ -276,7 +279,7 @@ impl Policy {
         self.phase = Phase::Countdown {
             until: after(now, countdown),
         };
-        let how = how_to_stop(&config.console.stop);
+        let how = how_to_stop(&self.console.stop);
         let text = format!("{how} within {} s to stop", countdown.as_secs());
         vec![Action::Log("prompt", text)]
     }

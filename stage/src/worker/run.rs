@@ -29,8 +29,7 @@ use crate::quiesce;
 use crate::step::Step;
 use crate::sys::{counter, hugepages};
 use crate::text::cmdline::{self, Own};
-use crate::text::cut;
-use crate::text::password;
+use crate::text::{cut, password};
 
 /// First argument of a worker.
 pub const FLAG: &str = "--worker";
@@ -194,7 +193,7 @@ fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError>
     hand_off(boot, laid_out, phases)
 }
 
-/// All of it but the hand-off, after which the machine is as it was.
+/// All of it but the hand-off: what is read and placed is gone with what this gives.
 fn lay_out(boot: &Boot, seen: &mut Option<Seen>, phases: &mut Phases) -> Result<LaidOut, WorkerError> {
     let mut say = |text: &str| tell(&Message::say(text));
     let mut late = |name: &str| tell(&Message::Late(name.to_owned()));

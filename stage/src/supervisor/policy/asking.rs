@@ -136,7 +136,7 @@ impl Policy {
         actions.extend(match then {
             // Whoever has asked has the time to read it; whoever has not said the password has none.
             Then::Prompt { retry } if is_theirs => {
-                let retry = retry.max(after(now, self.console().menu_timeout));
+                let retry = retry.max(after(now, self.console.menu_timeout));
                 self.stay(Phase::Prompt { retry })
             }
             Then::Prompt { retry } => self.stay(Phase::Prompt { retry }),

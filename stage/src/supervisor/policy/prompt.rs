@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::{Access, Console};
+use config::Access;
 
 use super::asking::Then;
 use super::{Action, Event, Millis, NOTHING_LEFT, Phase, Policy, STOPPED, after};
@@ -36,30 +36,21 @@ impl Policy {
         why.clone_into(&mut self.why);
         let wait = match why {
             // Somebody is there, and may have to say who.
-            STOPPED if matches!(self.console().access, Access::Password(_)) => deadlines::LOGIN,
-            STOPPED => self.console().menu_timeout,
+            STOPPED if matches!(self.console.access, Access::Password(_)) => deadlines::LOGIN,
+            STOPPED => self.console.menu_timeout,
             _ => self.retry(),
         };
         let retry = after(now, wait);
         self.phase = Phase::Prompt { retry };
         let alone = self.alone();
-        let how = match self.console() {
-            Console {
-                access: Access::Locked, ..
-            } => "; the console is locked".to_owned(),
-            console => format!("; {} for the menu", how_to_stop(&console.stop)),
+        let how = match self.console.access {
+            Access::Locked => "the console is locked".to_owned(),
+            _ => format!("{} for the menu", how_to_stop(&self.console.stop)),
         };
-        let text = format!("{why}; {alone} by itself in {} s{how}", wait.as_secs());
+        let text = format!("{why}; {alone} by itself in {} s; {how}", wait.as_secs());
         // Why it came to this, for whoever reads nothing but the end of the log.
         let known = self.slots.told().into_iter().map(|line| Action::Log("slots", line));
         known.chain([Action::Log("prompt", text)]).collect()
-    }
-
-    /// What `boot.toml` says of the console, or what holds without one.
-    pub(super) fn console(&self) -> Console {
-        self.config
-            .as_ref()
-            .map_or_else(Console::default, |config| config.console.clone())
     }
 
     /// What happens where nobody is.
@@ -96,7 +87,7 @@ impl Policy {
     fn obey(&mut self, now: Millis, command: Command, retry: Millis) -> Vec<Action> {
         let until = retry;
         // Whoever is there gets the time to think.
-        let retry = retry.max(after(now, self.console().menu_timeout));
+        let retry = retry.max(after(now, self.console.menu_timeout));
         match command {
             Command::Retry if self.config.is_some() => {
                 self.retries = 0;
@@ -128,7 +119,7 @@ impl Policy {
                 vec![Action::Log("prompt", text)]
             }
             // Before the password there is nobody.
-            Command::Stop if matches!(self.console().access, Access::Password(_)) => {
+            Command::Stop if matches!(self.console.access, Access::Password(_)) => {
                 self.stay(Phase::Prompt { retry: until })
             }
             Command::Stop | Command::Attend | Command::Retry | Command::Look(_) => self.stay(Phase::Prompt { retry }),
@@ -137,7 +128,7 @@ impl Policy {
 
     /// Whoever does not know it moves no timer.
     fn check_password(&mut self, now: Millis, typed: String, retry: Millis) -> Vec<Action> {
-        let Access::Password(hash) = self.console().access else {
+        let Access::Password(hash) = self.console.access.clone() else {
             return self.stay(Phase::Prompt { retry });
         };
         if now < self.password_from {
