@@ -18,6 +18,7 @@ pub const ROOT: &[&str] = &[
 pub const CONSOLE: &[&str] = &[
     "countdown",
     "retry",
+    "devices",
     "stop",
     "menu_timeout",
     "terminal",
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(TableKind::Entry.advice("reason"), "`reason` belongs in `[purgatory]`");
         assert_eq!(
             TableKind::Console.advice("zzzzz"),
-            "known keys: `countdown`, `retry`, `stop`, `menu_timeout`, `terminal`, `access`, `password`"
+            "known keys: `countdown`, `retry`, `devices`, `stop`, `menu_timeout`, `terminal`, `access`, `password`"
         );
     }
 }

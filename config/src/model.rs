@@ -63,6 +63,8 @@ pub struct Console {
     pub countdown: Duration,
     /// After how long a failed boot is tried again by itself.
     pub retry: Duration,
+    /// The terminals that are used, by their names in `/dev`; none are all consoles of the service kernel.
+    pub devices: Vec<String>,
     /// What is typed for the menu: at least two characters of printable ASCII.
     pub stop: String,
     /// After how long without a key the menu goes back to that.
@@ -78,6 +80,7 @@ impl Default for Console {
         Self {
             countdown: Duration::from_secs(3),
             retry: Duration::from_mins(1),
+            devices: Vec::new(),
             stop: "   ".to_owned(),
             menu_timeout: Duration::from_mins(5),
             terminal: Terminal::default(),

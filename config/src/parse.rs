@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -20,7 +21,7 @@ use crate::problems::{Advice, Problems};
 use crate::reader::{BOOLEAN, INTEGER, STRING, Table, in_file_order};
 use crate::survey::Survey;
 use crate::value::{
-    self, Countdown, Fault, MenuTimeout, PasswordHash, Retry, Stop, Trial, Tries, Version, WatchdogTimeout,
+    self, Countdown, Fault, MenuTimeout, PasswordHash, Retry, Stop, Trial, Tries, TtyName, Version, WatchdogTimeout,
 };
 use crate::word::{AccessName, TerminalName};
 use crate::{
@@ -37,6 +38,8 @@ pub const DEFAULT_TRIES: u8 = 3;
 /// `[watchdog] timeout` where the file has none, and has slots: who wants a new generation rolled back wants that of one that
 /// hangs, too.
 const WATCHDOG: Duration = Duration::from_mins(2);
+/// The most consoles: as many as Cato has room for.
+const MAX_CONSOLES: usize = 8;
 /// The most devices to unbind: each may take its time.
 const MAX_UNBIND: usize = 16;
 
@@ -243,6 +246,8 @@ fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<
     table.refuse_unknown(problems);
     let countdown = table.read::<Option<Countdown>>("countdown", INTEGER, problems);
     let retry = table.read::<Option<Retry>>("retry", INTEGER, problems);
+    let devices = some_of("devices", MAX_CONSOLES, &table, problems);
+    let devices = devices.and_then(|devices| once_each(&table, devices, problems));
     let stop = table.read::<Option<Stop>>("stop", STRING, problems);
     let menu_timeout = table.read::<Option<MenuTimeout>>("menu_timeout", INTEGER, problems);
     let terminal = table.read::<Option<TerminalName>>("terminal", STRING, problems);
@@ -253,6 +258,7 @@ fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<
     Some(Console {
         countdown: countdown?.map_or(usual.countdown, |countdown| countdown.0),
         retry: retry?.map_or(usual.retry, |retry| retry.0),
+        devices: devices?.into_iter().map(|TtyName(name)| name).collect(),
         stop: stop?.map_or(usual.stop, |stop| stop.0),
         menu_timeout: menu_timeout?.map_or(usual.menu_timeout, |timeout| timeout.0),
         terminal: terminal?.unwrap_or_default().0,
@@ -319,18 +325,43 @@ fn quiesce(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<
     let table = problems.table("quiesce", value)?;
     let table = Table::new(table, value.span(), TableKind::Quiesce, "`[quiesce]`");
     table.refuse_unknown(problems);
-    let Some(value) = table.get("unbind") else {
-        return Some(Vec::new());
-    };
-    let items = problems.array("unbind", "an array of strings", value)?;
-    if items.len() > MAX_UNBIND {
-        let fault = Fault::new("`unbind` is too long", format!("expected at most {MAX_UNBIND} devices"));
+    some_of("unbind", MAX_UNBIND, &table, problems)
+}
+
+/// One that is listed twice would get each line twice, and half of the keys.
+fn once_each(table: &Table<'_, '_>, devices: Vec<TtyName>, problems: &mut Problems<'_>) -> Option<Vec<TtyName>> {
+    let mut seen = BTreeSet::new();
+    let twice = devices.iter().find(|TtyName(name)| !seen.insert(name));
+    if let (Some(TtyName(name)), Some(value)) = (twice, table.get("devices")) {
+        let fault = Fault::new(format!("terminal {} is listed twice", quoted(name)), "once is enough");
         problems.bad(value.span(), fault);
         return None;
     }
-    let all: Vec<Option<Unbind>> = items
+    Some(devices)
+}
+
+/// An array of at most so many strings, which may be left out.
+fn some_of<T: DeserializeOwned>(
+    key: &str,
+    most: usize,
+    table: &Table<'_, '_>,
+    problems: &mut Problems<'_>,
+) -> Option<Vec<T>> {
+    let Some(value) = table.get(key) else {
+        return Some(Vec::new());
+    };
+    let items = problems.array(key, "an array of strings", value)?;
+    if items.len() > most {
+        let fault = Fault::new(
+            format!("`{key}` is too long"),
+            format!("expected at most {most} devices"),
+        );
+        problems.bad(value.span(), fault);
+        return None;
+    }
+    let all: Vec<Option<T>> = items
         .iter()
-        .map(|item| problems.read("unbind", "an array of strings", item))
+        .map(|item| problems.read(key, "an array of strings", item))
         .collect();
     all.into_iter().collect()
 }

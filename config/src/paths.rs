@@ -12,3 +12,7 @@ pub const MODULE_FOLDER: &str = "/lib/modules";
 pub const VOLUME: &str = "/mnt";
 /// The empty folders that PID 1 and its workers mount on, and one for files of the moment.
 pub const FOLDERS: [&str; 6] = ["/proc", "/sys", "/dev", "/run", VOLUME, "/tmp"];
+/// The shell for somebody at the menu, where one is packed.
+pub const SHELL: &str = "/bin/sh";
+/// Where files are that came over a serial line.
+pub const RECEIVED: &str = "/received";

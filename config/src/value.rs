@@ -71,6 +71,8 @@ const RETRY: RangeInclusive<u64> = 1..=86400;
 const MENU_TIMEOUT: RangeInclusive<u64> = 10..=86400;
 /// Characters of `[console] stop`: one alone may be noise.
 const STOP_CHARS: RangeInclusive<usize> = 2..=32;
+/// The longest name of a terminal, bytes.
+const TTY_BYTES: usize = 31;
 /// Bounds of `[slots] tries`.
 const TRIES: RangeInclusive<u8> = 1..=100;
 /// Bounds of `[slots] trial`, in seconds.
@@ -118,6 +120,11 @@ pub(crate) struct Countdown(pub(crate) Duration);
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "i128")]
 pub(crate) struct Retry(pub(crate) Duration);
+
+/// One of `[console] devices`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct TtyName(pub(crate) String);
 
 /// `[console] stop`.
 #[derive(Debug, Deserialize)]
@@ -198,6 +205,7 @@ try_from! {
     i128 => Countdown: |n| seconds("countdown", n, COUNTDOWN).map(Countdown);
     i128 => Retry: |n| seconds("retry", n, RETRY).map(Retry);
     String => PasswordHash: |text| password(text).map(PasswordHash);
+    String => TtyName: |text| tty(text).map(TtyName);
     String => Stop: |text| stop(text).map(Stop);
     i128 => MenuTimeout: |n| seconds("menu_timeout", n, MENU_TIMEOUT).map(MenuTimeout);
     i128 => Tries: |n| tries(n).map(Tries);
@@ -227,6 +235,19 @@ fn seconds(key: &str, found: i128, range: RangeInclusive<u64>) -> Result<Duratio
         let label = format!("expected {} to {} seconds", range.start(), range.end());
         Fault::new(format!("`{key}` is out of range"), label)
     })
+}
+
+fn tty(text: String) -> Result<String, Fault> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    // `console` is another name of one of the others.
+    if text.is_empty() || text.len() > TTY_BYTES || !text.chars().all(is_name) || text == "console" {
+        let fault = Fault::new(
+            format!("{} is no terminal's own name", quoted(&text)),
+            "expected a name in /dev",
+        );
+        return Err(fault.help("write \"ttyS0\", \"ttyAMA0\" or \"hvc0\""));
+    }
+    Ok(text)
 }
 
 fn stop(text: String) -> Result<String, Fault> {

@@ -209,6 +209,7 @@ fn every_form_of_every_key_gives_the_value_it_stands_for() {
     assert!(!config.purgatory.console);
     assert_eq!(config.purgatory.reason, Some(ReasonStore::Cmos(0x7f)));
     assert_eq!(config.console.countdown, Duration::ZERO);
+    assert_eq!(config.console.devices, ["ttyS1", "hvc0"]);
     assert_eq!(config.console.retry, Duration::from_hours(24));
     assert_eq!(config.console.menu_timeout, Duration::from_hours(24));
     assert!(matches!(config.console.access, Access::Password(_)));

@@ -24,6 +24,7 @@ fn written(config: &Config) -> String {
         "[console]".to_owned(),
         format!("countdown = {}", config.console.countdown.as_secs()),
         format!("retry = {}", config.console.retry.as_secs()),
+        format!("devices = {}", list(&config.console.devices, |name| quoted(name))),
         format!("stop = {}", quoted(&config.console.stop)),
         format!("menu_timeout = {}", config.console.menu_timeout.as_secs()),
         format!("terminal = \"{}\"", config.console.terminal),
@@ -180,6 +181,7 @@ prop_compose! {
         countdown in 0_u64..=3600,
         retry in 1_u64..=86400,
         (stop, menu_timeout) in ("[ -~]{2,32}", 10_u64..=86400),
+        devices in prop::collection::btree_set("[A-Za-z0-9_-]{1,31}", 0..4),
         access in access(),
         terminal in prop::sample::select(vec![Terminal::Auto, Terminal::Plain, Terminal::Vt100]),
         (tries, trial) in (1_u8..=100, prop::option::of(10_u64..=86400)),
@@ -197,6 +199,7 @@ prop_compose! {
         let console = Console {
             countdown: Duration::from_secs(countdown),
             retry: Duration::from_secs(retry),
+            devices: devices.into_iter().filter(|name| name != "console").collect(),
             stop,
             menu_timeout: Duration::from_secs(menu_timeout),
             terminal,

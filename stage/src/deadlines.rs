@@ -46,6 +46,16 @@ pub(crate) const REASON: Duration = seconds(2);
 pub(crate) const SUMMARY: Duration = seconds(5);
 /// For all of an entry but the hand-off, for somebody who wants to see what it comes to.
 pub(crate) const PLAN: Duration = seconds(120);
+/// For all disks to answer to somebody who wants to see them.
+pub(crate) const LISTING: Duration = seconds(3);
+/// For what is on one of them.
+pub(crate) const FILES: Duration = seconds(40);
+/// For files over a serial line, between two signs of life: the child gives up before.
+pub(crate) const TRANSFER: Duration = seconds(150);
+/// For all of them: 80 MB at 115200 baud.
+pub(crate) const TRANSFERS: Duration = seconds(2 * 3600);
+/// For somebody in a shell, who may have gone.
+pub(crate) const SHELL: Duration = seconds(3600);
 /// For a password to be checked, on a slow CPU with a costly hash.
 pub(crate) const PASSWORD: Duration = seconds(30);
 /// Before the next one is taken after a wrong one; doubles up to [`LONGEST_DENIAL`].
@@ -126,6 +136,7 @@ const _: () = {
     assert!(DEVICE_WAIT.as_millis() * 2 < step(Step::Probe).as_millis());
     assert!(DEVICE_WAIT.as_millis() + LATE_SHARE.as_millis() < STATE.as_millis());
     assert!(DEVICE_WAIT.as_millis() + BIND_SHARE.as_millis() + DETACH.as_millis() < step(Step::Probe).as_millis());
+    assert!(DEVICE_WAIT.as_millis() + LATE_SHARE.as_millis() < FILES.as_millis());
     // Several devices get their turn within the wait, and one that is late has to be known as such within it.
     assert!(BIND_SHARE.as_millis() * 3 < DEVICE_WAIT.as_millis());
     assert!(READ_SHARE.as_millis() * 3 < DEVICE_WAIT.as_millis());

@@ -32,5 +32,6 @@ pub mod supervisor;
 mod sys;
 pub mod text;
 pub mod worker;
+mod ymodem;
 
 pub use probe::STATE_TYPE;

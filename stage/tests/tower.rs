@@ -18,6 +18,7 @@ const LAYERS: &[&str] = &[
     "step",
     "deadlines",
     "text",
+    "ymodem",
     "memory",
     "sys",
     "handover",

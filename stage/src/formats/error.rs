@@ -116,6 +116,15 @@ pub(crate) enum FormatError {
 }
 
 impl FormatError {
+    /// It is a kernel that Cato would take elsewhere, or in another state; else it may be anything.
+    pub(crate) fn is_of_a_kernel(&self) -> bool {
+        match self {
+            Self::Unknown { .. } | Self::Nothing { .. } | Self::NotTaken { .. } => false,
+            Self::Inside { error, .. } => error.is_of_a_kernel(),
+            _ => true,
+        }
+    }
+
     pub(super) fn unknown(bytes: &[u8]) -> Self {
         Self::Unknown {
             first: First::of(bytes),

@@ -41,6 +41,11 @@ impl Free {
         Self { available, cma }
     }
 
+    /// What programs can have, bytes.
+    pub(crate) fn available(self) -> u64 {
+        self.available
+    }
+
     /// `MemAvailable` and `CmaFree` of the text of /proc/meminfo (Documentation/filesystems/proc.rst).
     pub(crate) fn of(meminfo: &str) -> Option<Self> {
         let bytes = |name: &str| {

@@ -4,8 +4,8 @@ use crate::cause::Cause;
 use crate::state::{Because, Condition, Failing, Reset, Slot};
 use crate::step::Step;
 
-use super::view::{EntryView, View, Wait};
-use super::{Command, Millis, Topic};
+use super::view::{EntryView, Told, View, Wait};
+use super::{Command, Millis, Topic, Use};
 
 /// A machine with two slots and a rescue system.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub(crate) enum Came {
     /// A line for the log.
     Said(String),
     /// A text that was asked for.
-    Text(Vec<String>),
+    Text(Vec<Told>),
     /// The password is right.
     Admitted,
     /// The demonstration is over.
@@ -47,6 +47,17 @@ fn entry(name: &str, title: &str, slot: Option<Slot>) -> EntryView {
         condition: slot,
         failure: None,
         is_next: false,
+    }
+}
+
+fn text(rows: &[&str]) -> Came {
+    Came::Text(rows.iter().map(|row| (*row).to_owned().into()).collect())
+}
+
+fn leads(text: &str, to: &str) -> Told {
+    Told {
+        text: text.to_owned(),
+        leads: Some(to.to_owned()),
     }
 }
 
@@ -90,6 +101,7 @@ impl Demo {
                 why: why.to_owned(),
                 entries,
                 history: history.map(str::to_owned).to_vec(),
+                has_shell: true,
             },
         }
     }
@@ -117,20 +129,46 @@ impl Demo {
                 (known.condition, known.failure) = (condition, None);
                 Some(Came::Said(format!("slot {slot}: marked as {what}")))
             }
-            Command::Plan(_) => Some(Came::Text(vec![
-                "segment                 start                end        bytes  purpose".to_owned(),
-                "kernel             0x44e00000         0x471fc000     37732288  Image".to_owned(),
+            Command::Plan(_) => Some(text(&[
+                "segment                 start                end        bytes  purpose",
+                "kernel             0x44e00000         0x471fc000     37732288  Image",
             ])),
             Command::Password(_) => Some(Came::Admitted),
-            Command::Look(Topic::Machine) => Some(Came::Text(vec![
-                "machine   a board that is made up".to_owned(),
-                "memory    40000000-bfffffff".to_owned(),
-                "disk      mmcblk0 3.6 GiB".to_owned(),
+            Command::Look(Topic::Machine) => Some(text(&[
+                "machine   a board that is made up",
+                "memory    40000000-bfffffff",
+                "disk      mmcblk0 3.6 GiB",
             ])),
+            Command::Look(Topic::Timeline) => Some(text(&[
+                "  at, in s  for, in s  since the service kernel started",
+                "     0.412  +0.020     PID 1 starts",
+                "     0.432  +0.110     finding the state",
+            ])),
+            Command::Browse(at) if at.is_empty() => Some(Came::Text(vec![
+                leads("mmcblk0p1       64 MiB vfat LABEL=EFI", "mmcblk0p1:"),
+                leads("mmcblk0p2      512 MiB ext4 PARTLABEL=boot-a", "mmcblk0p2:"),
+            ])),
+            Command::Browse(at) if at.ends_with(':') => {
+                let folder = leads("      folder  grub", &format!("{at}grub"));
+                let files =
+                    (1..=30).map(|n| leads(&format!("    120000{n:02}  vmlinuz-6.12.{n}"), &format!("{at}{n}")));
+                Some(Came::Text([leads("..", ""), folder].into_iter().chain(files).collect()))
+            }
+            Command::Browse(at) => {
+                let volume = at.split(':').next().unwrap_or_default();
+                Some(Came::Text(vec![
+                    leads("..", &format!("{volume}:")),
+                    format!("{at}: 24 bytes").into(),
+                    "default 2.4.1".to_owned().into(),
+                ]))
+            }
             Command::Look(_) => {
-                let line = |n: u32| format!("cato[   1.{n:03}] demo: line {n} of a log");
+                let line = |n: u32| format!("cato[   1.{n:03}] demo: line {n} of a log").into();
                 Some(Came::Text((1..=60).map(line).collect()))
             }
+            Command::Lend(Use::Receive) => over("files would be received"),
+            Command::Lend(Use::SendLog) => over("the log would be sent"),
+            Command::Lend(Use::Shell) => over("a shell would be started"),
             Command::Reboot => over("the machine would be rebooted"),
             Command::PowerOff => over("the machine would be switched off"),
             Command::Leave => over("Cato would go on by itself"),

@@ -5,6 +5,7 @@
 //! ([`screen`], [`paint`]), and for nothing that happens to the machine.
 
 pub(crate) mod demo;
+mod fit;
 mod gate;
 pub(crate) mod keys;
 mod line;
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use config::{Access, Console, SlotName, Terminal};
 
+use fit::Form;
 use gate::Gate;
 use keys::Key;
 use paint::{Row, Screenful, Typed};
-use screen::{Form, Screen};
-use view::{View, Wait};
+use screen::Screen;
+use view::{Told, View, Wait};
 
 /// Milliseconds since boot.
 pub(crate) type Millis = u64;
@@ -56,6 +58,10 @@ pub(crate) enum Command {
     Plan(String),
     /// To be told of it, by [`Menu::show`].
     Look(Topic),
+    /// To be shown what is where a [`Told`] leads to; empty are all disks.
+    Browse(String),
+    /// That a child has this console for it.
+    Lend(Use),
     Reboot,
     PowerOff,
     /// To be alone: it goes on by itself.
@@ -73,6 +79,20 @@ pub(crate) enum Topic {
     Machine,
     /// What booting an entry would come to.
     Plan,
+    /// How long this start has taken so far, and for what.
+    Timeline,
+    /// Disks, and what is on them.
+    Files,
+}
+
+/// What a console is lent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Files come in.
+    Receive,
+    /// The log goes out.
+    SendLog,
+    Shell,
 }
 
 /// What comes of a key.
@@ -306,6 +326,19 @@ impl Menu {
         }
     }
 
+    /// Nobody knows what that console shows.
+    pub(crate) fn repaint(&mut self, place: Place) {
+        if let Some(session) = self.session.as_mut().filter(|session| session.place == place) {
+            session.screenful.forget();
+            session.printed.clear();
+        }
+    }
+
+    /// There is one more console, behind the others.
+    pub(crate) fn add(&mut self, name: String) {
+        self.gates.push((name, Gate::new(&self.console.stop)));
+    }
+
     /// The console whose screen no lines of the log may come between.
     pub(crate) fn has_screen(&self) -> Option<Place> {
         let session = self.session.as_ref().filter(|session| session.has_screen());
@@ -326,7 +359,7 @@ impl Menu {
     }
 
     /// What was asked for.
-    pub(crate) fn show(&mut self, text: Vec<String>) {
+    pub(crate) fn show(&mut self, text: Vec<Told>) {
         if let Some(session) = &mut self.session {
             session.has_asked = false;
             session.screen.show(text);
@@ -462,7 +495,7 @@ impl Menu {
         match command {
             Command::Leave => effects.extend(self.shut()),
             // What comes of it is in the log.
-            Command::Boot { .. } | Command::Retry | Command::Reboot | Command::PowerOff => {
+            Command::Boot { .. } | Command::Retry | Command::Reboot | Command::PowerOff | Command::Lend(_) => {
                 effects.push(Effect::Send(session.place, session.leave()));
                 session.is_away = true;
             }

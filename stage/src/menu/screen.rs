@@ -2,121 +2,15 @@
 //!
 //! Each page has one list of what can be done on it, [`Item`]s, for both kinds of terminal.
 
+use super::fit::{Form, fitted, shown, typed, width, wrapped};
 use super::keys::Key;
 use super::line::Line;
-use super::paint::{Frame, Row};
-use super::view::{EntryView, View, Wait};
-use super::{Command, Millis, Topic};
-use crate::state::Condition;
+use super::view::{Told, View};
+use super::{Command, Topic, Use};
 use crate::text::{cut, printable};
 use config::Access;
 
-/// What a terminal has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Form {
-    pub columns: usize,
-    pub rows: usize,
-    /// Its cursor can be moved.
-    pub is_full: bool,
-    pub is_utf8: bool,
-}
-
-impl Form {
-    /// The least that there is.
-    pub(crate) const PLAIN: Self = Self {
-        columns: 80,
-        rows: 24,
-        is_full: false,
-        is_utf8: false,
-    };
-}
-
-/// `text` for this terminal: the one place where what came from outside is cleaned.
-fn shown(text: &str, form: Form) -> String {
-    // Letters of one column, in the scripts that a terminal can be expected to have.
-    let is_letter = |c: char| matches!(c, '\u{c0}'..='\u{24f}' | '\u{370}'..='\u{3ff}' | '\u{400}'..='\u{482}' | '\u{48a}'..='\u{4ff}');
-    if !form.is_utf8 || text.is_ascii() {
-        return printable(text);
-    }
-    let each = text.chars().map(|c| {
-        if is_letter(c) {
-            c.to_string()
-        } else {
-            printable(c.encode_utf8(&mut [0; 4]))
-        }
-    });
-    each.collect()
-}
-
-/// The first `width` columns, with a mark that there is more.
-fn fitted(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let head: String = text.chars().take(width.saturating_sub(2)).collect();
-    format!("{head}..")
-}
-
-/// Columns that are used: a character in the last one may wrap.
-fn width(form: Form) -> usize {
-    form.columns.saturating_sub(1).max(20)
-}
-
-/// A word that is longer than a row, in pieces that are not.
-fn pieces(word: &str, width: usize) -> Vec<String> {
-    if word.chars().count() < width {
-        return vec![word.to_owned()];
-    }
-    let letters: Vec<char> = word.chars().collect();
-    letters
-        .chunks(width.saturating_sub(1).max(1))
-        .map(|piece| piece.iter().collect())
-        .collect()
-}
-
-/// What is typed, one column a character.
-fn typed(text: &str, form: Form) -> String {
-    let each = text.chars().map(|c| {
-        let is_shown = shown(c.encode_utf8(&mut [0; 4]), form).chars().eq([c]);
-        if is_shown { c } else { '?' }
-    });
-    each.collect()
-}
-
-/// `text` in rows of at most `width`, broken at spaces where that goes; at most `most` of them.
-fn wrapped(text: &str, width: usize, most: usize) -> Vec<String> {
-    let mut rows = vec![String::new()];
-    for word in text.split(' ').flat_map(|word| pieces(word, width)) {
-        let length = |row: &str| row.chars().count();
-        let count = rows.len();
-        let Some(row) = rows.last_mut() else { break };
-        if row.is_empty() {
-            row.push_str(&word);
-        } else if length(row).saturating_add(word.chars().count()) < width {
-            row.extend([" ", &word]);
-        } else if count < most {
-            rows.push(word);
-        } else {
-            row.push_str(" ..");
-            break;
-        }
-    }
-    rows.iter().map(|row| fitted(row, width)).collect()
-}
-
-/// As many side by side as a row has room for.
-fn packed(items: impl Iterator<Item = String>, width: usize) -> Vec<Row> {
-    let mut rows: Vec<String> = Vec::new();
-    for item in items {
-        match rows.last_mut() {
-            Some(row) if row.len().saturating_add(item.len()).saturating_add(4) < width => {
-                row.extend(["    ", &item]);
-            }
-            _ => rows.push(format!("  {item}")),
-        }
-    }
-    rows.into_iter().map(|row| Row::new(fitted(&row, width))).collect()
-}
+mod look;
 
 /// What can be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +22,10 @@ enum Act {
     Mark(usize, bool),
     Plan(usize),
     Look(Topic),
+    Files,
+    /// Files over the line.
+    Line,
+    Lend(Use),
     Retry,
     Reboot,
     PowerOff,
@@ -159,6 +57,7 @@ enum Page {
     Entry(usize),
     Edit(usize),
     Text(Topic),
+    Line,
     PowerOff,
 }
 
@@ -179,7 +78,7 @@ pub(crate) struct Screen {
     edited: Line,
     /// Those that were booted, for the next time; at most [`EDITS`].
     edits: Vec<String>,
-    text: Vec<String>,
+    text: Vec<Told>,
     /// What became of the last key.
     said: String,
     /// Somebody may do more than boot what is there, as it is, for one time.
@@ -225,9 +124,9 @@ impl Screen {
     }
 
     /// What was asked for by [`Command::Look`].
-    pub(crate) fn show(&mut self, text: Vec<String>) {
+    pub(crate) fn show(&mut self, text: Vec<Told>) {
         self.text = text;
-        self.top = 0;
+        (self.top, self.bar) = (0, None);
     }
 
     /// One sentence on what became of something.
@@ -250,7 +149,15 @@ impl Screen {
                     item('w', "why boots failed", Act::Look(Topic::Why)),
                     item('l', "log", Act::Look(Topic::Log)),
                     item('m', "machine", Act::Look(Topic::Machine)),
+                    item('h', "how long it took", Act::Look(Topic::Timeline)),
                 ];
+                if self.may_change {
+                    items.push(item('f', "files on the disks", Act::Files));
+                }
+                items.push(item('y', "files over this line", Act::Line));
+                if self.may_change && view.has_shell {
+                    items.push(item('s', "shell", Act::Lend(Use::Shell)));
+                }
                 if !view.entries.is_empty() {
                     items.push(item('t', "try again", Act::Retry));
                 }
@@ -262,6 +169,15 @@ impl Screen {
                 items
             }
             Page::Password => Vec::new(),
+            Page::Line => {
+                let mut items = vec![item('1', "send the log to you", Act::Lend(Use::SendLog))];
+                if self.may_change {
+                    let what = "take a kernel, initrds, a device tree, or a boot.toml from you";
+                    items.push(item('2', what, Act::Lend(Use::Receive)));
+                }
+                items.push(item('0', "back", Act::Back));
+                items
+            }
             Page::Entry(at) if !self.may_change => vec![
                 item('1', "boot it this time", Act::Boot(at)),
                 item('6', "show what a boot would come to", Act::Plan(at)),
@@ -351,6 +267,12 @@ impl Screen {
             Act::Look(topic) => {
                 self.turn(Page::Text(topic));
                 return Some(Command::Look(topic));
+            }
+            Act::Files => return Some(self.browse(String::new())),
+            Act::Line => self.turn(Page::Line),
+            Act::Lend(lent) => {
+                self.turn(Page::Main);
+                return Some(Command::Lend(lent));
             }
             Act::PowerOff => self.turn(Page::PowerOff),
             Act::SurelyPowerOff => return Some(Command::PowerOff),
@@ -450,26 +372,93 @@ impl Screen {
         form.rows.saturating_sub(3).max(1)
     }
 
-    /// The text, in rows.
-    fn text(&self, form: Form) -> Vec<String> {
-        let lines = self.text.iter().map(|line| shown(line, form));
-        lines.flat_map(|line| wrapped(&line, width(form), 8)).collect()
+    /// The text, in rows. One that leads somewhere is one row.
+    fn text(&self, form: Form) -> Vec<TextRow<'_>> {
+        let (mut rows, mut links) = (Vec::new(), 0_usize);
+        for line in &self.text {
+            let text = shown(&line.text, form);
+            let Some(leads) = line.leads.as_deref() else {
+                let pieces = wrapped(&text, width(form), 8);
+                rows.extend(pieces.into_iter().map(|text| TextRow { text, leads: None }));
+                continue;
+            };
+            links = links.saturating_add(1);
+            let number = if form.is_full {
+                String::new()
+            } else {
+                format!("{links:>3}")
+            };
+            let text = fitted(&format!("{number}  {text}"), width(form));
+            let leads = Some(leads);
+            rows.push(TextRow { text, leads });
+        }
+        rows
+    }
+
+    /// Where the rows lead to, with each one's place.
+    fn links<'r>(rows: &'r [TextRow<'r>]) -> Vec<(usize, &'r str)> {
+        let rows = rows.iter().enumerate();
+        rows.filter_map(|(at, row)| Some((at, row.leads?))).collect()
     }
 
     fn press_text(&mut self, key: Key, view: &View, form: Form) -> Option<Command> {
         let height = Self::height(form);
-        let last = self.text(form).len().saturating_sub(height);
-        match key {
-            Key::Up => self.top = self.top.saturating_sub(1),
-            Key::Down => self.top = self.top.saturating_add(1).min(last),
-            Key::PageUp => self.top = self.top.saturating_sub(height),
-            Key::PageDown | Key::Char(' ') => self.top = self.top.saturating_add(height).min(last),
-            Key::Home => self.top = 0,
-            Key::End => self.top = last,
-            Key::Left | Key::Escape | Key::Enter | Key::Char('q' | '0') => return self.act(Act::Back, view),
-            _ => {}
-        }
+        let rows = self.text(form);
+        let links = Self::links(&rows);
+        let last = rows.len().saturating_sub(height);
+        let bar = self.bar.unwrap_or(0).min(links.len().saturating_sub(1));
+        let row = |bar: usize| links.get(bar).map(|(row, _)| *row);
+        let leads = |bar: usize| links.get(bar).map(|(_, leads)| (*leads).to_owned());
+        let is_in_view = |row: usize, top: usize| (top..top.saturating_add(height)).contains(&row);
+        let (top, bar) = match key {
+            Key::Left if self.has_parent() => {
+                let above = leads(0)?;
+                return Some(self.browse(above));
+            }
+            Key::Escape | Key::Char('q' | '0') | Key::Left => return self.act(Act::Back, view),
+            Key::Enter | Key::Right if row(bar).is_some_and(|row| is_in_view(row, self.top)) => {
+                let goes = leads(bar)?;
+                return Some(self.browse(goes));
+            }
+            Key::Enter if links.is_empty() => return self.act(Act::Back, view),
+            // The bar goes first, where there is one to go to.
+            Key::Up | Key::Down => {
+                let (next, top) = if key == Key::Down {
+                    (bar.checked_add(1), self.top.saturating_add(1).min(last))
+                } else {
+                    (bar.checked_sub(1), self.top.saturating_sub(1))
+                };
+                let next = next.and_then(|next| Some((next, row(next)?)));
+                match next {
+                    Some((next, row)) if is_in_view(row, self.top) => (self.top, Some(next)),
+                    Some((next, row)) if is_in_view(row, top) => (top, Some(next)),
+                    _ => (top, None),
+                }
+            }
+            Key::Home => (0, Some(0)),
+            Key::End => (last, links.len().checked_sub(1)),
+            Key::PageUp | Key::PageDown | Key::Char(' ') => {
+                let top = if key == Key::PageUp {
+                    self.top.saturating_sub(height)
+                } else {
+                    self.top.saturating_add(height).min(last)
+                };
+                (top, links.iter().position(|(row, _)| is_in_view(*row, top)))
+            }
+            _ => return None,
+        };
+        (self.top, self.bar) = (top, bar.or(self.bar));
         None
+    }
+
+    /// Whether the first row leads to the folder above.
+    fn has_parent(&self) -> bool {
+        self.text.first().is_some_and(|row| row.text == "..")
+    }
+
+    fn browse(&mut self, goes: String) -> Command {
+        self.turn(Page::Text(Topic::Files));
+        Command::Browse(goes)
     }
 
     /// A key on a plain terminal, where lines are typed.
@@ -498,6 +487,15 @@ impl Screen {
     fn enter(&mut self, typed: &str, view: &View, form: Form) -> Option<Command> {
         self.said.clear();
         if let Page::Text(_) = self.page {
+            let number = typed.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+            let goes = number.and_then(|number| {
+                let rows = self.text(form);
+                let (_, leads) = *Self::links(&rows).get(number)?;
+                Some(leads.to_owned())
+            });
+            if let Some(goes) = goes {
+                return Some(self.browse(goes));
+            }
             if typed.is_empty() && !self.is_at_end(form) {
                 self.top = self.top.saturating_add(Self::height(form));
                 return None;
@@ -539,8 +537,16 @@ impl Screen {
         }
         let (prompt, line) = match self.page {
             Page::Edit(_) => ("cmdline: ", &self.edited),
-            Page::Text(_) if self.is_at_end(form) => ("-- Enter  back -- ", &self.typed),
-            Page::Text(_) => ("-- Enter  more    0  back -- ", &self.typed),
+            Page::Text(_) => {
+                let has_links = self.text.iter().any(|row| row.leads.is_some());
+                let prompt = match (self.is_at_end(form), has_links) {
+                    (true, false) => "-- Enter  back -- ",
+                    (false, false) => "-- Enter  more    0  back -- ",
+                    (true, true) => "-- N  open N    Enter  back -- ",
+                    (false, true) => "-- N  open N    Enter  more    0  back -- ",
+                };
+                (prompt, &self.typed)
+            }
             _ => ("cato> ", &self.typed),
         };
         let (text, at) = line.window(form.columns.saturating_sub(prompt.len()));
@@ -549,62 +555,6 @@ impl Screen {
 
     fn is_at_end(&self, form: Form) -> bool {
         self.top.saturating_add(Self::height(form)) >= self.text(form).len()
-    }
-
-    /// What is on the screen now.
-    pub(crate) fn frame(&self, view: &View, now: Millis, form: Form) -> Frame {
-        let width = width(form);
-        let mut rows = Vec::new();
-        let mut cursor = None;
-        match self.page {
-            Page::Password => {
-                rows.push(Row::new("This console is for whoever knows the password."));
-                if form.is_full {
-                    rows.push(Row::new("Password: "));
-                    cursor = Some((1, 10));
-                }
-            }
-            Page::Main => self.main(&mut rows, view, form, width),
-            Page::Entry(at) => self.entry(&mut rows, view, at, form, width),
-            Page::Edit(at) => {
-                let name = view.entries.get(at).map_or("", |entry| entry.name.as_str());
-                rows.push(Row::new(fitted(
-                    &format!(
-                        "Command line of {} for one boot    Enter  boot it    Esc  back",
-                        shown(name, form)
-                    ),
-                    width,
-                )));
-                if form.is_full {
-                    rows.push(Row::default());
-                    let (text, at) = self.edited.window(width);
-                    cursor = Some((rows.len(), at));
-                    rows.push(Row::new(typed(&text, form)));
-                }
-            }
-            Page::Text(_) => self.lines(&mut rows, form),
-            Page::PowerOff => {
-                rows.push(Row::new(
-                    "Power off? Only a person at the machine can switch it on again.",
-                ));
-                self.choices(&mut rows, view, form);
-            }
-        }
-        if !self.said.is_empty() {
-            rows.push(Row::new(fitted(&shown(&self.said, form), width)));
-        }
-        if form.is_full {
-            let time = Row::new(waits(view, now));
-            // Never more rows than there are: the last one is for the time.
-            rows.truncate(form.rows.saturating_sub(1));
-            rows.push(time);
-        }
-        Frame { rows, cursor }
-    }
-
-    /// What a plain terminal is told once, as it would be out of date soon.
-    pub(crate) fn waits(&self, view: &View, now: Millis) -> Option<String> {
-        (self.page == Page::Main).then(|| waits(view, now))
     }
 
     /// Whether Enter is a part of what is pasted.
@@ -616,126 +566,21 @@ impl Screen {
         };
         line.is_pasting()
     }
+}
 
-    fn main(&self, rows: &mut Vec<Row>, view: &View, form: Form, width: usize) {
-        let title = format!("Cato {}. {}", env!("CARGO_PKG_VERSION"), shown(&view.why, form));
-        rows.extend(wrapped(&title, width, 3).into_iter().map(Row::new));
-        rows.push(Row::default());
-        let marked = self.marked(view);
-        // On a small screen, those around the marked one.
-        let room = if form.is_full {
-            form.rows.saturating_sub(9).max(3)
-        } else {
-            usize::MAX
-        };
-        let first = marked
-            .saturating_sub(room / 2)
-            .min(view.entries.len().saturating_sub(room));
-        let has_room = view.entries.len().saturating_mul(2) <= room;
-        let column = |of: fn(&EntryView) -> &str, most: usize| {
-            let longest = view
-                .entries
-                .iter()
-                .map(|entry| shown(of(entry), form).chars().count())
-                .max();
-            longest.unwrap_or(0).min(most)
-        };
-        let (names, titles) = (column(|entry| &entry.name, 16), column(|entry| &entry.title, 30));
-        for (at, entry) in view.entries.iter().enumerate().skip(first).take(room) {
-            let sign = if entry.is_next { '*' } else { ' ' };
-            let name = fitted(&shown(&entry.name, form), names);
-            let title = fitted(&shown(&entry.title, form), titles);
-            let number = at.saturating_add(1);
-            let text = format!("{sign}{number:>2}  {name:<names$}  {title:<titles$}  {}", slot(entry));
-            rows.push(Row {
-                text: fitted(text.trim_end(), width),
-                is_bar: form.is_full && at == marked,
-            });
-            if let Some(failure) = entry.failure.as_ref().filter(|_| has_room) {
-                rows.push(Row::new(fitted(&format!("     {}", shown(failure, form)), width)));
-            }
-        }
-        rows.push(Row::default());
-        let of_entry = if form.is_full {
-            [
-                "Enter  boot it this time",
-                "Right  more about it",
-                "e  edit its command line",
-            ]
-        } else {
-            [
-                "N  boot entry N this time",
-                "d N  more about it",
-                "e N  edit its command line",
-            ]
-        };
-        let count = match (view.entries.is_empty(), self.may_change) {
-            (true, _) => 0,
-            (false, true) => 3,
-            (false, false) => 2,
-        };
-        let of_entry = of_entry.into_iter().take(count);
-        let others = self
-            .items(view)
-            .into_iter()
-            .map(|item| format!("{}  {}", item.key, item.label));
-        rows.extend(packed(of_entry.map(str::to_owned).chain(others), width));
-    }
-
-    fn entry(&self, rows: &mut Vec<Row>, view: &View, at: usize, form: Form, width: usize) {
-        let Some(entry) = view.entries.get(at) else { return };
-        let mut facts = vec![format!("{}: {}", entry.name, entry.title)];
-        facts.push(format!("source {}, kernel {}", entry.source, entry.kernel));
-        facts.push(format!("cmdline {}", entry.cmdline));
-        match (&entry.slot, &entry.condition) {
-            (Some(_), Some(condition)) => facts.push(format!("slot {}: {condition}", condition.name)),
-            (Some(slot), None) => facts.push(format!("slot {slot}: nothing is known of it")),
-            (None, _) => {}
-        }
-        facts.extend(entry.failure.iter().map(|failure| format!("not booted: {failure}")));
-        for fact in facts {
-            rows.extend(wrapped(&shown(&fact, form), width, 3).into_iter().map(Row::new));
-        }
-        rows.push(Row::default());
-        self.choices(rows, view, form);
-    }
-
-    /// The items as a list.
-    fn choices(&self, rows: &mut Vec<Row>, view: &View, form: Form) {
-        let items = self.items(view);
-        let bar = self.bar.unwrap_or(0).min(items.len().saturating_sub(1));
-        for (at, item) in items.iter().enumerate() {
-            rows.push(Row {
-                text: format!("  {}  {}", item.key, item.label),
-                is_bar: form.is_full && at == bar,
-            });
-        }
-    }
-
-    fn lines(&self, rows: &mut Vec<Row>, form: Form) {
-        let height = Self::height(form);
-        let text = self.text(form);
-        let (count, last) = (text.len(), self.top.saturating_add(height).min(text.len()));
-        rows.extend(text.into_iter().skip(self.top).take(height).map(Row::new));
-        if count == 0 {
-            rows.push(Row::new("Nothing yet."));
-        }
-        if form.is_full {
-            let first = self.top.saturating_add(1).min(last);
-            rows.push(Row::new(format!(
-                "Rows {first} to {last} of {count}    Up, Down, Space  move    q  back"
-            )));
-        }
-    }
+/// A row of a text, clean.
+struct TextRow<'t> {
+    text: String,
+    leads: Option<&'t str>,
 }
 
 /// Why boots failed: in this start, and what was written down of those before it.
-fn why(view: &View) -> Vec<String> {
+fn why(view: &View) -> Vec<Told> {
     let now = view.entries.iter().filter_map(|entry| {
         let failure = entry.failure.as_ref()?;
         Some(format!("this start: entry {:?}: {failure}", entry.name))
     });
-    now.chain(view.history.iter().cloned()).collect()
+    now.chain(view.history.iter().cloned()).map(Told::from).collect()
 }
 
 /// `2`, `d 2`, `e2` on the main page.
@@ -751,31 +596,5 @@ fn numbered(typed: &str, view: &View) -> Option<Act> {
         "d" => Some(Act::Details(at)),
         "e" => Some(Act::Edit(at)),
         _ => None,
-    }
-}
-
-/// `slot A, untested, 2 tries left`
-fn slot(entry: &EntryView) -> String {
-    let Some(name) = &entry.slot else { return String::new() };
-    let condition = match entry.condition.as_ref().map(|slot| (slot.condition, slot.tries)) {
-        None => return format!("slot {name}"),
-        Some((Condition::Good, _)) => "good".to_owned(),
-        Some((Condition::Untested, 1)) => "untested, 1 try left".to_owned(),
-        Some((Condition::Untested, tries)) => format!("untested, {tries} tries left"),
-        Some((Condition::Bad(_), _)) => "bad".to_owned(),
-    };
-    format!("slot {name}, {condition}")
-}
-
-/// What happens by itself, and when.
-fn waits(view: &View, now: Millis) -> String {
-    let seconds = |until: Millis| until.saturating_sub(now).div_ceil(1000);
-    match view.wait {
-        Wait::Child => "Working.".to_owned(),
-        Wait::Countdown(until) => format!("Booting in {} s.", seconds(until)),
-        Wait::Choice(until) if view.entries.is_empty() => {
-            format!("Without a key, the machine is reset in {} s.", seconds(until))
-        }
-        Wait::Choice(until) => format!("Without a key, Cato goes on in {} s, with * first.", seconds(until)),
     }
 }

@@ -226,6 +226,85 @@ fn a_long_text_is_read_page_by_page() {
 }
 
 #[test]
+fn disks_and_folders_are_walked_through() {
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("f");
+    sitting.is("disks-vt100");
+    sitting.types("\u{1b}[B\r");
+    sitting.is("files-vt100");
+    let open = |at: &str| Command::Browse(at.to_owned());
+    assert_eq!(sitting.commands, [open(""), open("mmcblk0p2:")]);
+    // What is marked is on the screen, wherever it is; the last one stays the last.
+    sitting.types(&"\u{1b}[B".repeat(40));
+    sitting.is("files-end-vt100");
+    sitting.types("\u{1b}[H\u{1b}[B\r");
+    assert_eq!(sitting.commands.last(), Some(&open("mmcblk0p2:grub")));
+    sitting.is("file-vt100");
+    // The way back, up to the disks and the main page.
+    for above in ["mmcblk0p2:", ""] {
+        sitting.types("\u{1b}[D");
+        assert_eq!(sitting.commands.last(), Some(&open(above)));
+    }
+    sitting.types("\u{1b}[D");
+    assert_eq!(
+        sitting.shown.text().lines().next(),
+        Some("Cato 0.1.0. Stopped at the console.")
+    );
+
+    // A text below a row that leads somewhere is read to its end, and back.
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("l");
+    let long: Vec<Told> = (0..60).map(|n| format!("row {n}").into()).collect();
+    let up = Told {
+        text: "..".to_owned(),
+        leads: Some("x:".to_owned()),
+    };
+    sitting.menu.show([up].into_iter().chain(long).collect());
+    sitting.types(&"\u{1b}[B".repeat(60));
+    assert!(
+        sitting.shown.text().contains("row 59\nRows 41 to 61 of 61"),
+        "{}",
+        sitting.shown.text()
+    );
+    sitting.types("\r");
+    assert!(
+        sitting.shown.text().contains("row 59"),
+        "what is not seen is not opened"
+    );
+    sitting.types(&"\u{1b}[A".repeat(60));
+    assert!(sitting.shown.text().starts_with("  ..\nrow 0\n"));
+    sitting.types("  ");
+    assert!(sitting.shown.text().contains("Rows 41 to 61"));
+
+    let mut sitting = Sitting::open(false, "");
+    sitting.types("f\r");
+    sitting.is("disks-plain");
+    sitting.types("2\r");
+    sitting.types("\r32\r");
+    assert_eq!(sitting.commands.last(), Some(&open("mmcblk0p2:30")));
+    sitting.types("\r");
+    assert!(sitting.shown.text().ends_with("cato>"));
+}
+
+#[test]
+fn a_line_is_lent_to_whoever_may_change_something() {
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("y");
+    sitting.is("line-vt100");
+    sitting.types("2");
+    assert_eq!(sitting.commands, [Command::Lend(Use::Receive)]);
+    let mut sitting = Sitting::open(false, "");
+    sitting.types("y\r1\r");
+    assert_eq!(sitting.commands, [Command::Lend(Use::SendLog)]);
+    sitting.types("s\r");
+    assert_eq!(sitting.commands.last(), Some(&Command::Lend(Use::Shell)));
+    let mut sitting = Sitting::with(false, Terminal::Plain, Access::Menu, "");
+    sitting.stops();
+    sitting.types("s\rf\ry\r2\r0\r");
+    assert_eq!(sitting.commands, [Command::Stop]);
+}
+
+#[test]
 fn switching_off_is_asked_for_twice() {
     let mut sitting = Sitting::open(false, VT100);
     sitting.types("o");

@@ -1,5 +1,7 @@
 //! What PID 1 knows, for the menu to show. Data, no screens.
 
+use serde::{Deserialize, Serialize};
+
 use crate::state::Slot;
 
 use super::Millis;
@@ -13,8 +15,24 @@ pub(crate) struct View {
     pub why: String,
     /// What can be booted, in file order; none without a valid `boot.toml`.
     pub entries: Vec<EntryView>,
-    /// What was written down of earlier boots, the oldest first.
+    /// What was written down of earlier boots, the oldest first, and the last words of kernels.
     pub history: Vec<String>,
+    /// The initramfs carries a shell.
+    pub has_shell: bool,
+}
+
+/// A row of a text that is read in the menu.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub text: String,
+    /// Where it leads to: what [`Command::Browse`](super::Command::Browse) takes.
+    pub leads: Option<String>,
+}
+
+impl From<String> for Told {
+    fn from(text: String) -> Self {
+        Self { text, leads: None }
+    }
 }
 
 /// What PID 1 waits for.

@@ -14,6 +14,9 @@ use crate::text::printable;
 const RECORDS: usize = 1000;
 const LINES: usize = 4;
 const LETTERS: usize = 200;
+/// The most of [`whole`], bytes and records.
+const WHOLE: usize = 1 << 20;
+const WHOLE_RECORDS: usize = 100_000;
 /// No record is longer (include/linux/printk.h, PRINTK_MESSAGE_MAX).
 const RECORD: usize = 8192;
 
@@ -55,6 +58,41 @@ impl KernelLog {
         lines.dedup();
         lines.split_off(lines.len().saturating_sub(LINES))
     }
+}
+
+/// All that the kernel remembers, its own lines and those of programs, each with its time.
+pub(crate) fn whole() -> String {
+    let mut text = String::new();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/kmsg");
+    let Ok(mut file) = file else { return text };
+    let mut record = [0; RECORD];
+    // More may come while it is read.
+    for _ in 0..WHOLE_RECORDS {
+        match file.read(&mut record) {
+            Ok(0) => break,
+            Ok(length) => text.extend(record.get(..length).and_then(timed)),
+            Err(e) if e.kind() == ErrorKind::Interrupted || e.raw_os_error() == Some(libc::EPIPE) => {}
+            Err(_) => break,
+        }
+    }
+    // The latest of it.
+    let from = text.len().saturating_sub(WHOLE);
+    match text.get(from..) {
+        Some(end) if from > 0 => end.to_owned(),
+        _ => text,
+    }
+}
+
+/// `6,339,5140900,-;text` as `[    5.140900] text`.
+fn timed(record: &[u8]) -> Option<String> {
+    let record = String::from_utf8_lossy(record);
+    let (head, text) = record.split_once(';')?;
+    let us: u64 = head.split(',').nth(2)?.parse().ok()?;
+    let text = printable(text.lines().next()?);
+    Some(format!("[{:>5}.{:06}] {text}\n", us / 1_000_000, us % 1_000_000))
 }
 
 /// Whether `line` has `word` in it, and not only as the start of a longer one: `vda1` is not in `vda12`.

@@ -46,6 +46,10 @@ pub(crate) enum Wanted<'s> {
     Source(&'s Source),
     /// The partition with the state.
     State,
+    /// What has this name in `/dev`.
+    Device(&'s str),
+    /// Nothing that could be there: all is looked at.
+    Nothing,
 }
 
 /// The type of the partition with the state, in a GPT.
@@ -56,6 +60,8 @@ impl Wanted<'_> {
         match self {
             Self::Source(source) => volume.is(source),
             Self::State => volume.parttype.as_deref() == Some(STATE_TYPE),
+            Self::Device(name) => volume.name == name,
+            Self::Nothing => false,
         }
     }
 
@@ -64,7 +70,7 @@ impl Wanted<'_> {
         match self {
             Self::Source(source) => (volume.fits(source), volume.is_ambiguous()),
             // Its content is looked at by whoever reads it.
-            Self::State => (Fit::First, false),
+            Self::State | Self::Device(_) | Self::Nothing => (Fit::First, false),
         }
     }
 }
@@ -74,6 +80,8 @@ impl fmt::Display for Wanted<'_> {
         match self {
             Self::Source(source) => write!(f, "source {source}"),
             Self::State => write!(f, "state partition (GPT type {STATE_TYPE})"),
+            Self::Device(name) => f.write_str(name),
+            Self::Nothing => f.write_str("nothing"),
         }
     }
 }
@@ -123,10 +131,10 @@ pub(crate) enum ProbeError {
         without_driver: Vec<String>,
     },
     /// It is there but its files can't be read.
-    #[error("source {wanted}: {volume}: {problem}")]
+    #[error("{wanted}: {volume}: {problem}")]
     Volume {
-        /// As in the config.
-        wanted: Source,
+        /// What, as [`Wanted`] says it.
+        wanted: String,
         /// Which one it is.
         volume: Box<Volume>,
         /// What is wrong with it.
@@ -204,7 +212,16 @@ pub(crate) fn open_source(
         });
     }
     let mut modules = Modules::new(index);
-    open_device(source, &mut modules, seen, deadline, say, known_late, late).map_err(|error| match modules.doubt() {
+    open_device(
+        Wanted::Source(source),
+        &mut modules,
+        seen,
+        deadline,
+        say,
+        known_late,
+        late,
+    )
+    .map_err(|error| match modules.doubt() {
         Some(doubt) => ProbeError::Modules {
             error: Box::new(error),
             doubt,
@@ -214,7 +231,7 @@ pub(crate) fn open_source(
 }
 
 fn open_device(
-    source: &Source,
+    wanted: Wanted<'_>,
     modules: &mut Modules<'_>,
     seen: &mut Option<Seen>,
     deadline: Instant,
@@ -231,16 +248,20 @@ fn open_device(
         known_late,
         late,
     )?;
-    let volume = search.find(Wanted::Source(source), deadline)?;
+    let volume = search.find(wanted, deadline)?;
     let unfinished = search.unfinished();
-    match mounting::open(&volume, source, modules, say) {
+    let filesystems = match wanted {
+        Wanted::Source(source) => volume.filesystems(source),
+        _ => volume.all_filesystems(),
+    };
+    match mounting::open(&volume, &filesystems, modules, say) {
         Ok(tree) => Ok(Opened {
             tree,
             describe: volume.to_string(),
             unfinished,
         }),
         Err(problem) => Err(ProbeError::Volume {
-            wanted: source.clone(),
+            wanted: wanted.to_string(),
             volume: Box::new(volume),
             problem,
         }),
@@ -263,6 +284,52 @@ pub(crate) fn find_state(
     let mut modules = Modules::new(index);
     let (sys, dev) = (Path::new("/sys"), Path::new("/dev"));
     Search::begin(sys, dev, &mut modules, seen, say, known_late, late)?.find(Wanted::State, deadline)
+}
+
+/// Every volume that shows itself up to the deadline. The others are as for [`open_source`].
+///
+/// # Errors
+/// [`ProbeError::Events`].
+pub(crate) fn find_volumes(
+    index: &Index,
+    seen: &mut Option<Seen>,
+    deadline: Instant,
+    say: &mut dyn FnMut(&str),
+    known_late: &[String],
+    late: &mut dyn FnMut(&str),
+) -> Result<Vec<Volume>, ProbeError> {
+    let mut modules = Modules::new(index);
+    let (sys, dev) = (Path::new("/sys"), Path::new("/dev"));
+    match Search::begin(sys, dev, &mut modules, seen, say, known_late, late)?.find(Wanted::Nothing, deadline) {
+        Ok(volume) => Ok(vec![volume]),
+        Err(ProbeError::NotFound { seen, .. }) => Ok(seen),
+        Err(other) => Err(other),
+    }
+}
+
+/// The same as [`open_source`] for the volume of this name in `/dev`, whatever file system it has.
+///
+/// # Errors
+/// See [`ProbeError`]. Nothing is mounted then.
+pub(crate) fn open_volume(
+    name: &str,
+    index: &Index,
+    seen: &mut Option<Seen>,
+    deadline: Instant,
+    say: &mut dyn FnMut(&str),
+    known_late: &[String],
+    late: &mut dyn FnMut(&str),
+) -> Result<Opened, ProbeError> {
+    let mut modules = Modules::new(index);
+    open_device(
+        Wanted::Device(name),
+        &mut modules,
+        seen,
+        deadline,
+        say,
+        known_late,
+        late,
+    )
 }
 
 /// The state partition of a running system, as it is: nothing is loaded or bound for it. With a GUID, the one that has it.

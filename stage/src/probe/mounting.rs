@@ -10,14 +10,13 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-use config::Source;
 use config::paths;
 use nix::errno::Errno;
 
 use super::kernel_log::KernelLog;
 use super::modules::Modules;
 use super::superblock::FileSystem;
-use super::tree::{DirTree, FileTree, FileTreeError, OpenFile};
+use super::tree::{DirTree, FileTree, FileTreeError, Listed, OpenFile};
 use super::volumes::{State, Volume};
 use crate::cause::Cause;
 use crate::deadlines::{BUSY, BUSY_LOOK};
@@ -97,13 +96,13 @@ impl VolumeProblem {
 const NO_SNAPSHOT: &str = "the service kernel has no device-mapper snapshots; build it with CONFIG_DM_SNAPSHOT and \
                            CONFIG_BLK_DEV_LOOP, or pack their modules with `mkinitramfs --module dm_snapshot --module loop`";
 
-/// Makes the files readable that `source` means on `volume`. What can't be mounted is followed by what else it may be.
+/// Makes the files readable that are on `volume` in one of the `filesystems`, likeliest first. What can't be mounted is followed by what else it may be.
 ///
 /// # Errors
 /// See [`VolumeProblem`]. Nothing is mounted then.
 pub(super) fn open(
     volume: &Volume,
-    source: &Source,
+    filesystems: &[&FileSystem],
     modules: &mut Modules<'_>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Box<dyn FileTree>, VolumeProblem> {
@@ -111,7 +110,7 @@ pub(super) fn open(
         return Err(VolumeProblem::Unreadable);
     }
     let mut problem = None;
-    for fs in volume.filesystems(source) {
+    for fs in filesystems {
         if let Some(problem) = &problem {
             say(&format!("{volume}: {problem}; trying it as {}", fs.kind));
         }
@@ -297,6 +296,10 @@ impl FileTree for MountedTree {
         self.files.open(path)
     }
 
+    fn list(&self, path: &str) -> Result<Vec<Listed>, FileTreeError> {
+        self.files.list(path)
+    }
+
     fn kernel_said(&self) -> Vec<String> {
         self.log.since(&self.words)
     }
@@ -321,8 +324,9 @@ mod tests {
         };
         let problem = |v: &Volume| {
             let index = Index::default();
-            let source = Source::PartLabel("x".into());
-            open(v, &source, &mut Modules::new(&index), &mut |_| ()).err().unwrap()
+            open(v, &v.all_filesystems(), &mut Modules::new(&index), &mut |_| ())
+                .err()
+                .unwrap()
         };
         assert!(matches!(problem(&volume), VolumeProblem::NoFileSystem));
         volume.state = State::Unreadable("Input/output error".into());

@@ -3,9 +3,9 @@
 //! Given a folder that may have been prepared by somebody else: links out of it, FIFOs, devices, files that are not there.
 //! Responsible for handing out regular files only, never leaving the folder, and never blocking while it looks.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -26,10 +26,32 @@ pub(crate) trait FileTree {
     /// Says what is wrong with the object at `path`; never blocks on a FIFO or device.
     fn open(&self, path: &str) -> Result<OpenFile, FileTreeError>;
 
+    /// What is in the folder at the path, in no order, at most [`MOST_LISTED`]; nothing has folders by itself.
+    ///
+    /// # Errors
+    /// [`FileTreeError::NotAFolder`] where something else is there.
+    fn list(&self, _path: &str) -> Result<Vec<Listed>, FileTreeError> {
+        Err(FileTreeError::NotAFolder)
+    }
+
     /// What the kernel said of it since it was opened.
     fn kernel_said(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// The most entries of a folder that are looked at.
+const MOST_LISTED: usize = 10_000;
+
+/// An entry of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// With stand-ins for what is not UTF-8.
+    pub name: String,
+    /// In one word.
+    pub kind: &'static str,
+    /// Of a regular file.
+    pub bytes: Option<u64>,
 }
 
 /// The bytes of a file, in order.
@@ -172,6 +194,29 @@ impl FileTree for DirTree {
                 dropped: 0,
             }),
         })
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<Listed>, FileTreeError> {
+        let path = if path.is_empty() { "." } else { path };
+        let folder = self.beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK)?;
+        let entries = fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
+        let entries = entries.take(MOST_LISTED).map(|entry| {
+            let entry = entry?;
+            let kind = entry.file_type().ok();
+            Ok(Listed {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                kind: match kind {
+                    Some(kind) if kind.is_dir() => "folder",
+                    Some(kind) if kind.is_symlink() => "link",
+                    Some(_) => "other",
+                    None => "unreadable",
+                },
+                bytes: kind
+                    .filter(fs::FileType::is_file)
+                    .and_then(|_| Some(entry.metadata().ok()?.len())),
+            })
+        });
+        entries.collect()
     }
 }
 

@@ -105,10 +105,16 @@ impl Volume {
         }
     }
 
+    /// The file systems it may be, likeliest first.
+    pub(crate) fn all_filesystems(&self) -> Vec<&FileSystem> {
+        let all = self.signatures().into_iter().flat_map(|s| &s.filesystems);
+        all.collect()
+    }
+
     /// The file systems that `source` may mean on this volume, likeliest first.
     pub(crate) fn filesystems(&self, source: &Source) -> Vec<&FileSystem> {
         let same_hex = |own: Option<&String>, wanted: &str| own.is_some_and(|own| own.eq_ignore_ascii_case(wanted));
-        let all = self.signatures().into_iter().flat_map(|s| &s.filesystems);
+        let all = self.all_filesystems().into_iter();
         all.filter(|fs| match source {
             Source::Label(wanted) => fs.label.as_ref() == Some(wanted),
             Source::Uuid(wanted) => same_hex(fs.uuid.as_ref(), wanted),

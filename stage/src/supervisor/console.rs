@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::termios::{InputFlags, LocalFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::termios::{FlushArg, InputFlags, LocalFlags, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
 
 use crate::deadlines;
 use crate::menu::keys::{Decoder, Key};
@@ -24,6 +24,9 @@ const BACKLOG: usize = 64 * 1024;
 
 /// The longest record that the kernel takes is a little more (PRINTKRB_RECORD_MAX, 1024 bytes).
 const KMSG: usize = 900;
+
+/// What is there without any console of the kernel: it may be no terminal.
+const NOBODY: &str = "console";
 
 /// The most consoles.
 pub(crate) const MOST: usize = 8;
@@ -58,16 +61,35 @@ fn names(consoles: &str) -> Vec<&str> {
         .collect()
 }
 
+/// Key by key in, and lines out: the mode of this terminal then; none where it is no terminal.
+fn set_mode(file: &File) -> Option<Termios> {
+    let mut mode = tcgetattr(file).ok()?;
+    mode.local_flags
+        .remove(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG);
+    // A CR stays one: it is what the key for a new line sends. A NUL or a BREAK comes as a NUL.
+    mode.input_flags.remove(InputFlags::IXON | InputFlags::ICRNL);
+    let _ = tcsetattr(file, SetArg::TCSANOW, &mode);
+    Some(mode)
+}
+
 /// One terminal, or what takes its place.
 #[derive(Debug)]
 struct Tty {
     name: String,
     file: File,
+    /// How it was left when it was opened.
+    mode: Option<Termios>,
     decoder: Decoder,
     pending: VecDeque<u8>,
     dropped: usize,
     /// It hung up, and is readable for ever: nobody listens until then.
     deaf_until: Option<Millis>,
+    /// A child has it: nothing is read from it, and nothing new is written.
+    is_lent: bool,
+    /// It did not take what was written.
+    is_lost: bool,
+    /// It was opened anew: nobody knows what it shows.
+    is_new: bool,
 }
 
 impl Tty {
@@ -81,21 +103,22 @@ impl Tty {
             .custom_flags(flags)
             .open(path)
             .ok()?;
-        if let Ok(mut mode) = tcgetattr(&file) {
-            mode.local_flags
-                .remove(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG);
-            // A CR stays one: it is what the key for a new line sends. A NUL or a BREAK comes as a NUL.
-            mode.input_flags.remove(InputFlags::IXON | InputFlags::ICRNL);
-            // Not a terminal: then there is nothing to set.
-            let _ = tcsetattr(&file, SetArg::TCSANOW, &mode);
+        let mode = set_mode(&file);
+        // Nothing else that may be named is written to.
+        if mode.is_none() && name != NOBODY {
+            return None;
         }
         Some(Self {
             name: name.to_owned(),
             file,
+            mode,
             decoder: Decoder::default(),
             pending: VecDeque::new(),
             dropped: 0,
             deaf_until: None,
+            is_lent: false,
+            is_lost: false,
+            is_new: false,
         })
     }
 
@@ -117,23 +140,36 @@ impl Tty {
         }
     }
 
-    /// It hung up, or can't be read: nobody listens for a while.
+    /// It hung up, or can't be used: nobody listens for a while, then it is opened anew.
     fn lose(&mut self, now: Millis) {
+        self.is_lost = false;
         let pause = u64::try_from(deadlines::HUNG_UP.as_millis()).unwrap_or(u64::MAX);
         self.deaf_until = Some(now.saturating_add(pause));
         self.decoder = Decoder::default();
     }
 
+    /// Whoever was the last on it may have hung up on everybody (a shell's end does).
+    fn open_again(&mut self) {
+        if let Some(Self { file, mode, .. }) = Self::open(&self.name) {
+            (self.file, self.mode, self.is_new) = (file, mode, true);
+        }
+    }
+
+    /// Whether it can't be used now.
+    fn is_away(&self) -> bool {
+        self.is_lost || self.deaf_until.is_some()
+    }
+
     /// Writes what it takes now.
     fn flush(&mut self) {
-        while !self.pending.is_empty() {
+        while !self.pending.is_empty() && !self.is_away() {
             let (head, _) = self.pending.as_slices();
             match self.file.write(head) {
                 Ok(0) => break,
                 Ok(n) => drop(self.pending.drain(..n.min(self.pending.len()))),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => self.pending.clear(),
+                Err(_) => self.is_lost = true,
             }
         }
     }
@@ -143,6 +179,8 @@ impl Tty {
 #[derive(Debug, Default)]
 pub(crate) struct Consoles {
     ttys: Vec<Tty>,
+    /// The names of those that are used; none are all of the kernel's.
+    wanted: Vec<String>,
     /// The kernel's log, which a main system may find in pstore, and a shell in dmesg.
     kmsg: Option<File>,
 }
@@ -153,7 +191,7 @@ impl Consoles {
         let consoles = fs::read_to_string("/proc/consoles").unwrap_or_default();
         let mut ttys: Vec<Tty> = names(&consoles).into_iter().filter_map(Tty::open).collect();
         if ttys.is_empty() {
-            ttys.extend(Tty::open("console"));
+            ttys.extend(Tty::open(NOBODY));
         }
         // Every line, not ten in five seconds (Documentation/admin-guide/sysctl/kernel.rst); where it is refused, some are lost.
         let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on");
@@ -166,7 +204,54 @@ impl Consoles {
                     .open("/dev/kmsg")
             })
             .and_then(Result::ok);
-        Self { ttys, kmsg }
+        Self {
+            ttys,
+            wanted: Vec::new(),
+            kmsg,
+        }
+    }
+
+    /// Uses these terminals, by their names in `/dev`, and no others; none of them there is as good as none named. Gives the names
+    /// of those that are not.
+    pub(crate) fn only(&mut self, wanted: &[String]) -> Vec<String> {
+        wanted.clone_into(&mut self.wanted);
+        let (mut ttys, mut missing) = (Vec::new(), Vec::new());
+        for name in wanted.iter().take(MOST) {
+            let known = self.ttys.iter().position(|tty| tty.name == *name);
+            match known.map(|at| self.ttys.remove(at)).or_else(|| Tty::open(name)) {
+                Some(tty) => ttys.push(tty),
+                None => missing.push(name.clone()),
+            }
+        }
+        if !ttys.is_empty() {
+            // What one that is closed has not sent yet would be waited for.
+            for tty in &self.ttys {
+                let _ = tcflush(&tty.file, FlushArg::TCOFLUSH);
+            }
+            self.ttys = ttys;
+        }
+        missing
+    }
+
+    /// Opens those that are named and have come since: a driver may be late. Gives their places. (What `/proc/consoles` says would
+    /// be waited for while the kernel prints.)
+    pub(crate) fn look(&mut self) -> Vec<Place> {
+        let first = self.ttys.len();
+        let is_new = |name: &&String| self.ttys.iter().all(|tty| tty.name != **name);
+        let new: Vec<Tty> = (self.wanted.iter())
+            .filter(is_new)
+            .filter_map(|name| Tty::open(name))
+            .take(MOST.saturating_sub(first))
+            .collect();
+        self.ttys.extend(new);
+        (first..self.ttys.len()).collect()
+    }
+
+    /// Those that were opened anew since the last call.
+    pub(crate) fn reopened(&mut self) -> Vec<Place> {
+        let all = self.ttys.iter_mut().enumerate();
+        all.filter_map(|(place, tty)| std::mem::take(&mut tty.is_new).then_some(place))
+            .collect()
     }
 
     /// Their names, each at its [`Place`].
@@ -174,16 +259,45 @@ impl Consoles {
         self.ttys.iter().map(|tty| tty.name.clone())
     }
 
+    /// The name of one.
+    pub(crate) fn name(&self, place: Place) -> Option<&str> {
+        self.ttys.get(place).map(|tty| tty.name.as_str())
+    }
+
+    /// A child has the one of this name; those that none has are Cato's again.
+    pub(crate) fn lend(&mut self, name: Option<&str>) {
+        for tty in &mut self.ttys {
+            let was_lent = std::mem::replace(&mut tty.is_lent, name == Some(&tty.name));
+            if was_lent && !tty.is_lent {
+                // What is left of it on the line is nobody's.
+                let _ = tcflush(&tty.file, FlushArg::TCIFLUSH);
+                // A shell's end hangs up on everybody.
+                let is_there = tty
+                    .mode
+                    .as_ref()
+                    .map(|mode| tcsetattr(&tty.file, SetArg::TCSANOW, mode));
+                if is_there.is_some_and(|set| set.is_err()) {
+                    tty.open_again();
+                }
+                tty.decoder = Decoder::default();
+                // Below whatever stands there.
+                tty.pending.push_back(b'\n');
+            }
+        }
+    }
+
     /// For `poll`: those that can be listened to, and whether each wants room.
     pub(crate) fn fds(&self, now: Millis) -> impl Iterator<Item = (Place, BorrowedFd<'_>, bool)> {
         let listening = self.ttys.iter().enumerate();
-        let listening = listening.filter(move |(_, tty)| tty.deaf_until.is_none_or(|until| now >= until));
+        let listening =
+            listening.filter(move |(_, tty)| !tty.is_lent && tty.deaf_until.is_none_or(|until| now >= until));
         listening.map(|(place, tty)| (place, tty.file.as_fd(), !tty.pending.is_empty()))
     }
 
     /// When one that hung up is looked at again, or an ESC is known to be a key.
     pub(crate) fn wake(&self) -> Option<Millis> {
-        let each = self.ttys.iter().flat_map(|tty| [tty.deaf_until, tty.decoder.wake()]);
+        let own = self.ttys.iter().filter(|tty| !tty.is_lent);
+        let each = own.flat_map(|tty| [tty.deaf_until, tty.decoder.wake()]);
         each.flatten().min()
     }
 
@@ -201,7 +315,7 @@ impl Consoles {
             let _ = kmsg.write_all(format!("<7>{}", cut(line, KMSG)).as_bytes());
         }
         for (place, tty) in self.ttys.iter_mut().enumerate() {
-            if but != Some(place) {
+            if but != Some(place) && !tty.is_lent {
                 tty.print(line);
             }
         }
@@ -211,6 +325,7 @@ impl Consoles {
     /// Queues what the menu has for one of them.
     pub(crate) fn send(&mut self, place: Place, text: &str) {
         if let Some(tty) = self.ttys.get_mut(place)
+            && !tty.is_lent
             && tty.pending.len().saturating_add(text.len()) <= BACKLOG
         {
             tty.pending.extend(text.bytes());
@@ -233,7 +348,7 @@ impl Consoles {
         let begin = Instant::now();
         loop {
             self.flush();
-            let is_sent = |tty: &Tty| tty.pending.is_empty() && unsent(&tty.file) == 0;
+            let is_sent = |tty: &Tty| tty.is_lent || tty.is_away() || tty.pending.is_empty() && unsent(&tty.file) == 0;
             if self.ttys.iter().all(is_sent) || begin.elapsed() >= limit {
                 return;
             }
@@ -245,10 +360,16 @@ impl Consoles {
     pub(crate) fn keys(&mut self, now: Millis) -> Vec<(Place, Key)> {
         let mut keys = Vec::new();
         for (place, tty) in self.ttys.iter_mut().enumerate() {
-            if tty.deaf_until.is_some_and(|until| now < until) {
+            if tty.is_lent || tty.deaf_until.is_some_and(|until| now < until) {
                 continue;
             }
-            tty.deaf_until = None;
+            if tty.is_lost {
+                tty.lose(now);
+                continue;
+            }
+            if tty.deaf_until.take().is_some() {
+                tty.open_again();
+            }
             let mut bytes = [0; 256];
             let read = match tty.file.read(&mut bytes) {
                 Ok(read) if read > 0 => read,
@@ -283,19 +404,88 @@ mod tests {
         assert_eq!(names("junk\n\n x ( 1:2"), [""; 0]);
     }
 
-    /// What can't be read does not keep PID 1 awake.
-    #[test]
-    fn one_that_is_lost_is_left_alone_for_a_while() {
+    fn one() -> Consoles {
         let mut consoles = Consoles::default();
         let file = File::open("/dev/null").unwrap();
         consoles.ttys.push(Tty {
             name: "x".to_owned(),
             file,
+            mode: None,
             decoder: Decoder::default(),
             pending: VecDeque::new(),
             dropped: 0,
             deaf_until: None,
+            is_lent: false,
+            is_lost: false,
+            is_new: false,
         });
+        consoles
+    }
+
+    /// A child reads and writes it, and PID 1 does neither, nor waits for it.
+    #[test]
+    fn one_that_is_lent_is_left_alone_until_it_comes_back() {
+        let mut consoles = one();
+        consoles.ttys[0].decoder.feed(1000, b"\r");
+        consoles.lend(Some("x"));
+        consoles.print("a line", None);
+        consoles.send(0, "a screen");
+        assert_eq!(consoles.ttys[0].pending.len(), 0);
+        assert_eq!((consoles.fds(2000).count(), consoles.wake()), (0, None));
+        assert_eq!(consoles.keys(2000), []);
+        consoles.lend(Some("another"));
+        assert_eq!(consoles.fds(3000).count(), 1);
+        assert_eq!(consoles.wake(), None);
+    }
+
+    #[test]
+    fn one_that_comes_late_is_used_as_well() {
+        let mut consoles = one();
+        assert_eq!(consoles.only(&["x".to_owned(), "ptmx".to_owned()]), [""; 0]);
+        consoles.ttys.pop();
+        assert_eq!(consoles.look(), [1]);
+        assert_eq!(consoles.name(1), Some("ptmx"));
+        assert_eq!(consoles.look(), [0_usize; 0]);
+    }
+
+    #[test]
+    fn those_that_are_named_are_used_if_there_is_one() {
+        let mut consoles = one();
+        assert_eq!(consoles.only(&["no-such-tty".to_owned()]), ["no-such-tty"]);
+        // It takes every write, and is no terminal.
+        assert_eq!(consoles.only(&["null".to_owned()]), ["null"]);
+        assert_eq!(consoles.names().collect::<Vec<_>>(), ["x"]);
+        assert_eq!(consoles.only(&["ptmx".to_owned()]), [""; 0]);
+        assert_eq!(consoles.names().collect::<Vec<_>>(), ["ptmx"]);
+        assert_eq!(consoles.only(&[]), [""; 0]);
+        assert_eq!(consoles.names().collect::<Vec<_>>(), ["ptmx"]);
+    }
+
+    /// What was printed meanwhile comes when it is there again.
+    #[test]
+    fn one_that_takes_nothing_is_opened_anew() {
+        let mut consoles = one();
+        consoles.ttys[0].name = "ptmx".to_owned();
+        // It was opened for reading only: no write gets through.
+        consoles.print("a line", None);
+        assert!(consoles.ttys[0].is_lost);
+        consoles.drain(Duration::from_mins(1));
+        assert_eq!(consoles.keys(1000), []);
+        assert_eq!(consoles.wake(), Some(1100));
+        consoles.keys(1100);
+        assert_eq!(
+            (consoles.reopened().as_slice(), consoles.reopened().len()),
+            ([0].as_slice(), 0)
+        );
+        consoles.ttys[0].deaf_until = None;
+        consoles.flush();
+        assert_eq!((consoles.ttys[0].pending.len(), consoles.ttys[0].is_lost), (0, false));
+    }
+
+    /// What can't be read does not keep PID 1 awake.
+    #[test]
+    fn one_that_is_lost_is_left_alone_for_a_while() {
+        let mut consoles = one();
         consoles.ttys[0].decoder.feed(1000, b"\x1b");
         assert_eq!(consoles.keys(1000), []);
         assert_eq!(consoles.fds(1050).count(), 0);

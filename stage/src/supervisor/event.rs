@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use config::Config;
+
 use crate::menu::Command;
 pub(super) use crate::menu::Millis;
-use crate::worker::message::{Job, Message};
+use crate::menu::view::Told;
+use crate::worker::message::{Job, Message, Question};
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,10 @@ pub(super) enum Event {
     Tick,
     /// Somebody at a console wants this.
     Wants(Command),
+    /// Somebody at a console wants a child to have it for this.
+    Asks(Question),
+    /// A valid `boot.toml` has come over a serial line.
+    Config(Box<Config>),
     /// The child said something.
     Said(Message),
     /// The child ended.
@@ -45,7 +52,11 @@ pub(super) enum Action {
     /// Print a line of this step.
     Log(&'static str, String),
     /// Show this to whoever has asked for it.
-    Show(Vec<String>),
+    Show(Vec<Told>),
+    /// Whoever has the menu is to type the stop string again.
+    Leave,
+    /// Read this `boot.toml`; [`Event::Config`] follows if it is valid.
+    Configure(String),
     /// Whoever typed the password may go on, or may not, and why.
     Admit(Result<(), String>),
     /// Give this to the child that has answered last, or to a new one.

@@ -25,9 +25,10 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::deadlines;
 use crate::machine::service;
-use crate::menu::view::{View, Wait};
-use crate::menu::{Command, Effect, Menu, Place, Topic};
+use crate::menu::view::{Told, View, Wait};
+use crate::menu::{Command, Effect, Menu, Place, Topic, Use};
 use crate::text::printable;
+use crate::worker::message::Question;
 use child::Children;
 use console::Consoles;
 use event::{Action, Event};
@@ -56,10 +57,16 @@ pub fn run() -> ! {
     for problem in mounts {
         log.say("start", &problem.to_string());
     }
-    let config = read_config(&mut log);
+    let config = read_config(&mut log, paths::CONFIG);
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     warn_of_service(&mut log, &cmdline);
     let console = config.as_ref().map(|config| config.console.clone()).unwrap_or_default();
+    for name in log.consoles.only(&console.devices) {
+        log.say(
+            "warning",
+            &format!("[console] devices: there is no terminal /dev/{name}; going on without it"),
+        );
+    }
     let menu = Menu::new(log.consoles.names(), console);
     let hangs = crate::text::cmdline::value(&cmdline, "cato.fault") == Some("pid1:hang");
     let mut supervisor = Supervisor {
@@ -70,6 +77,7 @@ pub fn run() -> ! {
         watchdogs: Watchdogs::default(),
         signals: child_signals(),
         is_quiet: service::is_quiet(&cmdline),
+        has_shell: Path::new(paths::SHELL).exists(),
     };
     loop {
         supervisor.turn();
@@ -117,6 +125,8 @@ struct Supervisor {
     watchdogs: Watchdogs,
     signals: Option<SignalFd>,
     is_quiet: bool,
+    /// The initramfs carries one.
+    has_shell: bool,
 }
 
 impl Supervisor {
@@ -130,6 +140,9 @@ impl Supervisor {
             }
         }
         // After what the child has said: whoever stops it has to know how far it is.
+        for place in self.log.consoles.reopened() {
+            self.menu.repaint(place);
+        }
         let mut view = self.view();
         for (place, key) in self.log.consoles.keys(now()) {
             let effects = self.menu.press(now(), place, key, &view);
@@ -156,7 +169,10 @@ impl Supervisor {
     /// What the menu needs to know: nearly nothing where nobody has it.
     fn view(&self) -> View {
         if self.menu.place().is_some() {
-            return self.policy.view();
+            return View {
+                has_shell: self.has_shell,
+                ..self.policy.view()
+            };
         }
         View {
             wait: self.policy.waits(),
@@ -168,9 +184,30 @@ impl Supervisor {
         match effect {
             Effect::Send(place, text) => self.log.consoles.send(place, &text),
             Effect::Tell(text) => self.log("prompt", &text),
-            Effect::Do(Command::Look(Topic::Log)) => self.menu.show(self.log.kept.iter().cloned().collect()),
+            Effect::Do(Command::Look(Topic::Log)) => {
+                self.menu.show(self.log.kept.iter().cloned().map(Told::from).collect());
+            }
+            Effect::Do(Command::Lend(lent)) => {
+                if let Some(question) = self.question(lent) {
+                    self.happened(Event::Asks(question));
+                }
+            }
             Effect::Do(command) => self.happened(Event::Wants(command)),
         }
+    }
+
+    /// What a child is to do with the console of whoever has the menu.
+    fn question(&self, lent: Use) -> Option<Question> {
+        let tty = self.log.consoles.name(self.menu.place()?)?.to_owned();
+        Some(match lent {
+            Use::Receive => Question::Receive(tty),
+            Use::SendLog => {
+                let lines: Vec<&str> = self.log.kept.iter().map(String::as_str).collect();
+                let log = lines.join("\n");
+                Question::Send { tty, log }
+            }
+            Use::Shell => Question::Shell(tty),
+        })
     }
 
     fn wait(&mut self) {
@@ -227,10 +264,24 @@ impl Supervisor {
         {
             self.log.consoles.send(place, &text);
         }
+        if self.policy.lent().is_none() {
+            // Before what is said of it.
+            self.log.consoles.lend(None);
+        }
         for action in actions {
             match action {
                 Action::Log(step, text) => self.log(step, &text),
                 Action::Show(text) => self.menu.show(text),
+                Action::Configure(path) => {
+                    if let Some(config) = read_config(&mut self.log, &path) {
+                        self.happened(Event::Config(Box::new(config)));
+                    }
+                }
+                Action::Leave => {
+                    if let (Some(place), Some(text)) = (self.menu.place(), self.menu.close()) {
+                        self.log.consoles.send(place, &text);
+                    }
+                }
                 Action::Admit(may) => self.menu.admit(may),
                 Action::Give(job) => {
                     if let Err(error) = self.children.give(&job) {
@@ -238,6 +289,7 @@ impl Supervisor {
                     }
                 }
                 Action::Feed => {
+                    self.look_for_consoles();
                     for line in self.watchdogs.adopt(Path::new("/")) {
                         self.log("watchdog", &line);
                     }
@@ -263,6 +315,19 @@ impl Supervisor {
                 }
                 Action::Reset => reset(&mut self.log.consoles),
             }
+        }
+        self.log.consoles.lend(self.policy.lent());
+    }
+
+    /// One that is named and comes late has all that was said so far.
+    fn look_for_consoles(&mut self) {
+        for place in self.log.consoles.look() {
+            let name = self.log.consoles.name(place).unwrap_or_default().to_owned();
+            for line in &self.log.kept {
+                self.log.consoles.send(place, &format!("{line}\n"));
+            }
+            self.log("start", &format!("{name} is a console now"));
+            self.menu.add(name);
         }
     }
 
@@ -306,20 +371,30 @@ fn child_signals() -> Option<SignalFd> {
     SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok()
 }
 
-fn read_config(log: &mut Log) -> Option<Config> {
-    let bytes = match fs::read(paths::CONFIG) {
+fn read_config(log: &mut Log, path: &str) -> Option<Config> {
+    let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) => {
-            log.say("config", &format!("{}: {error}", paths::CONFIG));
+            log.say("config", &format!("{path}: {error}"));
             return None;
         }
     };
     let reading = config::read(&bytes);
-    for line in reading.render(paths::CONFIG).lines() {
+    for line in reading.render(path).lines() {
         // The config's own drawing, cleaned by it: its marks would not be below what they mark any more.
-        log.print(format!("{}{line}", prefix("config")), None);
+        log.print(format!("{}{}", prefix("config"), masked(line)), None);
     }
     reading.config
+}
+
+/// The line without a password's hash, at which somebody could try passwords. What stands below it stays there.
+fn masked(line: &str) -> String {
+    let Some((before, hash)) = line.split_once("$argon2") else {
+        return line.to_owned();
+    };
+    let end = hash.find(['"', '\'']).unwrap_or(hash.len());
+    let (hash, after) = hash.split_at_checked(end).unwrap_or((hash, ""));
+    format!("{before}$argon2{}{}", "*".repeat(hash.chars().count()), masked(after))
 }
 
 fn warn_of_service(log: &mut Log, cmdline: &str) {
@@ -343,5 +418,19 @@ fn reset(consoles: &mut Consoles) -> ! {
     let _ = reboot(RebootMode::RB_AUTOBOOT);
     loop {
         std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_does_not_reach_the_consoles() {
+        let line = r#"9 | password = "$argon2id$v=19$m=1$c29t$aGFzaA" # "$argon2i$x""#;
+        let shown = r#"9 | password = "$argon2***********************" # "$argon2***""#;
+        assert_eq!(masked(line), shown);
+        assert_eq!(masked("  |     ^^^^ expected"), "  |     ^^^^ expected");
+        assert_eq!(masked("$argon2"), "$argon2");
     }
 }

@@ -299,6 +299,8 @@ impl Start<'_> {
                 Action::Log(..)
                 | Action::Show(_)
                 | Action::Admit(_)
+                | Action::Configure(_)
+                | Action::Leave
                 | Action::Feed
                 | Action::Abandon
                 | Action::Arm

@@ -10,14 +10,16 @@ use config::{Access, Config, Console};
 
 use crate::cause::{Cause, Failure};
 use crate::deadlines;
+use crate::menu::view::Told;
 use crate::menu::{Command, how_to_stop};
 use crate::select::{Choice, Tried, select};
 use crate::state::Reset;
 use crate::step::Step;
 use crate::text::cut;
-use crate::worker::message::{Boot, Job, Message, Question};
+use crate::worker::message::{Boot, Job, Message, Question, Received};
 
 mod asking;
+mod line;
 mod prompt;
 
 use super::event::Exit;
@@ -95,6 +97,12 @@ pub(super) struct Policy {
     is_paused: bool,
     /// How often the prompt's timer ran out since somebody pressed a key.
     retries: u32,
+    /// What a kernel said as it died, before this start.
+    last_words: Vec<String>,
+    /// What this start did, and when each of it began.
+    timeline: VecDeque<(Millis, String)>,
+    /// Files that have come over a serial line.
+    received: Vec<Received>,
     /// Wrong passwords since the last right one, and when the next one is looked at.
     denials: u32,
     password_from: Millis,
@@ -113,6 +121,10 @@ pub(super) struct Policy {
 const NOTHING_LEFT: &str = "no entry left";
 /// The same where they want to.
 const STOPPED: &str = "stopped at the console";
+
+/// Most rows of the timeline, and of a kernel's last words.
+const MOST_TIMES: usize = 200;
+const MOST_HEARD: usize = 40;
 
 /// Most devices that are remembered, and bytes of each one's name: they come from a worker.
 const MOST_LATE: (usize, usize) = (64, 128);
@@ -142,6 +154,9 @@ impl Policy {
             again: None,
             is_paused: false,
             retries: 0,
+            last_words: Vec::new(),
+            timeline: VecDeque::new(),
+            received: Vec::new(),
             denials: 0,
             password_from: 0,
             late: Vec::new(),
@@ -156,6 +171,44 @@ impl Policy {
     pub(super) fn testing(mut self, is_test: bool) -> Self {
         self.is_test = is_test;
         self
+    }
+
+    /// The console that a child has.
+    pub(super) fn lent(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Asking(asking) => asking.lent(),
+            _ => None,
+        }
+    }
+
+    /// Something begins.
+    fn took(&mut self, now: Millis, what: impl Into<String>) {
+        if self.timeline.len() >= MOST_TIMES {
+            self.timeline.pop_front();
+        }
+        self.timeline.push_back((now, what.into()));
+    }
+
+    /// What this start did, and how long each of it took, as far as it is remembered.
+    fn timeline(&self, now: Millis) -> Vec<Told> {
+        let ends = self.timeline.iter().skip(1).map(|(at, _)| *at).chain([now]);
+        let row = |((at, what), end): (&(Millis, String), Millis)| {
+            let took = end.saturating_sub(*at);
+            let seconds = |ms: Millis| format!("{}.{:03}", ms / 1000, ms % 1000);
+            format!("{:>10}  +{:<9} {what}", seconds(*at), seconds(took)).into()
+        };
+        let head = "  at, in s  for, in s  since the service kernel started".to_owned();
+        [head.into()]
+            .into_iter()
+            .chain(self.timeline.iter().zip(ends).map(row))
+            .collect()
+    }
+
+    /// A kernel's last words.
+    fn heard(&mut self, text: &str) {
+        if self.last_words.len() < MOST_HEARD {
+            self.last_words.push(text.to_owned());
+        }
     }
 
     /// When [`Event::Tick`] is wanted at the latest.
@@ -199,7 +252,10 @@ impl Policy {
         };
         self.is_stopped |= is_boot && event == Event::Wants(Command::Stop);
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::New => self.open(now),
+            Phase::New => {
+                self.took(self.began_us / 1000, "PID 1 starts");
+                self.open(now)
+            }
             Phase::Asking(asking) => self.asking(now, event, asking),
             Phase::Countdown { until } => match event {
                 Event::Wants(_) => self.prompt(now, STOPPED),
@@ -276,6 +332,7 @@ impl Policy {
         if countdown.is_zero() || config.console.access == Access::Locked {
             return self.boot_next(now);
         }
+        self.took(now, "countdown");
         self.phase = Phase::Countdown {
             until: after(now, countdown),
         };
@@ -295,6 +352,7 @@ impl Policy {
             choice.entry.cmdline.clone_from(cmdline);
         }
         self.is_stopped = false;
+        self.took(now, format!("entry {:?}: {}", choice.entry.name, Step::Select));
         let (entry, title) = (&choice.entry.name, &choice.entry.title);
         let log = Action::Log(
             Step::Select.label(),
@@ -339,6 +397,9 @@ impl Policy {
             Event::Said(Message::Step(next)) => {
                 at.step = next;
                 at.has(now, deadlines::step(next));
+                if next != Step::Select {
+                    self.took(now, format!("entry {:?}: {next}", at.entry));
+                }
                 if next == Step::Loaded {
                     // Before the word is given: afterwards nobody here may run again.
                     let mut actions = vec![Action::Log(Step::Jump.label(), "reboot(KEXEC)".to_owned())];
@@ -392,7 +453,7 @@ impl Policy {
                 let log = Action::Log("entry", format!("entry {:?}: {STOPPED}", at.entry));
                 return self.stop(now, log, at.step >= Step::Kexec, false);
             }
-            Event::Tick | Event::Wants(_) if now >= at.until.min(at.latest) => {
+            Event::Tick | Event::Wants(_) | Event::Asks(_) | Event::Config(_) if now >= at.until.min(at.latest) => {
                 // A second reboot(2) would wait for the first one's mutex, and so would a kexec call.
                 if at.step == Step::Jump {
                     let (entry, s) = (&at.entry, at.limit.as_secs());
@@ -402,7 +463,11 @@ impl Policy {
                 let text = format!("step {} did not end within {} s", at.step, spent.as_secs());
                 return self.failed(now, &at, &Failure::new(Cause::Timeout, text), false);
             }
-            Event::Said(Message::Answer(_)) | Event::Tick | Event::Wants(_) => Vec::new(),
+            Event::Said(Message::Answer(_) | Message::Told(_))
+            | Event::Tick
+            | Event::Wants(_)
+            | Event::Asks(_)
+            | Event::Config(_) => Vec::new(),
         };
         self.phase = Phase::Booting(at);
         actions

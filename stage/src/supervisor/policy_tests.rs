@@ -1,11 +1,12 @@
 //! The five ways a worker can fail, the prompt, and that no sequence of events ends in a wait without a deadline.
 
 use crate::menu::Topic;
+use crate::menu::view::Wait;
 use crate::select::Why;
 use crate::state::State;
 use crate::state::slots::Now;
 use crate::state::store::Stored;
-use crate::worker::message::{Answer, FoundState, FoundStored};
+use crate::worker::message::{Answer, FoundState, FoundStored, ReceivedKind};
 use proptest::prelude::*;
 
 use super::super::event::Exit;
@@ -282,6 +283,216 @@ fn what_a_stopped_worker_had_loaded_is_dropped() {
     assert!(on(&mut policy, 2, STOP).is_empty());
 }
 
+fn told(policy: &mut Policy, now: Millis, text: &str) {
+    assert!(on(policy, now, Event::Said(Message::Told(text.to_owned().into()))).is_empty());
+}
+
+fn received(name: &str, kind: ReceivedKind) -> Received {
+    Received {
+        name: name.to_owned(),
+        bytes: 3,
+        kind,
+    }
+}
+
+/// Somebody at a prompt sends these files.
+fn sends(policy: &mut Policy, now: Millis, files: Vec<Received>) -> Vec<Action> {
+    let question = Question::Receive("ttyS0".to_owned());
+    assert!(asks(&on(policy, now, Event::Asks(question.clone())), question));
+    assert_eq!(policy.lent(), Some("ttyS0"));
+    // As long as they come, and no longer.
+    let later = |time| after(now, Duration::from_secs(time));
+    on(policy, later(70), Event::Said(Message::Progress(1)));
+    on(policy, later(140), Event::Tick);
+    let actions = answered(policy, later(144), Answer::Received(files));
+    assert_eq!(policy.lent(), None);
+    actions
+}
+
+#[test]
+fn what_is_received_is_an_entry_and_is_booted_by_nobody_but_a_person() {
+    let mut policy = Policy::new(Some(config(&["a"])), 1);
+    on(&mut policy, 0, Event::Tick);
+    on(&mut policy, 1, STOP);
+    sends(&mut policy, 2, vec![received("initrd.img", ReceivedKind::Initrd)]);
+    assert_eq!(policy.view().entries.len(), 1);
+    sends(&mut policy, 200_000, vec![received("Image-6.12", ReceivedKind::Kernel)]);
+    assert_eq!(policy.view().entries.len(), 2);
+    // The latest batch counts, and nothing of those before.
+    sends(
+        &mut policy,
+        400_000,
+        vec![
+            received("Image", ReceivedKind::Kernel),
+            received("board.dtb", ReceivedKind::DeviceTree),
+            received("b.img", ReceivedKind::Initrd),
+        ],
+    );
+    let entry = policy.config.as_ref().unwrap().entry("received files").unwrap();
+    assert_eq!(
+        (entry.kernel.as_str(), entry.dtb.as_deref()),
+        ("Image", Some("board.dtb"))
+    );
+    assert_eq!(entry.initrd, ["b.img"]);
+    assert_eq!(entry.source.to_string(), "/received");
+    assert_eq!(policy.view().entries.len(), 2);
+    let picked = boot("received files");
+    assert_eq!(
+        booted(&on(&mut policy, 600_000, picked)),
+        Some(("received files", Why::Picked))
+    );
+    on(&mut policy, 600_001, fail(Cause::Format, "x"));
+    // Its failure leads to what the box has, as that of any entry that is picked.
+    let actions = on(&mut policy, 600_002, Event::Gone(Exit::Code(1)));
+    let Phase::Prompt { retry } = policy.phase else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(booted(&on(&mut policy, retry, Event::Tick)), Some(("a", Why::First)));
+}
+
+#[test]
+fn a_kernel_can_be_received_where_there_is_no_valid_boot_toml() {
+    let mut policy = Policy::new(None, 1);
+    on(&mut policy, 0, Event::Tick);
+    sends(&mut policy, 2, vec![received("Image", ReceivedKind::Kernel)]);
+    assert_eq!(policy.view().entries[0].name, "received files");
+    assert!(booted(&on(&mut policy, 200_000, boot("received files"))).is_some());
+}
+
+#[test]
+fn a_received_boot_toml_holds_for_this_start_and_changes_no_slot() {
+    let mut policy = Policy::new(Some(config(&["a"])), 1);
+    on(&mut policy, 0, Event::Tick);
+    on(&mut policy, 1, STOP);
+    let actions = sends(&mut policy, 2, vec![received("boot.toml", ReceivedKind::Config)]);
+    assert!(actions.contains(&Action::Configure("/received/boot.toml".to_owned())));
+    let mut other = config(&["x", "y"]);
+    other.console.countdown = Duration::from_secs(9);
+    other.entries[0].slot = Some("A".parse().unwrap());
+    other.watchdog = Some(Duration::from_mins(1));
+    let before = policy.slots.state().cloned();
+    let actions = on(&mut policy, 200_000, Event::Config(Box::new(other)));
+    assert!(asks(&actions, Question::Watchdog));
+    let actions = answered(&mut policy, 200_001, Answer::Watchdog(Reset::Unknown));
+    assert_eq!(actions, [Action::Arm]);
+    let view = policy.view();
+    assert_eq!(view.wait, Wait::Choice(200_001 + 300_000), "somebody chooses");
+    let names: Vec<_> = view
+        .entries
+        .iter()
+        .map(|entry| (entry.name.as_str(), &entry.slot))
+        .collect();
+    assert_eq!(names, [("x", &None), ("y", &None)]);
+    let held = &policy.config.as_ref().unwrap().console;
+    assert_eq!(*held, policy.console, "who may use the console stays");
+    assert_eq!(policy.slots.state().cloned(), before);
+    // One without a watchdog does not leave that one to itself.
+    on(&mut policy, 200_002, Event::Config(Box::new(config(&["z"]))));
+    let kept = policy.config.as_ref().unwrap().watchdog;
+    assert_eq!(kept, Some(Duration::from_mins(1)));
+    assert!(matches!(policy.phase, Phase::Prompt { .. }));
+}
+
+/// A shell whose terminal has gone is ended by whoever comes to another console; a lent console comes back in any case.
+#[test]
+fn a_loan_ends_with_its_child_with_a_stop_and_in_the_end() {
+    let lend = |question: Question| {
+        let mut policy = Policy::new(Some(config(&["a"])), 1);
+        on(&mut policy, 0, Event::Tick);
+        on(&mut policy, 1, STOP);
+        on(&mut policy, 2, Event::Asks(question));
+        assert_eq!(policy.lent(), Some("ttyS0"));
+        policy
+    };
+    let shell = || Question::Shell("ttyS0".to_owned());
+    let mut policy = lend(shell());
+    let actions = on(&mut policy, 3, Event::Gone(Exit::Code(1)));
+    assert!(!actions.contains(&Action::Leave), "{actions:?}");
+    assert_eq!(policy.lent(), None);
+    for (now, event) in [(3, STOP), (3_600_002, Event::Tick)] {
+        let mut policy = lend(shell());
+        let actions = on(&mut policy, now, event);
+        assert!(actions.contains(&Action::Kill) && actions.contains(&Action::Leave));
+        assert_eq!(policy.lent(), None);
+    }
+    // Signs of life for ever are not enough.
+    let mut policy = lend(Question::Receive("ttyS0".to_owned()));
+    for minute in 0..200 {
+        on(&mut policy, 2 + minute * 60_000, Event::Said(Message::Progress(minute)));
+        on(&mut policy, 3 + minute * 60_000, Event::Tick);
+    }
+    assert_eq!(policy.lent(), None);
+}
+
+#[test]
+fn who_may_only_look_gets_the_log_and_no_console_for_more() {
+    for (access, may) in [
+        (Access::Open, [true, true, true]),
+        (Access::Menu, [false, true, false]),
+        (Access::Locked, [false, false, false]),
+    ] {
+        let tty = || "ttyS0".to_owned();
+        let questions = [
+            Question::Receive(tty()),
+            Question::Send {
+                tty: tty(),
+                log: String::new(),
+            },
+            Question::Shell(tty()),
+        ];
+        for (question, may) in questions.into_iter().zip(may) {
+            let mut policy = Policy::new(None, 1);
+            policy.console.access = access.clone();
+            on(&mut policy, 0, Event::Tick);
+            let actions = on(&mut policy, 1, Event::Asks(question.clone()));
+            assert_eq!(asks(&actions, question), may, "{access}");
+        }
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_sender_that_has_gone() {
+    let mut policy = Policy::new(Some(config(&["a"])), 1);
+    on(&mut policy, 0, Event::Tick);
+    on(&mut policy, 1, STOP);
+    on(&mut policy, 2, Event::Asks(Question::Receive("ttyS0".to_owned())));
+    let actions = on(&mut policy, 160_000, Event::Tick);
+    assert!(actions.contains(&Action::Kill) && actions.contains(&Action::Leave));
+    assert_eq!(policy.lent(), None);
+    assert!(booted(&on(&mut policy, 500_000, Event::Tick)).is_some());
+}
+
+#[test]
+fn the_timeline_says_what_took_how_long() {
+    let mut config = config(&["a"]);
+    config.console.countdown = Duration::ZERO;
+    let mut policy = Policy::new(Some(config), 400_000);
+    on(&mut policy, 500, Event::Tick);
+    step(&mut policy, 520, Step::Probe);
+    on(&mut policy, 600, fail(Cause::Missing, "x"));
+    on(&mut policy, 601, Event::Gone(Exit::Code(1)));
+    let shown = on(&mut policy, 1000, Event::Wants(Command::Look(Topic::Timeline)));
+    let [Action::Show(rows)] = shown.as_slice() else {
+        panic!("{shown:?}")
+    };
+    let rows: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
+    assert_eq!(
+        rows[1..],
+        [
+            "     0.400  +0.100     PID 1 starts",
+            "     0.500  +0.020     entry \"a\": select",
+            "     0.520  +0.081     entry \"a\": probe",
+            "     0.601  +0.399     waiting at the console: no entry left",
+        ]
+    );
+    // However long it runs.
+    for now in 0..1000 {
+        on(&mut policy, 2000 + now, Event::Wants(Command::Look(Topic::Machine)));
+        answered(&mut policy, 2000 + now, Answer::Done);
+    }
+    assert!(policy.timeline(9000).len() <= MOST_TIMES + 1);
+}
+
 #[test]
 fn a_stop_that_comes_too_late_does_not_hit_a_later_boot() {
     let mut policy = Policy::new(Some(config(&["a", "b"])), 1);
@@ -289,7 +500,7 @@ fn a_stop_that_comes_too_late_does_not_hit_a_later_boot() {
     on(&mut policy, 1, STOP);
     on(&mut policy, 2, Event::Wants(Command::Look(Topic::Machine)));
     on(&mut policy, 3, STOP);
-    answered(&mut policy, 4, Answer::Text(String::new()));
+    answered(&mut policy, 4, Answer::Done);
     assert_eq!(
         booted(&on(&mut policy, 5, Event::Wants(Command::Retry))),
         Some(("a", Why::First))
@@ -312,13 +523,14 @@ fn a_plan_is_shown_and_costs_a_slot_nothing() {
         matches!(actions.last(), Some(Action::Give(Job::Ask(Question::Plan(boot)))) if boot.choice.entry.name == "b")
     );
     assert!(step(&mut policy, 3, Step::Probe).is_empty());
-    let shown = answered(&mut policy, 4, Answer::Text("table".to_owned()));
-    assert_eq!(shown, [Action::Show(vec!["table".to_owned()])]);
+    told(&mut policy, 4, "table");
+    let shown = answered(&mut policy, 4, Answer::Done);
+    assert_eq!(shown, [Action::Show(vec!["table".to_owned().into()])]);
     on(&mut policy, 5, plan());
     let actions = on(&mut policy, 6, fail(Cause::Missing, "kernel: not found"));
     assert_eq!(
         actions.last(),
-        Some(&Action::Show(vec!["kernel: not found".to_owned()]))
+        Some(&Action::Show(vec!["kernel: not found".to_owned().into()]))
     );
     assert_eq!(policy.view().entries[1].failure, None);
     assert!(on(&mut policy, 7, Event::Wants(Command::Plan("c".to_owned()))).is_empty());
@@ -417,8 +629,13 @@ fn the_menu_is_left_when_nobody_is_there() {
         &on(&mut policy, 400_000 - 1, Event::Wants(Command::Look(Topic::Machine))),
         Question::Machine
     ));
-    let shown = answered(&mut policy, 400_000, Answer::Text("x\ny".to_owned()));
-    assert_eq!(shown, [Action::Show(vec!["x".to_owned(), "y".to_owned()])]);
+    told(&mut policy, 400_000, "x");
+    told(&mut policy, 400_000, "y");
+    let shown = answered(&mut policy, 400_000, Answer::Done);
+    assert_eq!(
+        shown,
+        [Action::Show(vec!["x".to_owned().into(), "y".to_owned().into()])]
+    );
     // To read it, there is as much time.
     assert_eq!(policy.due(), Some(700_000));
     assert_eq!(booted(&on(&mut policy, 700_000, Event::Tick)), Some(("a", Why::First)));
@@ -895,6 +1112,8 @@ fn commands() -> Vec<Command> {
         Command::PowerOff,
         Command::Password("x".to_owned()),
         Command::Plan("a".to_owned()),
+        Command::Look(Topic::Timeline),
+        Command::Browse("vda1:x".to_owned()),
         Command::Leave,
     ]
 }
@@ -917,6 +1136,11 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Said(Message::Progress(1))),
         Just(Event::Said(Message::Say("x".to_owned()))),
         Just(Event::Said(Message::Late("x".to_owned()))),
+        Just(Event::Said(Message::Told("x".to_owned().into()))),
+        Just(Event::Asks(Question::Shell("ttyS0".to_owned()))),
+        Just(Event::Asks(Question::Receive("ttyS0".to_owned()))),
+        Just(Event::Config(Box::new(config(&["b", "c"])))),
+        Just(answer(Answer::Received(vec![received("Image", ReceivedKind::Kernel)]))),
         Just(answer(Answer::Done)),
         Just(answer(Answer::LastJump(Some("x".to_owned()), Some(true)))),
         Just(fail(Cause::Busy, "x")),
@@ -945,7 +1169,8 @@ proptest! {
         prop_assert_eq!(policy.due().is_none(), reset);
         prop_assert_eq!(policy.wake().is_none(), reset);
         if let Some(due) = policy.due() {
-            prop_assert!(due.saturating_sub(now) <= ENTRY.max(millis(deadlines::LONGEST_RETRY)));
+            let longest = if policy.lent().is_some() { deadlines::SHELL } else { deadlines::LONGEST_RETRY };
+            prop_assert!(due.saturating_sub(now) <= ENTRY.max(millis(longest)));
             prop_assert!(!on(&mut policy, due.max(now), Event::Tick).is_empty(), "a due tick does something");
         }
     }

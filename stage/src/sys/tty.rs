@@ -1,10 +1,20 @@
 //! What `nix` does not know of terminals.
-#![expect(unsafe_code, reason = "an ioctl that fills an integer")]
+#![expect(unsafe_code, reason = "ioctls, of which one fills an integer")]
 
 use std::os::fd::{AsFd, AsRawFd};
 
 mod ioctl {
     nix::ioctl_read_bad!(output_queue, libc::TIOCOUTQ, libc::c_int);
+    nix::ioctl_write_int_bad!(take_over, libc::TIOCSCTTY);
+}
+
+/// Makes the terminal that of this process's session, which it leads (`TIOCSCTTY`, tty_ioctl(4)), whoever had it.
+///
+/// # Errors
+/// What ioctl(2) says.
+pub(crate) fn take_over(tty: impl AsFd) -> nix::Result<()> {
+    // SAFETY: the descriptor is open for the time of the call, and the argument is a number.
+    unsafe { ioctl::take_over(tty.as_fd().as_raw_fd(), 1) }.map(drop)
 }
 
 /// Bytes the terminal has taken but not sent yet (`TIOCOUTQ`, tty_ioctl(4)); 0 for what is no terminal.

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use config::{Arch, Sha256, Source};
+use config::{Arch, Sha256};
 use nix::errno::Errno;
 
 use super::reason::ReasonError;
@@ -79,7 +79,7 @@ fn of_the_source() {
         (ProbeError::Events(Errno::ENOBUFS), Cause::Machine),
     ]);
     let volume = |problem| ProbeError::Volume {
-        wanted: Source::Label("x".to_owned()),
+        wanted: "source LABEL=x".to_owned(),
         volume: Box::new(Volume {
             name: "vda1".to_owned(),
             partlabel: None,

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Failure;
+use crate::menu::view::Told;
 use crate::select::Choice;
 use crate::state::Reset;
 use crate::state::store::Stored;
@@ -45,9 +46,27 @@ pub(crate) enum Question {
     Reboot,
     /// The same to switch the machine off.
     PowerOff,
-    /// What machine this is, for somebody to read.
+    /// What machine this is, for somebody to read: in [`Message::Told`].
     Machine,
-    /// What booting this would come to: all of it is done but the hand-off.
+    /// Likewise what is there.
+    Files {
+        /// What a row leads to; empty are all volumes.
+        at: String,
+        /// As in [`Boot`].
+        late: Vec<String>,
+    },
+    /// Take files that come over this terminal, with YMODEM.
+    Receive(String),
+    /// Send the log over it.
+    Send {
+        /// The terminal's name in `/dev`.
+        tty: String,
+        /// What Cato has said.
+        log: String,
+    },
+    /// Give it to a shell until that ends.
+    Shell(String),
+    /// Likewise what booting this would come to: all of it is done but the hand-off.
     Plan(Box<Boot>),
     /// Whether this password has that hash: it takes time and memory, as it should.
     Password {
@@ -148,7 +167,9 @@ pub(crate) enum Message {
     Step(Step),
     /// A line for the log.
     Say(String),
-    /// Bytes of the payload handled so far: a sign of life that moves the step's deadline.
+    /// A row of a text that was asked for.
+    Told(Told),
+    /// Bytes handled so far, of the payload or over the line: a sign of life that moves the deadline.
     Progress(u64),
     /// The kernel is going to copy the payload, which may take as long as [`COPY`](crate::deadlines::COPY).
     Copying,
@@ -174,13 +195,51 @@ pub(crate) enum Answer {
     Kept(Box<Stored>, Option<String>),
     /// To [`Question::Watchdog`]: why the machine was reset last, as far as the watchdogs know.
     Watchdog(Reset),
-    /// To [`Question::Machine`] and [`Question::Plan`]: lines.
-    Text(String),
     /// To [`Question::Password`].
     Fits(bool),
-    /// To [`Question::Unload`]: nothing is loaded; to [`Question::LastWords`]: they have been told.
+    /// To [`Question::Receive`].
+    Received(Vec<Received>),
+    /// To [`Question::Unload`]: nothing is loaded; to others: all of it has been told, or done.
     Done,
 }
+
+/// A file that has come in, in [`RECEIVED`](config::paths::RECEIVED).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Received {
+    /// Its name there.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// What it is.
+    pub kind: ReceivedKind,
+}
+
+/// What a received file is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ReceivedKind {
+    /// It has a kernel's header.
+    Kernel,
+    /// `*.dtb`.
+    DeviceTree,
+    /// `*.toml`.
+    Config,
+    /// Anything else.
+    Initrd,
+}
+
+impl std::fmt::Display for ReceivedKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Kernel => "a kernel",
+            Self::DeviceTree => "a device tree",
+            Self::Config => "a boot.toml",
+            Self::Initrd => "an initrd",
+        })
+    }
+}
+
+/// The most files that are taken at a time.
+pub(crate) const MOST_RECEIVED: usize = 8;
 
 /// The frame of `value`.
 ///

@@ -3,7 +3,9 @@
 //! Given a chosen entry; responsible for the flow below, and for telling PID 1 ([`message`]) which step it is in. PID 1
 //! decides on deadlines, on the jump and on what happens after a failure.
 
+mod files;
 mod keeping;
+mod line;
 pub(crate) mod message;
 mod reason;
 mod record;

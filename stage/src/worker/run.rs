@@ -11,7 +11,9 @@ use config::modules::{Index, IndexError};
 use config::{Purgatory, paths};
 use nix::sys::reboot::{RebootMode, reboot};
 
+use super::files::{self, Ears};
 use super::keeping::{self, KeepingError};
+use super::line;
 use super::message::{Answer, Boot, Job, Message, Question, frame, parse};
 use super::reason;
 use super::record::Record;
@@ -24,6 +26,7 @@ use crate::layout::{self, LayoutError};
 use crate::load::{self, ArenaKind, LoadError, VerifyError};
 use crate::machine::service;
 use crate::machine::{self, Machine, MachineError};
+use crate::menu::view::Told;
 use crate::probe::{self, ProbeError, Seen};
 use crate::quiesce;
 use crate::step::Step;
@@ -139,10 +142,35 @@ fn answer(question: Question, seen: &mut Option<Seen>) -> Result<Answer, Failure
         Question::Password { typed, hash } => Ok(Answer::Fits(password::fits(&typed, &hash))),
         Question::PowerOff => leave(RebootMode::RB_POWER_OFF),
         Question::Plan(boot) => match lay_out(&boot, seen, &mut Phases::since(boot.began_us)) {
-            Ok(laid_out) => Ok(Answer::Text(cut(&laid_out.to_string(), Message::MOST))),
+            Ok(laid_out) => Ok(tell_rows(
+                laid_out.to_string().lines().map(|line| line.to_owned().into()),
+            )),
             Err(error) => Err(Failure::new(error.cause(), error.to_string())),
         },
-        Question::Machine => Ok(Answer::Text(cut(&summary::summary(Path::new("/")), Message::MOST))),
+        Question::Machine => {
+            let summary = summary::summary(Path::new("/"));
+            Ok(tell_rows(summary.lines().map(|line| line.to_owned().into())))
+        }
+        Question::Files { at, late } => look_at(&at, &late, seen),
+        Question::Receive(tty) => {
+            let machine = machine::running(Path::new("/")).ok();
+            let (files, problem) = line::receive(&tty, machine.as_ref(), &mut |bytes| tell(&Message::Progress(bytes)))?;
+            if let Some(problem) = problem {
+                tell(&Message::say(&format!(
+                    "{tty}: {problem}; what came before it is there"
+                )));
+            }
+            Ok(Answer::Received(files))
+        }
+        Question::Send { tty, log } => {
+            let files = [
+                ("cato.log".to_owned(), log.into_bytes()),
+                ("kernel.log".to_owned(), probe::kernel_log::whole().into_bytes()),
+            ];
+            line::send(&tty, &files, &mut |bytes| tell(&Message::Progress(bytes)))?;
+            Ok(Answer::Done)
+        }
+        Question::Shell(tty) => Err(line::shell(&tty).into()),
     }
 }
 
@@ -155,6 +183,32 @@ fn find_state(seen: &mut Option<Seen>) -> Result<Answer, WorkerError> {
         &mut say,
         &mut late,
     ))))
+}
+
+/// Sends a text, row by row.
+fn tell_rows(rows: impl Iterator<Item = Told>) -> Answer {
+    for row in rows {
+        let text = cut(&row.text, Message::MOST / 2);
+        // A message has room for no longer path.
+        let leads = row.leads.filter(|leads| leads.len() <= Message::MOST / 2);
+        tell(&Message::Told(Told { text, leads }));
+    }
+    Answer::Done
+}
+
+fn look_at(at: &str, known_late: &[String], seen: &mut Option<Seen>) -> Result<Answer, Failure> {
+    let index = modules().map_err(|error| Failure::new(error.cause(), error.to_string()))?;
+    let ears = &mut Ears {
+        say: &mut |text| tell(&Message::say(text)),
+        late: &mut |name| tell(&Message::Late(name.to_owned())),
+        known_late,
+    };
+    let rows = if at.is_empty() {
+        files::volumes(&index, seen, ears).map_err(|error| Failure::new(error.cause(), error.to_string()))?
+    } else {
+        files::look(at, &index, seen, ears).map_err(|error| Failure::new(Cause::Io, error))?
+    };
+    Ok(tell_rows(rows.into_iter()))
 }
 
 /// An entry, ready to be handed over.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::{Action, Event, Millis, Phase, Policy, after};
 use crate::cause::{Cause, Failure};
 use crate::deadlines;
+use crate::menu::Command;
+use crate::menu::view::Told;
 use crate::state::Reset;
 use crate::state::slots::Rules;
 use crate::worker::message::{Answer, Job, Message, Question};
@@ -15,7 +17,11 @@ use crate::worker::message::{Answer, Job, Message, Question};
 pub(super) struct Asking {
     question: Question,
     pub(super) until: Millis,
+    /// Whatever its signs of life.
+    latest: Millis,
     then: Then,
+    /// The text that is the answer, as far as it has come.
+    told: Vec<Told>,
 }
 
 /// What comes after an answer.
@@ -28,13 +34,44 @@ pub(super) enum Then {
 }
 
 impl Asking {
+    /// The console that the child has for it.
+    pub(super) fn lent(&self) -> Option<&str> {
+        match &self.question {
+            Question::Receive(tty) | Question::Send { tty, .. } | Question::Shell(tty) => Some(tty),
+            _ => None,
+        }
+    }
+
     /// It is a part of a boot.
     pub(super) fn is_boot(&self) -> bool {
         matches!(self.then, Then::Boot { .. })
     }
 }
 
-/// How long the answer may take.
+/// The most rows of a text, and bytes of them all: they come from a child.
+const MOST_TOLD: (usize, usize) = (2000, 128 * 1024);
+
+fn take(told: &mut Vec<Told>, row: Told) {
+    let bytes: usize = told.iter().map(|row| row.text.len()).sum();
+    if told.len() < MOST_TOLD.0 && bytes < MOST_TOLD.1 {
+        told.push(row);
+    }
+}
+
+/// What is asked on the way to a boot, for the timeline.
+fn name(question: &Question) -> &'static str {
+    match question {
+        Question::LastJump(_) => "the reason of the last reset",
+        Question::Watchdog => "watchdogs",
+        Question::State => "finding the state",
+        Question::LastWords(_) => "last words of a kernel",
+        Question::Keep(_) => "writing the state",
+        Question::Unload => "dropping a loaded image",
+        _ => "",
+    }
+}
+
+/// How long the answer may take; a file that comes, after each sign of life.
 fn limit(question: &Question) -> Duration {
     match question {
         Question::LastJump(_) => deadlines::REASON,
@@ -45,12 +82,15 @@ fn limit(question: &Question) -> Duration {
         Question::Reboot | Question::PowerOff => deadlines::REBOOT,
         Question::Machine => deadlines::SUMMARY,
         Question::Plan(_) => deadlines::PLAN,
+        Question::Files { .. } => deadlines::FILES,
+        Question::Receive(_) | Question::Send { .. } => deadlines::TRANSFER,
+        Question::Shell(_) => deadlines::SHELL,
         Question::Password { .. } => deadlines::PASSWORD,
     }
 }
 
 /// Why there is no such answer.
-fn words(answer: Result<Answer, Failure>) -> String {
+pub(super) fn words(answer: Result<Answer, Failure>) -> String {
     match answer {
         Ok(_) => "unexpected answer from the child process".to_owned(),
         Err(Failure { text, .. }) => text,
@@ -68,15 +108,26 @@ impl Policy {
         self.phase = Phase::Asking(Asking {
             question: question.clone(),
             until: after(now, limit(&question)),
+            latest: after(now, limit(&question).max(deadlines::TRANSFERS)),
             then,
+            told: Vec::new(),
         });
+        if matches!(then, Then::Boot { .. }) {
+            self.took(now, name(&question));
+        }
         Action::Give(Job::Ask(question))
     }
 
-    pub(super) fn asking(&mut self, now: Millis, event: Event, asking: Asking) -> Vec<Action> {
+    pub(super) fn asking(&mut self, now: Millis, event: Event, mut asking: Asking) -> Vec<Action> {
         let answer = match event {
             Event::Said(Message::Answer(answer)) => Ok(answer),
             Event::Said(Message::Fail(failure)) => Err(failure),
+            // It became the shell, which has ended.
+            Event::Gone(_) if matches!(asking.question, Question::Shell(_)) => Ok(Answer::Done),
+            // Somebody at another console, for nobody may be at this one any more.
+            Event::Wants(Command::Stop) if asking.lent().is_some() => {
+                Err(Failure::new(Cause::Timeout, "stopped from another console"))
+            }
             Event::Gone(exit) => {
                 let text = format!("the child process ended without an answer ({exit})");
                 Err(Failure::new(Cause::Crash, text))
@@ -85,14 +136,27 @@ impl Policy {
                 let text = format!("can't start a child process: {why}");
                 Err(Failure::new(Cause::Io, text))
             }
-            Event::Tick | Event::Wants(_) if now >= asking.until => {
+            Event::Tick | Event::Wants(_) | Event::Asks(_) | Event::Config(_) if now >= asking.until => {
                 let text = format!("no answer within {} s", limit(&asking.question).as_secs());
                 Err(Failure::new(Cause::Timeout, text))
             }
+            Event::Said(Message::Told(row)) => {
+                take(&mut asking.told, row);
+                return self.stay(Phase::Asking(asking));
+            }
+            Event::Said(Message::Progress(_)) if asking.lent().is_some() => {
+                asking.until = after(now, limit(&asking.question)).min(asking.latest);
+                return self.stay(Phase::Asking(asking));
+            }
             Event::Said(Message::Say(text)) => {
+                if let Question::LastWords(_) = asking.question {
+                    self.heard(&text);
+                }
                 let label = match asking.question {
                     Question::Watchdog => "watchdog",
                     Question::Plan(_) => "plan",
+                    Question::Files { .. } => "prompt",
+                    _ if asking.lent().is_some() => "prompt",
                     _ => "slots",
                 };
                 self.phase = Phase::Asking(asking);
@@ -102,7 +166,9 @@ impl Policy {
                 self.was_late(&name);
                 return self.stay(Phase::Asking(asking));
             }
-            Event::Said(_) | Event::Tick | Event::Wants(_) => return self.stay(Phase::Asking(asking)),
+            Event::Said(_) | Event::Tick | Event::Wants(_) | Event::Asks(_) | Event::Config(_) => {
+                return self.stay(Phase::Asking(asking));
+            }
         };
         // One that hangs, or failed, is not asked again; nobody waits for its end.
         let mut actions = Vec::new();
@@ -115,7 +181,9 @@ impl Policy {
 
     /// Whatever comes of a question, the boot goes on, until the image of a dead worker is to be dropped.
     fn answered(&mut self, now: Millis, asking: Asking, answer: Result<Answer, Failure>) -> Vec<Action> {
-        let Asking { question, then, .. } = asking;
+        let Asking {
+            question, then, told, ..
+        } = asking;
         let is_theirs = !matches!(question, Question::Password { .. }) || matches!(answer, Ok(Answer::Fits(true)));
         let mut actions = match question {
             Question::Watchdog => self.watchdog_bound(answer),
@@ -128,10 +196,12 @@ impl Policy {
                 return Self::reset(&format!("reboot(2) failed: {}", words(answer)));
             }
             Question::Password { .. } => vec![self.password_checked(now, answer)],
-            Question::Machine | Question::Plan(_) => match answer {
-                Ok(Answer::Text(text)) => vec![Action::Show(text.lines().map(str::to_owned).collect())],
-                other => vec![Action::Show(vec![words(other)])],
+            Question::Machine | Question::Files { .. } | Question::Plan(_) => match answer {
+                Ok(Answer::Done) => vec![Action::Show(told)],
+                other => vec![Action::Show(vec![words(other).into()])],
             },
+            Question::Receive(tty) => self.received(&tty, answer),
+            Question::Send { tty, .. } | Question::Shell(tty) => Self::line_over(&tty, answer),
         };
         actions.extend(match then {
             // Whoever has asked has the time to read it; whoever has not said the password has none.
@@ -258,7 +328,7 @@ impl Policy {
         self.open_next(now)
     }
 
-    fn open_next(&mut self, now: Millis) -> Vec<Action> {
+    pub(super) fn open_next(&mut self, now: Millis) -> Vec<Action> {
         if let Some(question) = self.opening.as_mut().and_then(VecDeque::pop_front) {
             return vec![self.ask(now, question, Then::Boot { loaded: false })];
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use config::Access;
 
 use super::asking::Then;
+use super::line;
 use super::{Action, Event, Millis, NOTHING_LEFT, Phase, Policy, STOPPED, after};
 use crate::deadlines;
 use crate::menu::view::{EntryView, View, Wait};
@@ -33,6 +34,7 @@ impl Policy {
         self.again = None;
         self.edited = None;
         self.is_stopped = false;
+        self.took(now, format!("waiting at the console: {why}"));
         why.clone_into(&mut self.why);
         let wait = match why {
             // Somebody is there, and may have to say who.
@@ -69,8 +71,16 @@ impl Policy {
     }
 
     pub(super) fn at_prompt(&mut self, now: Millis, event: Event, retry: Millis) -> Vec<Action> {
-        if let Event::Wants(command) = event {
-            return self.obey(now, command, retry);
+        let later = retry.max(after(now, self.console.menu_timeout));
+        match event {
+            Event::Wants(command) => return self.obey(now, command, retry),
+            // A child gets the console that somebody is at.
+            Event::Asks(question) if self.may(&question) => {
+                let log = Action::Log("prompt", line::advice(&question));
+                return vec![log, self.ask(now, question, Then::Prompt { retry: later })];
+            }
+            Event::Config(config) => return self.configured(now, *config, later),
+            _ => {}
         }
         if now < retry {
             return self.stay(Phase::Prompt { retry });
@@ -109,6 +119,11 @@ impl Policy {
             Command::Password(typed) => self.check_password(now, typed, until),
             Command::Plan(entry) => self.plan(now, &entry, retry),
             Command::Look(Topic::Machine) => vec![self.ask(now, Question::Machine, Then::Prompt { retry })],
+            Command::Look(Topic::Timeline) => {
+                self.phase = Phase::Prompt { retry };
+                vec![Action::Show(self.timeline(now))]
+            }
+            Command::Browse(at) => self.look_at(now, at, retry),
             Command::Leave if self.why == STOPPED && self.config.is_some() => self.try_again(now),
             Command::Leave => {
                 let wait = self.retry();
@@ -122,7 +137,9 @@ impl Policy {
             Command::Stop if matches!(self.console.access, Access::Password(_)) => {
                 self.stay(Phase::Prompt { retry: until })
             }
-            Command::Stop | Command::Attend | Command::Retry | Command::Look(_) => self.stay(Phase::Prompt { retry }),
+            Command::Stop | Command::Attend | Command::Retry | Command::Look(_) | Command::Lend(_) => {
+                self.stay(Phase::Prompt { retry })
+            }
         }
     }
 
@@ -149,6 +166,11 @@ impl Policy {
             Some(boot) => vec![self.ask(now, Question::Plan(Box::new(boot)), Then::Prompt { retry })],
             None => self.stay(Phase::Prompt { retry }),
         }
+    }
+
+    fn look_at(&mut self, now: Millis, at: String, retry: Millis) -> Vec<Action> {
+        let late = self.late.clone();
+        vec![self.ask(now, Question::Files { at, late }, Then::Prompt { retry })]
     }
 
     fn boot_picked(
@@ -243,7 +265,9 @@ impl Policy {
                 .iter()
                 .flat_map(|state| &state.events)
                 .map(ToString::to_string)
+                .chain(self.last_words.iter().cloned())
                 .collect(),
+            has_shell: false,
         }
     }
 }
