@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ pub struct Watch {
 pub struct Vm {
     child: Child,
     input: Option<ChildStdin>,
+    tap: Tap,
     console: Arc<Console>,
     readers: Vec<JoinHandle<()>>,
     deadline: Instant,
@@ -38,6 +39,9 @@ pub struct Vm {
     forbidden: Vec<Regex>,
     person: Option<Person>,
 }
+
+/// Who else gets the console's bytes.
+type Tap = Arc<Mutex<Option<ChildStdin>>>;
 
 /// A user at the console.
 #[derive(Debug)]
@@ -71,9 +75,11 @@ impl Vm {
         let console = Arc::new(Console::default());
         let mut readers = Vec::new();
         let raw = machine.serial == Serial::Person;
+        let tap = Tap::default();
         if let Some(stdout) = child.stdout.take() {
             let sink = Sink {
                 console: Arc::clone(&console),
+                tap: Arc::clone(&tap),
                 log,
                 print: watch.print,
                 raw,
@@ -99,6 +105,7 @@ impl Vm {
         }
         let mut vm = Self {
             input: child.stdin.take(),
+            tap,
             child,
             console,
             readers,
@@ -161,6 +168,48 @@ impl Vm {
         };
         input.write_all(bytes)?;
         input.flush()?;
+        Ok(())
+    }
+
+    /// Has a program talk to the machine over the console until it ends: what it says is typed, and it hears what the console
+    /// says from now on.
+    pub fn attach(&mut self, program: &mut Command, within: Duration) -> Result<()> {
+        let name = program.get_program().display().to_string();
+        let deadline = self.deadline.min(Instant::now() + within * self.patience);
+        let mut input = self.input.take().context("the console belongs to the terminal")?;
+        let mut child = program
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("can't start {name}"))?;
+        *self.tap.lock().unwrap_or_else(PoisonError::into_inner) = child.stdin.take();
+        let mut from = child.stdout.take();
+        let talk = thread::spawn(move || {
+            let mut bytes = [0_u8; 4096];
+            while let Some(n @ 1..) = from.as_mut().and_then(|from| from.read(&mut bytes).ok()) {
+                let said = bytes.get(..n).unwrap_or_default();
+                if input.write_all(said).and_then(|()| input.flush()).is_err() {
+                    break;
+                }
+            }
+            input
+        });
+        let status = loop {
+            match child.try_wait()? {
+                Some(status) => break status,
+                None if Instant::now() > deadline => {
+                    child.kill()?;
+                    break child.wait()?;
+                }
+                None => thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        *self.tap.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.input = talk.join().ok();
+        if !status.success() {
+            bail!(self.failure(&format!("{name}: {status}")));
+        }
         Ok(())
     }
 
@@ -272,6 +321,7 @@ fn since(started: Instant) -> u64 {
 /// Where the console's bytes go.
 struct Sink {
     console: Arc<Console>,
+    tap: Tap,
     log: Option<File>,
     print: bool,
     raw: bool,
@@ -286,6 +336,10 @@ impl Sink {
             if self.raw {
                 let mut out = std::io::stdout();
                 let _ = out.write_all(new).and_then(|()| out.flush());
+            }
+            // One that listens no more has ended.
+            if let Some(tap) = self.tap.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                let _ = tap.write_all(new).and_then(|()| tap.flush());
             }
             for line in self.console.feed(new, since(self.started)) {
                 self.show(&line);

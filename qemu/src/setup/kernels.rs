@@ -94,6 +94,25 @@ pub fn kernel(arch: Arch, suite: Suite) -> Result<Kernel> {
     there(&folder, arch, suite).with_context(|| format!("{} is incomplete although it was just made", folder.display()))
 }
 
+/// Debian's static busybox for `arch`, fetched if it is not there.
+pub fn busybox(arch: Arch) -> Result<PathBuf> {
+    let all = workspace::target("kernels");
+    let folder = all.join(format!("busybox-{}", board(arch).debian));
+    let program = folder.join("root/bin/busybox");
+    fs::create_dir_all(&all)?;
+    let lock = File::create(all.join(".lock"))?;
+    lock.lock()?;
+    if !program.exists() {
+        let apt = Apt::open(&folder.join("apt"), &Suite::Bookworm.to_string(), arch)?;
+        let fetched = folder.join("new");
+        for deb in apt.download(&["busybox-static"])? {
+            apt::unpack(&deb, &fetched)?;
+        }
+        fs::rename(fetched, folder.join("root"))?;
+    }
+    Ok(program)
+}
+
 fn there(folder: &Path, arch: Arch, suite: Suite) -> Option<Kernel> {
     // Written last, so what it names is whole.
     let version = fs::read_to_string(folder.join("version")).ok()?.trim().to_owned();

@@ -58,6 +58,7 @@ fn wanted(need: &Need) -> Vec<(&'static str, Brings)> {
         list.push(("exfatprogs", Brings::Program("mkfs.exfat")));
         list.push(("xfsprogs", Brings::Program("mkfs.xfs")));
         list.push(("btrfs-progs", Brings::Program("mkfs.btrfs")));
+        list.push(("lrzsz", Brings::Program("sb")));
     }
     if need.compiler {
         list.push(("g++", Brings::Program("c++")));

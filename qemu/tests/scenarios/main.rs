@@ -27,6 +27,7 @@ mod format;
 mod fuzz;
 mod initrd;
 mod last_words;
+mod line;
 mod machines;
 mod menu;
 mod modules;
@@ -85,6 +86,7 @@ fn all() -> Vec<Scenario> {
         reset::scenarios(),
         consoles::scenarios(),
         menu::scenarios(),
+        line::scenarios(),
         slots::scenarios(),
         soak::scenarios(),
         last_words::scenarios(),

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::service_kernel;
 
-const SOON: Duration = Duration::from_mins(1);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 /// What a terminal answers to the menu's question: UTF-8, 80 columns, 24 rows.
 const VT100: &str = "\u{1b}[1;2R\u{1b}[24;80R";
 
@@ -37,13 +37,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         add("noise", arch == Arm64, noise);
         add("500-noise-runs", true, much_noise);
         add("screen-first", true, screen_first);
+        add("hvc0", true, hvc);
     }
     // Linux has one console of all 8250s together; a board with a PL011 has two kinds.
     all.push(Scenario::new("console/arm64/two", two).long_if(true));
     all
 }
 
-fn chain(context: &Context, arch: Arch, countdown: u32, more: &str) -> Result<Chain> {
+pub(crate) fn chain(context: &Context, arch: Arch, countdown: u32, more: &str) -> Result<Chain> {
     let mut chain = context.chain(arch, Bookworm, Trixie)?;
     chain.machine.firmware = Direct;
     let config = chain.usual_config();
@@ -247,19 +248,37 @@ fn screen_first(context: &Context, arch: Arch) -> Result<()> {
     Ok(())
 }
 
-/// Two consoles: both have the log, and the second one gets the menu.
+/// Two consoles, both named, and one that is not there.
 fn two(context: &Context) -> Result<()> {
-    let mut chain = chain(context, Arm64, 20, "")?;
+    let chain = chain(context, Arm64, 20, "devices = [\"ttyAMA0\", \"ttyS9\", \"ttyS0\"]")?;
+    let devices = ["-device", "pci-serial,chardev=second"];
+    let vm = second_has_it(context, chain, "console=ttyS0", &devices)?;
+    let missing = "[console] devices: there is no terminal /dev/ttyS9";
+    ensure!(
+        vm.lines().iter().any(|line| line.text.contains(missing)),
+        vm.failure("a terminal that is not there is not said")
+    );
+    Ok(())
+}
+
+/// A console of a hypervisor, whose driver may come late.
+fn hvc(context: &Context, arch: Arch) -> Result<()> {
+    let mut chain = chain(context, arch, 20, "")?;
+    let kernel = context.kernel(arch, Trixie)?;
+    (chain.service.image, chain.service.modules) = (kernel.image, Some(kernel.modules));
+    let devices = ["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=second"];
+    second_has_it(context, chain, "console=hvc0", &devices).map(drop)
+}
+
+/// Both consoles have the log, and the second one gets the menu.
+fn second_has_it(context: &Context, mut chain: Chain, console: &str, devices: &[&str]) -> Result<Vm> {
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("second");
-    let device = ["-device", "pci-serial,chardev=second"];
     let port = format!("socket,id=second,server=on,wait=off,path={}", socket.display());
-    chain
-        .machine
-        .extra
-        .extend(["-chardev", &port, device[0], device[1]].map(str::to_owned));
-    let own = board(Arm64).console;
-    chain.service.cmdline = chain.service.cmdline.replace(own, &format!("console=ttyS0 {own}"));
+    let words = ["-chardev", &port].into_iter().chain(devices.iter().copied());
+    chain.machine.extra.extend(words.map(str::to_owned));
+    let own = board(chain.machine.arch).console;
+    chain.service.cmdline = chain.service.cmdline.replace(own, &format!("{console} {own}"));
     let ready = context.prepare(&chain)?;
     let mut vm = context.start(&ready.machine)?;
     let since = Instant::now();
@@ -282,10 +301,10 @@ fn two(context: &Context) -> Result<()> {
     heard("press Space 3 times")?;
     vm.wait_for(r"cato\[.*prompt: press Space", SOON)?;
     (&second).write_all(b"   ")?;
-    vm.wait_for(r"cato\[.*tty.* has the menu now", SOON)?;
+    vm.wait_for(r"cato\[.*(tty|hvc).* has the menu now", SOON)?;
     heard("Stopped at the console")?;
     (&second).write_all(b"2\r")?;
     vm.wait_for(r#"cato\[.*select: entry "b".*picked in the menu"#, SOON)?;
     context.reports(&ready, &mut vm)?;
-    Ok(())
+    Ok(vm)
 }
