@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use config::{Access, Config, Console};
+use config::{Access, Config, Console, SlotName};
 
 use crate::cause::{Cause, Failure};
 use crate::deadlines;
@@ -375,7 +375,7 @@ impl Policy {
         let chance = self.began_us.saturating_add(self.retries.into());
         Some(Boot {
             account: (self.slots).account(choice.entry.slot.as_ref(), choice.why, self.is_test, chance),
-            passed_over: self.slots.passed_over(choice.entry.slot.as_ref()),
+            passed_over: self.passed_over(config, choice.entry.slot.as_ref()),
             watchdog: config.watchdog,
             trial: config.slots.trial,
             is_test: self.is_test,
@@ -385,6 +385,16 @@ impl Policy {
             began_us: self.began_us,
             late: self.late.clone(),
         })
+    }
+
+    /// The slot that was preferred to this one and failed, in this start or before it: for whoever updates the machine.
+    fn passed_over(&self, config: &Config, slot: Option<&SlotName>) -> Option<String> {
+        let of = |entry: &str| config.entry(entry)?.slot.as_ref();
+        let now = self.failures.iter().find_map(|(entry, why)| {
+            let failed = of(entry).filter(|failed| Some(*failed) != slot)?;
+            Some(format!("slot {failed}: {why}"))
+        });
+        now.or_else(|| self.slots.passed_over(slot))
     }
 
     fn booting(&mut self, now: Millis, event: Event, mut at: Booting) -> Vec<Action> {

@@ -4,7 +4,7 @@ use crate::menu::Topic;
 use crate::menu::view::Wait;
 use crate::select::Why;
 use crate::state::State;
-use crate::state::slots::Now;
+use crate::state::slots::{Now, Rules};
 use crate::state::store::Stored;
 use crate::worker::message::{Answer, FoundState, FoundStored, ReceivedKind};
 use proptest::prelude::*;
@@ -882,6 +882,32 @@ fn state(stored: FoundStored, reset: Reset) -> Answer {
         machine: 1,
         reset,
     }))
+}
+
+/// Whoever updates the machine is told why its new generation does not run, whatever it failed of, and when.
+#[test]
+fn the_main_system_is_told_which_slot_was_passed_over() {
+    let told = |actions: &[Action]| match actions.last() {
+        Some(Action::Give(Job::Boot(boot))) => boot.passed_over.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut policy = slotted();
+    on(&mut policy, 0, Event::Tick);
+    answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
+    let rules = Rules::of(policy.config.as_ref().unwrap());
+    let stored = Stored::new(State::new(&rules));
+    let actions = known(&mut policy, 2, FoundStored::Known(stored), Reset::Unknown);
+    assert_eq!(told(&actions), None);
+    step(&mut policy, 3, Step::Verify);
+    let mismatch = "kernel: sha256 mismatch (want 3fa9.., got 77c0..)";
+    on(&mut policy, 4, fail(Cause::Verification, mismatch));
+    let actions = on(&mut policy, 5, Event::Gone(Exit::Code(1)));
+    let Some(Action::Give(Job::Ask(Question::Keep(kept)))) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    let kept = Answer::Kept(Box::new(kept.stored.clone()), None);
+    let actions = answered(&mut policy, 6, kept);
+    assert_eq!(told(&actions), Some(format!("slot A: {mismatch}")));
 }
 
 /// What was found, and that it has been written down then.

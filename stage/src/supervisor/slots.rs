@@ -251,7 +251,7 @@ impl Slots {
         }
     }
 
-    /// What was preferred to the slot and is not booted, and why: for whoever updates the machine.
+    /// What would be preferred to the slot and was given up before this start, and why.
     pub(super) fn passed_over(&self, slot: Option<&SlotName>) -> Option<String> {
         let slots = &self.kept.as_ref()?.stored.state.slots;
         let mut better = slots.iter().take_while(|other| slot != Some(&other.name));
