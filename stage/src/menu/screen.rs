@@ -141,8 +141,29 @@ impl Screen {
         self.text.clear();
     }
 
+    /// Whether whoever is there may do that: without it, nothing is changed for longer than a boot of what `boot.toml` has.
+    fn may(&self, act: Act) -> bool {
+        let changes = matches!(
+            act,
+            Act::Edit(_)
+                | Act::Stays(_)
+                | Act::Mark(..)
+                | Act::Files
+                | Act::Lend(Use::Receive | Use::Shell)
+                | Act::PowerOff
+                | Act::SurelyPowerOff
+        );
+        self.may_change || !changes
+    }
+
     /// What can be done on the page, but for the entries of the main one.
     fn items(&self, view: &View) -> Vec<Item> {
+        let mut items = self.all_items(view);
+        items.retain(|item| self.may(item.act));
+        items
+    }
+
+    fn all_items(&self, view: &View) -> Vec<Item> {
         match self.page {
             Page::Main => {
                 let mut items = vec![
@@ -150,71 +171,49 @@ impl Screen {
                     item('l', "log", Act::Look(Topic::Log)),
                     item('m', "machine", Act::Look(Topic::Machine)),
                     item('h', "how long it took", Act::Look(Topic::Timeline)),
+                    item('f', "files on the disks", Act::Files),
+                    item('y', "files over this line", Act::Line),
                 ];
-                if self.may_change {
-                    items.push(item('f', "files on the disks", Act::Files));
-                }
-                items.push(item('y', "files over this line", Act::Line));
-                if self.may_change && view.has_shell {
+                if view.has_shell {
                     items.push(item('s', "shell", Act::Lend(Use::Shell)));
                 }
                 if !view.entries.is_empty() {
                     items.push(item('t', "try again", Act::Retry));
                 }
-                items.push(item('r', "reboot", Act::Reboot));
-                if self.may_change {
-                    items.push(item('o', "power off", Act::PowerOff));
-                }
-                items.push(item('q', "leave it alone", Act::Leave));
+                items.extend([
+                    item('r', "reboot", Act::Reboot),
+                    item('o', "power off", Act::PowerOff),
+                    item('q', "leave it alone", Act::Leave),
+                ]);
                 items
             }
             Page::Password => Vec::new(),
             Page::Line => {
-                let mut items = vec![item('1', "send the log to you", Act::Lend(Use::SendLog))];
-                if self.may_change {
-                    let what = "take a kernel, initrds, a device tree, or a boot.toml from you";
-                    items.push(item('2', what, Act::Lend(Use::Receive)));
-                }
-                items.push(item('0', "back", Act::Back));
-                items
-            }
-            Page::Entry(at) if !self.may_change => vec![
-                item('1', "boot it this time", Act::Boot(at)),
-                item('6', "show what a boot would come to", Act::Plan(at)),
-                item('0', "back", Act::Back),
-            ],
-            Page::Entry(at) => {
-                let mut items = vec![item('1', "boot it this time", Act::Boot(at))];
-                let entry = view.entries.get(at);
-                if let Some(slot) = entry.and_then(|entry| entry.condition.as_ref()) {
-                    items.push(item(
-                        '2',
-                        format!("boot it from now on: slot {} first", slot.name),
-                        Act::Stays(at),
-                    ));
-                }
-                items.push(item(
-                    '3',
-                    "edit its command line, then boot it this time",
-                    Act::Edit(at),
-                ));
-                if let Some(slot) = entry.and_then(|entry| entry.condition.as_ref()) {
-                    items.push(item(
-                        '4',
-                        format!("mark slot {} as good", slot.name),
-                        Act::Mark(at, true),
-                    ));
-                    items.push(item(
-                        '5',
-                        format!("mark slot {} as bad", slot.name),
-                        Act::Mark(at, false),
-                    ));
-                }
-                items.extend([
-                    item('6', "show what a boot would come to", Act::Plan(at)),
+                let what = "take a kernel, initrds, a device tree, or a boot.toml from you";
+                vec![
+                    item('1', "send the log to you", Act::Lend(Use::SendLog)),
+                    item('2', what, Act::Lend(Use::Receive)),
                     item('0', "back", Act::Back),
-                ]);
-                items
+                ]
+            }
+            Page::Entry(at) => {
+                let slot = (view.entries.get(at)).and_then(|entry| Some(&entry.condition.as_ref()?.name));
+                [
+                    Some(item('1', "boot it this time", Act::Boot(at))),
+                    slot.map(|slot| item('2', format!("boot it from now on: slot {slot} first"), Act::Stays(at))),
+                    Some(item(
+                        '3',
+                        "edit its command line, then boot it this time",
+                        Act::Edit(at),
+                    )),
+                    slot.map(|slot| item('4', format!("mark slot {slot} as good"), Act::Mark(at, true))),
+                    slot.map(|slot| item('5', format!("mark slot {slot} as bad"), Act::Mark(at, false))),
+                    Some(item('6', "show what a boot would come to", Act::Plan(at))),
+                    Some(item('0', "back", Act::Back)),
+                ]
+                .into_iter()
+                .flatten()
+                .collect()
             }
             Page::PowerOff => vec![
                 item('y', "power off", Act::SurelyPowerOff),
@@ -308,7 +307,7 @@ impl Screen {
             Key::Right | Key::Char('d') if self.page == Page::Main && count > 0 => {
                 return self.act(Act::Details(bar), view);
             }
-            Key::Char('e') if self.page == Page::Main && count > 0 && self.may_change => {
+            Key::Char('e') if self.page == Page::Main && count > 0 && self.may(Act::Edit(bar)) => {
                 return self.act(Act::Edit(bar), view);
             }
             Key::Char(c @ '1'..='9') if self.page == Page::Main => {
@@ -503,7 +502,7 @@ impl Screen {
             return self.act(Act::Back, view);
         }
         if let (Page::Main, Some(act)) = (&self.page, numbered(typed, view))
-            && (self.may_change || !matches!(act, Act::Edit(_)))
+            && self.may(act)
         {
             return self.act(act, view);
         }

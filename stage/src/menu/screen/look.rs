@@ -1,6 +1,6 @@
 //! What the pages look like.
 
-use super::{Page, Screen};
+use super::{Act, Page, Screen};
 use crate::menu::Millis;
 use crate::menu::fit::{Form, fitted, packed, shown, typed, width, wrapped};
 use crate::menu::paint::{Frame, Row};
@@ -122,12 +122,8 @@ impl Screen {
                 "e N  edit its command line",
             ]
         };
-        let count = match (view.entries.is_empty(), self.may_change) {
-            (true, _) => 0,
-            (false, true) => 3,
-            (false, false) => 2,
-        };
-        let of_entry = of_entry.into_iter().take(count);
+        let count = if self.may(Act::Edit(0)) { 3 } else { 2 };
+        let of_entry = of_entry.into_iter().take(count).filter(|_| !view.entries.is_empty());
         let others = self
             .items(view)
             .into_iter()
