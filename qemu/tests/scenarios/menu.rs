@@ -203,7 +203,7 @@ fn noise(context: &Context, arch: Arch) -> Result<()> {
     let (seconds, mut vm) = start_in_noise(context, &ready.machine, 1)?;
     println!("console/{arch}/noise: the boot started {seconds:.3} s after a countdown of 2 s began");
     ensure!(
-        (1.9..2.5).contains(&seconds),
+        (1.7..2.5).contains(&seconds),
         vm.failure("noise moved the start of the boot")
     );
     context.reports(&ready, &mut vm)?;
@@ -220,7 +220,8 @@ fn much_noise(context: &Context, arch: Arch) -> Result<()> {
     for run in 0..RUNS {
         let (seconds, vm) = start_in_noise(context, &ready.machine, run)?;
         ensure!(
-            (0.9..1.5).contains(&seconds),
+            // The line that says when it began may be a little late.
+            (0.7..1.5).contains(&seconds),
             vm.failure(&format!("run {run}: the boot started after {seconds:.3} s"))
         );
         longest = longest.max(seconds);

@@ -50,12 +50,44 @@ bootname=B
 ";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
-    let scenario = |arch: Arch| {
-        Scenario::new(format!("rauc/{arch}/update"), move |context| update(context, arch))
-            .limit(Duration::from_mins(25))
-            .long_if(true)
-    };
-    Arch::ALL.into_iter().map(scenario).collect()
+    let mut all = Vec::new();
+    for arch in Arch::ALL {
+        let mut add = |name: &str, run: fn(&Context, Arch) -> Result<()>| {
+            let scenario = Scenario::new(format!("rauc/{arch}/{name}"), move |context| run(context, arch));
+            all.push(scenario.limit(Duration::from_mins(25)).long_if(true));
+        };
+        add("update", update);
+        add("trial", trial);
+    }
+    all
+}
+
+/// A system that is up, but whose health check fails: the units that Cato ships do not mark it, and reboot it in time.
+fn trial(context: &Context, arch: Arch) -> Result<()> {
+    let system = debian::with_rauc(arch)?;
+    let mut chain = chain(context, arch, &system)?;
+    chain.config = chain.config.map(|config| config.replace("30min", "4min"));
+    let ready = context.prepare(&chain)?;
+    let disk = context.folder.join("disk.img");
+    let unit = "etc/systemd/system/never-well.service";
+    let check = "[Unit]\nBefore=boot-complete.target\n[Service]\nType=oneshot\nExecStart=/bin/false\n";
+    let link = Content::Link(format!("/{unit}"));
+    cato(arch)?
+        .with_bytes(unit, check)
+        .with(
+            "etc/systemd/system/boot-complete.target.requires/never-well.service",
+            link,
+        )
+        .put_into(&disk, image::partition(&disk, PARTLABEL)?.start)?;
+    let mut vm = context.start(&ready.machine)?;
+    each(&vm, &[r#"select: entry "a""#, "login:", "reboot: Restarting system"])?;
+    vm.wait_end(LONG)?;
+    let vm = context.start(&ready.machine)?;
+    // The main system has written that down, before it left.
+    each(
+        &vm,
+        &[r"slots: A \(bad: its tries are used up, .*; booted, but not marked good within its trial\), B "],
+    )
 }
 
 /// A good bundle is booted and marks itself good; after one whose kernel panics, and one without a kernel, the good one runs.

@@ -251,8 +251,9 @@ fn rolls_back(context: &Context, arch: Arch) -> Result<()> {
 /// Nothing is armed again: each slot has one try.
 fn state_lost(context: &Context, arch: Arch) -> Result<()> {
     let plan = Plan {
-        has_initrd: [false, true],
+        has_initrd: [false, false],
         good: None,
+        order: &["a", "b", "rescue"],
         ..Plan::default()
     };
     plan.play(context, arch, |vm| {
@@ -264,6 +265,9 @@ fn state_lost(context: &Context, arch: Arch) -> Result<()> {
                 "Kernel panic - not syncing",
                 "cato: slots: slot A is given up",
                 r#"cato: select: entry "b""#,
+                "Kernel panic - not syncing",
+                "cato: slots: slot B is given up",
+                r#"cato: select: entry "rescue""#,
             ],
         )
     })

@@ -97,7 +97,7 @@ const FAULTS: [Fault; 8] = [
             "-blockdev",
             "driver=throttle,throttle-group=stuck,node-name=state,file=file",
         ],
-        said: &[r"cato: (slots|entry): "],
+        said: &[r"cato: slots: "],
     },
 ];
 
@@ -213,7 +213,24 @@ fn play(context: &Context, arch: Arch, fault: &'static Fault) -> Result<()> {
     let ready = context.prepare(&chain)?;
     let mut vm = context.start(&ready.machine)?;
     each(&vm, fault.said)?;
-    context.reports(&ready, &mut vm).map(drop)
+    context.reports(&ready, &mut vm)?;
+    // What has never been marked good was booted only where its attempt is written down, or nothing is known of any slot.
+    let lines = vm.lines();
+    let has = |text: &str| lines.iter().any(|line| line.text.contains(text));
+    let chosen = lines.iter().rev().find(|line| line.text.contains("select: entry"));
+    let is_a = chosen.is_some_and(|line| line.text.contains(r#"entry "a""#));
+    let can_write = matches!(fault.name, "first-copy-unreadable" | "slow");
+    // What its disk takes before it sticks depends on what else is read of it: it may be all.
+    let may_write = can_write || fault.name == "never-answers";
+    ensure!(
+        !is_a || may_write || has("nothing is counted"),
+        vm.failure("an unproven slot was booted, and nothing of it is written down")
+    );
+    ensure!(
+        !can_write || is_a,
+        vm.failure("the first choice could be written down, and was not booted")
+    );
+    Ok(())
 }
 
 /// `BLK_LOG` of QEMU's blklogwrites, in the format of dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst).
