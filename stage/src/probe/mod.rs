@@ -211,17 +211,21 @@ pub(crate) fn open_source(
             unfinished: Vec::new(),
         });
     }
+    open_device(Wanted::Source(source), index, seen, deadline, say, known_late, late)
+}
+
+/// Says besides why the kernel takes none of the packed modules, where that is so.
+fn open_device(
+    wanted: Wanted<'_>,
+    index: &Index,
+    seen: &mut Option<Seen>,
+    deadline: Instant,
+    say: &mut dyn FnMut(&str),
+    known_late: &[String],
+    late: &mut dyn FnMut(&str),
+) -> Result<Opened, ProbeError> {
     let mut modules = Modules::new(index);
-    open_device(
-        Wanted::Source(source),
-        &mut modules,
-        seen,
-        deadline,
-        say,
-        known_late,
-        late,
-    )
-    .map_err(|error| match modules.doubt() {
+    open_found(wanted, &mut modules, seen, deadline, say, known_late, late).map_err(|error| match modules.doubt() {
         Some(doubt) => ProbeError::Modules {
             error: Box::new(error),
             doubt,
@@ -230,7 +234,7 @@ pub(crate) fn open_source(
     })
 }
 
-fn open_device(
+fn open_found(
     wanted: Wanted<'_>,
     modules: &mut Modules<'_>,
     seen: &mut Option<Seen>,
@@ -320,16 +324,7 @@ pub(crate) fn open_volume(
     known_late: &[String],
     late: &mut dyn FnMut(&str),
 ) -> Result<Opened, ProbeError> {
-    let mut modules = Modules::new(index);
-    open_device(
-        Wanted::Device(name),
-        &mut modules,
-        seen,
-        deadline,
-        say,
-        known_late,
-        late,
-    )
+    open_device(Wanted::Device(name), index, seen, deadline, say, known_late, late)
 }
 
 /// The state partition of a running system, as it is: nothing is loaded or bound for it. With a GUID, the one that has it.
