@@ -1,11 +1,12 @@
 //! Why the machine was reset last.
 //!
-//! Given sysfs; responsible for what the kernel knows of it. Nothing here tells a power cut from a reset button.
+//! Given sysfs and the device tree; responsible for what the kernel, or the firmware, knows of it.
 
 use std::cmp::Reverse;
 use std::path::Path;
 
 use super::files::Files;
+use crate::handover;
 
 /// What the kernel says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +17,15 @@ pub(crate) enum LastReset {
     Watchdog,
     /// The kernel before left a record of how it died.
     Panic,
+    /// The power came, or came back.
+    PowerOn,
 }
 
 /// `WDIOF_CARDRESET`, include/uapi/linux/watchdog.h: the card reset the CPU.
 const CARD_RESET: u32 = 0x20;
 
 /// Looks at the records of the kernel before, and at the watchdogs' status since the boot
-/// (Documentation/ABI/testing/sysfs-class-watchdog).
+/// (Documentation/ABI/testing/sysfs-class-watchdog), and at what the firmware says.
 pub(crate) fn last_reset(root: &Path) -> LastReset {
     of(&root)
 }
@@ -36,7 +39,21 @@ fn of(files: &dyn Files) -> LastReset {
     if status.any(|text| text.trim().parse::<u32>().is_ok_and(|status| status & CARD_RESET != 0)) {
         return LastReset::Watchdog;
     }
-    LastReset::Unknown
+    of_firmware(files).unwrap_or(LastReset::Unknown)
+}
+
+const CHOSEN: &str = "/proc/device-tree/chosen";
+
+/// `reset-source`, which barebox puts into `/chosen`. It is about an earlier boot where a kernel has jumped here since.
+fn of_firmware(files: &dyn Files) -> Option<LastReset> {
+    let has_jumped = files.names(CHOSEN).iter().any(|name| name == handover::PROPERTY);
+    let source = files.text(&format!("{CHOSEN}/reset-source")).filter(|_| !has_jumped)?;
+    match source.trim_end_matches('\0') {
+        "WDG" => Some(LastReset::Watchdog),
+        // Power-on, and brown-out.
+        "POR" | "BOR" => Some(LastReset::PowerOn),
+        _ => None,
+    }
 }
 
 /// Records of a panic, not of an oops that was survived or of a jump: their names, which panic, which part, and what they hold.
@@ -79,6 +96,33 @@ pub(crate) fn last_words(root: &Path, most: usize) -> Option<(Vec<String>, Vec<u
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn the_firmware_s_word_is_taken_unless_a_kernel_jumped_here() {
+        let root = tempfile::tempdir().unwrap();
+        let chosen = root.path().join("proc/device-tree/chosen");
+        fs::create_dir_all(&chosen).unwrap();
+        for (source, reset) in [
+            ("POR\0", LastReset::PowerOn),
+            ("BOR\0", LastReset::PowerOn),
+            ("WDG\0", LastReset::Watchdog),
+            ("RST\0", LastReset::Unknown),
+            ("unknown\0", LastReset::Unknown),
+            ("", LastReset::Unknown),
+        ] {
+            fs::write(chosen.join("reset-source"), source).unwrap();
+            assert_eq!(last_reset(root.path()), reset, "{source:?}");
+        }
+        fs::write(chosen.join("reset-source"), "POR\0").unwrap();
+        // What a watchdog's own register says is surer.
+        let watchdog = root.path().join("sys/class/watchdog/watchdog0");
+        fs::create_dir_all(&watchdog).unwrap();
+        fs::write(watchdog.join("bootstatus"), "32\n").unwrap();
+        assert_eq!(last_reset(root.path()), LastReset::Watchdog);
+        fs::write(watchdog.join("bootstatus"), "0\n").unwrap();
+        fs::write(chosen.join(handover::PROPERTY), "record").unwrap();
+        assert_eq!(last_reset(root.path()), LastReset::Unknown);
+    }
 
     #[test]
     fn watchdogs_and_records_are_looked_at() {

@@ -98,6 +98,7 @@ pub(super) fn reset() -> Reset {
         LastReset::Unknown => Reset::Unknown,
         LastReset::Watchdog => Reset::Watchdog,
         LastReset::Panic => Reset::Panic,
+        LastReset::PowerOn => Reset::PowerOn,
     }
 }
 

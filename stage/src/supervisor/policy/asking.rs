@@ -233,11 +233,20 @@ impl Policy {
 
     fn watchdog_bound(&mut self, answer: Result<Answer, Failure>) -> Vec<Action> {
         if let Ok(Answer::Watchdog(reset)) = answer {
-            self.slots.reset = reset;
+            self.slots.reset = self.trusted(reset);
         }
         let problem = answer.err().map(|failure| format!("warning: its driver: {failure}"));
         let problem = problem.map(|text| Action::Log("watchdog", text));
         problem.into_iter().chain([Action::Arm]).collect()
+    }
+
+    /// Many a board's watchdog resets it by switching the power off and on: there, the firmware's word for that is no power cut.
+    fn trusted(&self, reset: Reset) -> Reset {
+        let is_watched = self.config.as_ref().is_some_and(|config| config.watchdog.is_some());
+        match reset {
+            Reset::PowerOn if is_watched => Reset::Unknown,
+            other => other,
+        }
     }
 
     fn last_jump(&mut self, answer: Result<Answer, Failure>) -> Vec<Action> {
@@ -268,7 +277,10 @@ impl Policy {
     fn state_found(&mut self, now: Millis, answer: Result<Answer, Failure>) -> Vec<Action> {
         let rules = self.config.as_ref().map(Rules::of).unwrap_or_default();
         let lines = match answer {
-            Ok(Answer::State(found)) => self.slots.know(&rules, now, *found, self.began_us),
+            Ok(Answer::State(mut found)) => {
+                found.reset = self.trusted(found.reset);
+                self.slots.know(&rules, now, *found, self.began_us)
+            }
             other => self.slots.do_without(&rules, now, &words(other), self.began_us),
         };
         self.tried.suspect = self.slots.suspect.take();
