@@ -3,6 +3,7 @@
 use config::{Config, Entry, SlotName};
 use serde::{Deserialize, Serialize};
 
+use crate::state::slots::Suspect;
 use crate::state::{Condition, State};
 
 /// An entry and the reason it was taken.
@@ -23,7 +24,7 @@ pub(crate) enum Why {
     Next,
     /// Its slot was to be booted next, once.
     Once,
-    /// Its slot is bad, and there is nothing better.
+    /// Its slot is bad, and nothing better boots.
     LastResort,
     /// Somebody picked it in the menu.
     Picked,
@@ -35,7 +36,7 @@ impl std::fmt::Display for Why {
             Self::First => "first in order",
             Self::Next => "next in order",
             Self::Once => "its slot is booted once",
-            Self::LastResort => "its slot is bad, but nothing else is left",
+            Self::LastResort => "its slot is bad, but what is better does not boot",
             Self::Picked => "picked in the menu",
         })
     }
@@ -48,8 +49,9 @@ pub(crate) struct Tried {
     pub picked: Option<String>,
     /// Entries that failed, oldest first.
     pub failed: Vec<String>,
-    /// The slot whose files the service Linux may have died of: it comes last.
-    pub suspect: Option<SlotName>,
+    /// The slot whose files the service Linux may have died of: it comes last, behind those that are bad where it is not good itself.
+    /// Where it may be any of them, all come behind those, and behind what has no slot.
+    pub suspect: Option<Suspect>,
     /// Everything failed before: bad slots are tried, too.
     pub all_failed: bool,
 }
@@ -65,8 +67,12 @@ fn ordered<'c>(config: &'c Config, state: Option<&State>, tried: &Tried) -> Vec<
         let with = listed.iter().filter(|entry| entry.slot.as_ref() == Some(slot));
         with.copied().collect()
     };
-    let is_suspect = |slot: &&SlotName| Some(*slot) == tried.suspect.as_ref();
-    let (suspect, choices): (Vec<_>, Vec<_>) = state.choices().into_iter().partition(is_suspect);
+    let is_suspect = |slot: &&SlotName| {
+        let suspect = tried.suspect.as_ref();
+        suspect.is_some_and(|suspect| suspect.again || suspect.slot == **slot)
+    };
+    let (mut suspect, choices): (Vec<_>, Vec<_>) = state.choices().into_iter().partition(is_suspect);
+    suspect.sort_by_key(|slot| tried.suspect.as_ref().is_some_and(|suspect| suspect.slot == **slot));
     let mut slotted = choices.into_iter().flat_map(of);
     // It leaves its turn to the next slot.
     let in_turn = listed.iter().filter_map(|entry| match entry.slot {
@@ -77,7 +83,8 @@ fn ordered<'c>(config: &'c Config, state: Option<&State>, tried: &Tried) -> Vec<
     let mut all: Vec<_> = in_turn.map(|entry| (entry, why(entry))).collect();
     let is_good = |slot: &&SlotName| state.slot(slot).is_some_and(|slot| slot.condition == Condition::Good);
     let is_unproven = suspect.iter().any(|slot| !is_good(slot));
-    if tried.all_failed || is_unproven {
+    let again = tried.suspect.as_ref().is_some_and(|suspect| suspect.again);
+    if tried.all_failed || is_unproven || again {
         let bad = state.last_resorts().into_iter().flat_map(of);
         all.extend(bad.map(|entry| (entry, Some(Why::LastResort))));
     }
@@ -218,6 +225,39 @@ pub(crate) mod tests {
         let all = in_turn(&config, &state, true);
         assert_eq!(names(&all), ["u", "r", "a1", "a2"]);
         assert_eq!(all.last().unwrap().1, Why::LastResort);
+    }
+
+    #[test]
+    fn what_the_service_linux_may_die_of_comes_last() {
+        let config = slotted(&["a1", "b1", "r"]);
+        let mut state = State::new(&Rules::of(&config));
+        let [a, b]: [SlotName; 2] = ["A", "B"].map(|name| name.parse().unwrap());
+        let in_turn = |state: &State, slot: &SlotName, again| {
+            let mut tried = Tried {
+                suspect: Some(Suspect {
+                    slot: slot.clone(),
+                    again,
+                }),
+                ..Tried::default()
+            };
+            let all = std::iter::from_fn(|| {
+                let choice = select(&config, &tried, Some(state))?;
+                tried.failed.push(choice.entry.name.clone());
+                Some(choice.entry.name)
+            });
+            all.collect::<Vec<_>>()
+        };
+        assert_eq!(in_turn(&state, &a, false), ["b1", "r", "a1"]);
+        assert_eq!(in_turn(&state, &b, true), ["r", "a1", "b1"]);
+        // One that was given up is better than one that nobody has marked, but not than a good one that may be innocent.
+        for _ in 0..3 {
+            state.jump(&b, 1, Now::default());
+            state.wake(&Rules::of(&config), 1, Reset::Watchdog, Now::default());
+        }
+        assert_eq!(in_turn(&state, &a, false), ["r", "b1", "a1"]);
+        state.mark_good(&a, Now::default()).unwrap();
+        assert_eq!(in_turn(&state, &a, false), ["r", "a1"]);
+        assert_eq!(in_turn(&state, &a, true), ["r", "b1", "a1"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use qemu::vm::Vm;
 use stage::text::quoted;
 
 /// Boots of each kind that are compared.
-const COST_RUNS: usize = 5;
+pub(crate) const COST_RUNS: usize = 5;
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
@@ -419,7 +419,6 @@ fn never_marked(context: &Context, arch: Arch) -> Result<()> {
 fn all_bad(context: &Context, arch: Arch) -> Result<()> {
     let plan = Plan {
         has_initrd: [false, false],
-        config: "[slots]\ntries = 1\n",
         order: &["a", "b", "rescue"],
         ..Plan::default()
     };
@@ -428,8 +427,16 @@ fn all_bad(context: &Context, arch: Arch) -> Result<()> {
             vm,
             &[
                 r#"cato: select: entry "a""#,
+                "Kernel panic - not syncing",
+                r"cato: slots: A \(untested, 1 try left; booted, but not marked good",
+                r#"cato: select: entry "a""#,
+                "Kernel panic - not syncing",
                 "cato: slots: slot A is given up",
                 r#"cato: select: entry "b""#,
+                "Kernel panic - not syncing",
+                r"B \(untested, 1 try left; booted, but not marked good",
+                r#"cato: select: entry "b""#,
+                "Kernel panic - not syncing",
                 "cato: slots: slot B is given up",
                 r#"cato: select: entry "rescue""#,
             ],
@@ -452,11 +459,11 @@ fn no_rescue(context: &Context, arch: Arch) -> Result<()> {
             "cato: slots: slot A is given up",
             "cato: slots: slot B is given up",
             r"cato: prompt: no entry left; trying again by itself in 2 s",
-            r#"cato: select: entry "a".*, its slot is bad, but nothing else is left"#,
+            r#"cato: select: entry "a".*, its slot is bad, but what is better does not boot"#,
             r"cato: prompt: no entry left",
-            r#"cato: select: entry "b".*, its slot is bad, but nothing else is left"#,
+            r#"cato: select: entry "b".*, its slot is bad, but what is better does not boot"#,
             r"cato: prompt: no entry left",
-            r#"cato: select: entry "a".*, its slot is bad, but nothing else is left"#,
+            r#"cato: select: entry "a".*, its slot is bad, but what is better does not boot"#,
         ],
     )
 }
@@ -506,6 +513,24 @@ fn power_cycled(context: &Context, arch: Arch) -> Result<()> {
     context.reports(&ready, &mut vm).map(drop)
 }
 
+/// Milliseconds from Cato's start to the jump with each config, the boots in turn: medians of [`COST_RUNS`].
+pub(crate) fn stage_ms(context: &Context, chain: &mut Chain, configs: [&String; 2]) -> Result<[u64; 2]> {
+    let mut took = [Vec::new(), Vec::new()];
+    for _ in 0..COST_RUNS {
+        for (config, took) in configs.into_iter().zip(&mut took) {
+            chain.config = Some(config.clone());
+            let (_, vm) = context.boots(chain)?;
+            let phases = Timeline::last(&vm.lines()).phases();
+            let stage = phases.iter().find(|phase| phase.name == Name::Stage);
+            took.push(stage.context("no time of Cato's")?.ms);
+        }
+    }
+    Ok(took.map(|mut all| {
+        all.sort_unstable();
+        all.get(all.len() / 2).copied().unwrap_or_default()
+    }))
+}
+
 /// What slots, the state and a watchdog add to Cato's time on a healthy boot: printed, as machines are noisy.
 fn cost(context: &Context, arch: Arch) -> Result<()> {
     let plan = Plan {
@@ -521,20 +546,7 @@ fn cost(context: &Context, arch: Arch) -> Result<()> {
         .replace(plan.config, "")
         .replace("slot = \"A\"\n", "")
         .replace("slot = \"B\"\n", "");
-    let mut took = [Vec::new(), Vec::new()];
-    for _ in 0..COST_RUNS {
-        for (config, took) in [&without, &config].into_iter().zip(&mut took) {
-            chain.config = Some(config.clone());
-            let (_, vm) = context.boots(&chain)?;
-            let phases = Timeline::last(&vm.lines()).phases();
-            let stage = phases.iter().find(|phase| phase.name == Name::Stage);
-            took.push(stage.context("no time of Cato's")?.ms);
-        }
-    }
-    let [without, with] = took.map(|mut all| {
-        all.sort_unstable();
-        all.get(all.len() / 2).copied().unwrap_or_default()
-    });
+    let [without, with] = stage_ms(context, &mut chain, [&without, &config])?;
     println!(
         "slot/{arch}/cost: Cato takes {without} ms without slots and watchdog, {with} ms with them (medians of {COST_RUNS})"
     );

@@ -150,6 +150,13 @@ pub(crate) struct Event {
     pub kexecs: u16,
 }
 
+impl Event {
+    /// An entry was booted, or could not be.
+    pub(crate) fn is_try(&self) -> bool {
+        matches!(self.kind, EventKind::Jumped | EventKind::Failed(_))
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [major, minor] = self.kernel;

@@ -80,6 +80,18 @@ fn suspicion(reset: Reset) -> usize {
 }
 const SUSPICION: usize = 4;
 
+/// Starts in a row that an oops in loading a kernel has ended, and then it is no chance.
+const OOPSES: usize = 2;
+
+/// A slot whose files the service Linux may die of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Suspect {
+    /// Which. It may be booted by itself.
+    pub slot: SlotName,
+    /// Every one that may be booted came last already, and the service Linux died all the same: so may any of them be it.
+    pub again: bool,
+}
+
 /// Why a command for a slot is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -205,29 +217,43 @@ impl State {
 
     /// The slot whose files the service Linux itself may die of: it was reset twice in a row on its way to the first choice (four
     /// times, where nothing says that it failed), or its kernel oopsed in loading this one. To be asked before [`wake`](Self::wake).
-    pub(crate) fn suspect(&self, reset: Reset) -> Option<SlotName> {
-        let last = self.events.last().filter(|event| event.boot == self.boots)?;
-        if last.kind == EventKind::Failed(Failing::Stage(Step::Kexec, Cause::Crash)) {
-            return last.slot.clone();
+    pub(crate) fn suspect(&self, reset: Reset) -> Option<Suspect> {
+        const OOPS: EventKind = EventKind::Failed(Failing::Stage(Step::Kexec, Cause::Crash));
+        let choices = self.choices();
+        let boots = || (0..=self.boots).rev();
+        let ended = |boot: u32| self.events.iter().rfind(|event| event.boot == boot && event.is_try());
+        if let Some(last) = ended(self.boots).filter(|event| event.kind == OOPS) {
+            let slot = last.slot.clone().filter(|slot| choices.contains(&slot))?;
+            let oopses = boots().map_while(|boot| ended(boot).filter(|event| event.kind == OOPS));
+            let again = oopses.count() >= choices.len().max(OOPSES);
+            return Some(Suspect { slot, again });
         }
-        if self.has_jumped() {
+        // It has survived them all: it was reset at the prompt.
+        let has_failed = |slot: &&SlotName| {
+            let mut of_it = self.events.iter().rev().take_while(|event| event.boot == self.boots);
+            of_it.any(|event| {
+                matches!(event.kind, EventKind::Failed(Failing::Stage(..))) && event.slot.as_ref() == Some(*slot)
+            })
+        };
+        if self.has_jumped() || choices.iter().all(has_failed) {
             return None;
         }
         let died = self.events.iter().rev().filter_map(|event| match event.kind {
             EventKind::Died(reset) => Some((event.boot, suspicion(reset))),
             _ => None,
         });
-        let boots = (0..=self.boots).rev();
         let in_a_row = died
-            .zip(boots)
+            .zip(boots())
             .map_while(|((at, weight), boot)| (at == boot).then_some(weight));
         let sum = in_a_row.sum::<usize>().saturating_add(suspicion(reset));
         // If it was not the first, it was another: they take turns.
-        let choices = self.choices();
         let turn = sum.checked_sub(SUSPICION)?.checked_div(2)?;
-        choices
-            .get(turn.checked_rem(choices.len())?)
-            .map(|name| (*name).clone())
+        let slot = choices.get(turn.checked_rem(choices.len())?)?;
+        Some(Suspect {
+            slot: (*slot).clone(),
+            // Twice, for where nothing says that it failed.
+            again: turn >= choices.len().saturating_mul(2),
+        })
     }
 
     /// Whether the last start was meant to end in a reset by the watchdog. To be asked before [`wake`](Self::wake).
@@ -475,7 +501,8 @@ impl State {
                 .iter()
                 .filter(move |slot| slot.condition == Condition::Bad(why))
         };
-        let last = self.attempt.as_ref().map(|attempt| &attempt.slot);
+        let mut tried = self.events.iter().rev().filter(|event| event.is_try());
+        let last = tried.find_map(|event| event.slot.as_ref());
         let used_up = self
             .slots
             .iter()

@@ -1,5 +1,7 @@
 use std::collections::HashSet;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const NOW: Now<'_> = Now {
@@ -264,19 +266,73 @@ fn a_cloned_disk_keeps_what_is_good_and_forgets_what_failed() {
     assert_eq!(state.machine, MACHINE + 1);
 }
 
+/// Two in a row are no chance, whichever it was.
+#[test]
+fn a_slot_that_makes_the_kernel_oops_is_suspected() {
+    let oopses = |slots: &[Option<&str>]| {
+        let mut state = state();
+        for slot in slots {
+            state.wake(&rules(), MACHINE, Reset::Unknown, NOW);
+            if let Some(slot) = slot {
+                state.failed(&name(slot), Step::Kexec, Cause::Crash, NOW);
+            }
+        }
+        let suspect = state.suspect(Reset::Unknown);
+        suspect.map(|suspect| (suspect.slot, suspect.again))
+    };
+    assert_eq!(oopses(&[Some("B")]), Some((name("B"), false)));
+    assert_eq!(oopses(&[Some("B"), Some("B")]), Some((name("B"), true)));
+    assert_eq!(oopses(&[Some("B"), Some("A")]), Some((name("A"), true)));
+    assert_eq!(oopses(&[Some("B"), None, Some("B")]), Some((name("B"), false)));
+    // It is given up by then, and comes last anyway.
+    assert_eq!(oopses(&[Some("B"), Some("B"), Some("B")]), None);
+}
+
+/// Whoever came to the prompt and switched it off has killed nothing.
+#[test]
+fn what_failed_and_left_the_service_linux_alive_is_not_suspected() {
+    let mut state = state();
+    for _ in 0..20 {
+        state.wake(&rules(), MACHINE, Reset::Watchdog, NOW);
+        state.failed(&name("A"), Step::Verify, Cause::Verification, NOW);
+        let suspect = state.suspect(Reset::Watchdog);
+        state.failed(&name("B"), Step::Probe, Cause::Missing, NOW);
+        assert_eq!(state.suspect(Reset::Watchdog), None);
+        if state.boots > 3 {
+            assert!(suspect.is_some(), "one of them was not tried");
+        }
+    }
+}
+
+/// The one that was tried last comes last, whatever became of it.
+#[test]
+fn last_resorts_take_turns() {
+    let mut state = state();
+    for slot in ["A", "B"] {
+        for _ in 0..3 {
+            boot(&mut state, slot, false, Reset::Watchdog);
+        }
+    }
+    assert_eq!(state.last_resorts(), [&name("A"), &name("B")]);
+    state.failed(&name("A"), Step::Kexec, Cause::Crash, NOW);
+    assert_eq!(state.last_resorts(), [&name("B"), &name("A")]);
+    state.jump(&name("B"), 1, NOW);
+    assert_eq!(state.last_resorts(), [&name("A"), &name("B")]);
+}
+
 /// Starts that end before anything is booted: what was next is suspected, sooner where something says that it failed. A power cut
 /// says nothing.
 #[test]
 fn what_may_kill_the_service_linux_is_suspected() {
-    for (reset, starts) in [
-        (Reset::Watchdog, Some(2)),
-        (Reset::Unknown, Some(4)),
-        (Reset::PowerOn, None),
+    for (reset, starts, when_both_came_last_twice) in [
+        (Reset::Watchdog, Some(2), Some(4)),
+        (Reset::Unknown, Some(4), Some(8)),
+        (Reset::PowerOn, None, None),
     ] {
         let mut state = state();
         boot(&mut state, "A", true, Reset::PowerOn);
         let mut suspects = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..13 {
             suspects.push(state.suspect(reset));
             state.wake(&rules(), MACHINE, reset, NOW);
             // One before it fails by itself, each time.
@@ -284,7 +340,10 @@ fn what_may_kill_the_service_linux_is_suspected() {
         }
         let first = suspects.iter().position(Option::is_some).map(|at| at + 1);
         assert_eq!(first, starts, "{reset}");
-        let suspects: HashSet<_> = suspects.into_iter().flatten().collect();
+        let suspects: Vec<_> = suspects.into_iter().flatten().collect();
+        let again = suspects.iter().position(|suspect| suspect.again);
+        assert_eq!(again, when_both_came_last_twice, "{reset}");
+        let suspects: HashSet<_> = suspects.into_iter().map(|suspect| suspect.slot).collect();
         assert_eq!(
             suspects.len(),
             if starts.is_some() { 2 } else { 0 },
@@ -331,4 +390,76 @@ fn slots_come_and_go_with_the_config_and_there_are_never_too_many() {
         boot(&mut state, "A", true, Reset::PowerOn);
     }
     assert_eq!(state.events.len(), MOST_EVENTS);
+}
+
+/// What a main system may hold of the boot that it is: each jump has a nonce of its own.
+#[derive(Debug, Clone)]
+enum Deed {
+    Jump(&'static str),
+    Wake(Reset),
+    /// With the nonce of so many jumps ago.
+    Good(&'static str, u64),
+    TrialOver(&'static str, u64),
+    /// An updater's.
+    Bad(&'static str),
+    Primary(&'static str),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let slot = || prop_oneof![Just("A"), Just("B")];
+    let reset = prop_oneof![Just(Reset::Unknown), Just(Reset::PowerOn), Just(Reset::Watchdog)];
+    prop_oneof![
+        slot().prop_map(Deed::Jump),
+        reset.prop_map(Deed::Wake),
+        (slot(), 0..2_u64).prop_map(|(slot, ago)| Deed::Good(slot, ago)),
+        (slot(), 0..2_u64).prop_map(|(slot, ago)| Deed::TrialOver(slot, ago)),
+        slot().prop_map(Deed::Bad),
+        slot().prop_map(Deed::Primary),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    /// RB-6: whatever happens in whatever order, a mark counts only from the system that was booted last, in this boot of it, and
+    /// while it is not counted yet.
+    #[test]
+    fn only_the_boot_that_runs_is_marked(deeds in proptest::collection::vec(deed(), 1..12)) {
+        let mut state = state();
+        let mut nonce = 0_u64;
+        let mut runs: Option<(&str, u64)> = None;
+        let mut is_marked = false;
+        for deed in deeds {
+            let before = state.clone();
+            match deed {
+                Deed::Jump(slot) => {
+                    nonce = nonce.wrapping_add(1);
+                    state.jump(&name(slot), nonce, NOW);
+                    (runs, is_marked) = (Some((slot, nonce)), false);
+                }
+                Deed::Wake(reset) => {
+                    state.wake(&rules(), MACHINE, reset, NOW);
+                    runs = None;
+                }
+                Deed::Good(slot, ago) => {
+                    let shown = nonce.wrapping_sub(ago);
+                    let is_good = state.mark_booted_good(&name(slot), shown, NOW).is_ok();
+                    prop_assert_eq!(is_good, runs == Some((slot, shown)));
+                    prop_assert!(is_good || state == before);
+                    is_marked |= is_good;
+                }
+                Deed::TrialOver(slot, ago) => {
+                    let shown = nonce.wrapping_sub(ago);
+                    let is_over = state.trial_over(&name(slot), shown, NOW).is_ok();
+                    prop_assert_eq!(is_over, runs == Some((slot, shown)) && !is_marked);
+                    prop_assert!(is_over || state == before);
+                    if is_over {
+                        runs = None;
+                    }
+                }
+                Deed::Bad(slot) => state.mark_bad(&name(slot), NOW).unwrap(),
+                Deed::Primary(slot) => state.set_primary(&name(slot), NOW).unwrap(),
+            }
+        }
+    }
 }

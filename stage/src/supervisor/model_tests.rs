@@ -13,14 +13,14 @@
 )]
 
 use std::cell::Cell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 
 use super::super::event::Exit;
 use super::*;
 use crate::select::Why;
 use crate::state::block::{self, Block};
-use crate::state::slots::{Now, Refusal};
+use crate::state::slots::{Now, Refusal, Suspect};
 use crate::state::store::{self, Copies, Copy, LoadError, Stored};
 use crate::state::{Because, Condition, EventKind, Failing, State};
 use crate::worker::message::{Answer, FoundState, FoundStored};
@@ -48,6 +48,8 @@ enum Content {
     Broken,
     /// Its disk fails.
     Flaky,
+    /// Something else of it is not as it should be.
+    Fails(Step, Cause),
     /// Its worker is killed.
     Dies,
     /// Its worker hangs.
@@ -58,7 +60,8 @@ enum Content {
     Empty,
 }
 
-const NEW: [Content; 6] = [
+const NEW: [Content; 7] = [
+    OOPS,
     Content::Kills,
     Content::Works,
     Content::Silent,
@@ -67,10 +70,38 @@ const NEW: [Content; 6] = [
     Content::Flaky,
 ];
 
+/// What else may be wrong with what is in a slot, each where it shows. The first ones, and [`Content::Dies`] and [`Content::Hangs`],
+/// cost what [`Content::Broken`] or [`Content::Flaky`] does: they are only played where the disk is well.
+const FAILS: [(Step, Cause); 7] = [
+    (Step::Budget, Cause::Format),
+    (Step::Load, Cause::Timeout),
+    (Step::LayOut, Cause::Placement),
+    (Step::Load, Cause::Memory),
+    (Step::Kexec, Cause::Io),
+    (Step::Kexec, Cause::Crash),
+    (Step::Quiesce, Cause::Crash),
+];
+const ALIKE: usize = 2 + 4;
+
+/// What may be wrong with the machine, whatever is booted. ([`Cause::Machine`] and [`Cause::Busy`] are decided as the second one.)
+const MACHINE: [(Step, Cause); 2] = [(Step::Reserve, Cause::Memory), (Step::Kexec, Cause::Refused)];
+
+/// An entry without a slot, the last in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Rescue {
+    /// There is none.
+    None,
+    /// It boots, and marks nothing.
+    Works,
+    /// Its files are not what they should be.
+    Broken,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct World {
     disk: Disk,
     contents: [Content; 2],
+    rescue: Rescue,
     /// Why the machine comes up next.
     reset: Reset,
     /// Which machine the disk is in.
@@ -184,6 +215,12 @@ enum Bug {
     WritesBothAtOnce,
     /// What may not be booted without being written down is.
     IgnoresTheAccount,
+    /// The rescue entry is booted before the slots.
+    RescuesTooSoon,
+    /// A trial that is over can still be passed.
+    TrialNeverEnds,
+    /// A good slot never comes behind bad ones, whatever dies of it.
+    SuspectsNobody,
 }
 
 thread_local! {
@@ -195,11 +232,12 @@ fn has(bug: Bug) -> bool {
 }
 
 /// How a start ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum End {
     Jumped(usize),
     /// The same without the state, which was not found.
     JumpedBlind(usize),
+    Rescued,
     Prompt,
     Reset,
     Cut,
@@ -210,64 +248,110 @@ fn name(slot: usize) -> SlotName {
     NAMES[slot].parse().unwrap()
 }
 
-fn rules_config() -> Config {
-    let mut config = crate::select::tests::config(&["a", "b"]);
+/// The entries of the slots.
+const ENTRIES: [&str; 2] = ["a", "b"];
+
+fn rules_config(rescue: Rescue) -> Config {
+    let names: &[&str] = if rescue == Rescue::None {
+        &ENTRIES
+    } else {
+        &["a", "b", "rescue"]
+    };
+    let mut config = crate::select::tests::config(names);
     config.console.countdown = Duration::ZERO;
     config.slots.tries = 2;
-    for (slot, entry) in config.entries.iter_mut().enumerate() {
+    for (slot, entry) in config.entries.iter_mut().take(NAMES.len()).enumerate() {
         entry.slot = Some(name(slot));
     }
     config
+}
+
+/// A worker comes to a step and fails.
+fn fail(mut policy: Policy, now: Millis, step: Step, cause: Cause) -> (Policy, Vec<Action>) {
+    let mut actions = policy.on(now, Event::Said(Message::Step(step)));
+    actions.extend(policy.on(now, Event::Said(Message::fail(Failure::new(cause, "x")))));
+    (policy, actions)
+}
+
+/// Of what happened, only what may be decided by, in as few boots as it takes: which slot was tried last; in the last start, whether it
+/// ended in a jump, and which slots failed; how many starts in a row ended in an oops in loading a kernel, two of which are enough;
+/// and how often in a row nothing was booted, of which, with two slots, a round is four, and those after the third are alike.
+fn remembered(state: &State) -> (Vec<crate::state::Event>, u32) {
+    const FAILED: EventKind = EventKind::Failed(Failing::Stage(Step::Probe, Cause::Missing));
+    const TRIED: EventKind = EventKind::Failed(Failing::Trial);
+    const OOPSED: EventKind = EventKind::Failed(Failing::Stage(Step::Kexec, Cause::Crash));
+    let is_tried = |event: &&crate::state::Event| event.is_try();
+    let last_of = |boot: u32| state.events.iter().rfind(|event| event.boot == boot && event.is_try());
+    let boots = || (0..=state.boots).rev();
+    let oopses = boots().map_while(|boot| last_of(boot).filter(|event| event.kind == OOPSED));
+    let oopses = u32::try_from(oopses.take(2).count()).unwrap();
+    let of_it: Vec<_> = (state
+        .events
+        .iter()
+        .filter(|event| event.boot == state.boots)
+        .filter(is_tried))
+    .collect();
+    let has_jumped = of_it.iter().any(|event| event.kind == EventKind::Jumped);
+    let died = state.events.iter().rev().filter_map(|event| match event.kind {
+        EventKind::Died(Reset::Unknown) => Some((event.boot, 1)),
+        EventKind::Died(reset) => Some((event.boot, if reset.is_failure() { 2 } else { 0 })),
+        _ => None,
+    });
+    let in_a_row = died.zip(boots()).take_while(|((at, _), boot)| at == boot);
+    let sum: u32 = in_a_row.map(|((_, weight), _)| weight).sum();
+    let sum = match sum {
+        _ if has_jumped => 0,
+        0..16 => sum,
+        _ => sum % 4 + 12,
+    };
+    let count = sum.max(oopses).max(state.boots.min(1));
+    let mut events = Vec::new();
+    let mut tell = |boot: u32, kind: EventKind, slot: Option<&SlotName>| {
+        events.push(crate::state::Event {
+            kind,
+            boot,
+            uptime_ms: 0,
+            time: 0,
+            slot: slot.cloned(),
+            entry: String::new(),
+            kernel: [0; 2],
+            kexecs: 0,
+        });
+    };
+    let mut tried = state
+        .events
+        .iter()
+        .filter(is_tried)
+        .filter_map(|event| event.slot.as_ref());
+    if let Some(slot) = tried.next_back() {
+        tell(0, TRIED, Some(slot));
+    }
+    for boot in 1..=count {
+        if boot > count - sum {
+            tell(boot, EventKind::Died(Reset::Unknown), None);
+        }
+        if boot == count {
+            for event in &of_it {
+                let kind = match event.kind {
+                    EventKind::Jumped => EventKind::Jumped,
+                    EventKind::Failed(Failing::Stage(..)) => FAILED,
+                    _ => TRIED,
+                };
+                tell(boot, kind, event.slot.as_ref());
+            }
+        }
+        if boot > count - oopses {
+            tell(boot, OOPSED, last_of(state.boots).and_then(|event| event.slot.as_ref()));
+        }
+    }
+    (events, count)
 }
 
 /// Two disks that differ in nothing that is decided by are one.
 fn normal(mut world: World) -> World {
     let newest = world.disk.0.iter().flatten().map(|(_, sequence)| *sequence).max();
     for (state, sequence) in world.disk.0.iter_mut().flatten() {
-        // What happened in the last boots may be decided by: a crash, whether there was a jump, or how often nothing was booted; with two
-        // slots, four weights are a round.
-        let crash = EventKind::Failed(Failing::Stage(Step::Kexec, Cause::Crash));
-        let weight = |event: &crate::state::Event| match event.kind {
-            EventKind::Died(Reset::Unknown) => 1,
-            EventKind::Died(reset) if reset.is_failure() => 2,
-            _ => 0,
-        };
-        let last = state.boots;
-        let boots = (0..=last).rev();
-        let died = (state.events.iter().rev().zip(boots))
-            .take_while(|(event, boot)| event.boot == *boot && matches!(event.kind, EventKind::Died(_)))
-            .count();
-        let mut kept = state.events.split_off(state.events.len() - died);
-        if died == 0 {
-            let of_it = state.events.iter().filter(|event| event.boot == last);
-            let mut jumped = of_it.rev().find(|event| event.kind == EventKind::Jumped).cloned();
-            if let Some(event) = &mut jumped {
-                event.slot = None;
-            }
-            kept.extend(jumped.or_else(|| {
-                state
-                    .events
-                    .last()
-                    .filter(|e| e.kind == crash && e.boot == last)
-                    .cloned()
-            }));
-        } else {
-            let sum: usize = kept.iter().map(weight).sum();
-            let one = kept.first().cloned().map(|event| crate::state::Event {
-                kind: EventKind::Died(Reset::Unknown),
-                ..event
-            });
-            kept = one
-                .into_iter()
-                .cycle()
-                .take(if sum < 8 { sum } else { sum % 4 + 4 })
-                .collect();
-        }
-        for (event, boot) in kept.iter_mut().zip(1..) {
-            (event.boot, event.uptime_ms, event.time) = (boot, 0, 0);
-        }
-        state.boots = u32::try_from(kept.len()).unwrap().max(last.min(1));
-        state.events = kept;
+        (state.events, state.boots) = remembered(state);
         state.slots.iter_mut().for_each(|slot| slot.failure = None);
         *sequence = if Some(*sequence) == newest { 2 } else { 1 };
     }
@@ -285,7 +369,7 @@ struct Start<'o> {
 
 impl Start<'_> {
     fn play(&mut self, world: &World, chance: u64) {
-        let mut policy = Policy::new(Some(rules_config()), chance);
+        let mut policy = Policy::new(Some(rules_config(world.rescue)), chance);
         let actions = policy.on(0, Event::Tick);
         self.act(policy, world.clone(), actions, 0, false);
     }
@@ -316,12 +400,17 @@ impl Start<'_> {
                 Action::Reset => return self.out.push((world, End::Reset)),
             }
         }
+        // The load that failed is tried once more.
+        if let Phase::Pause { until } = policy.phase {
+            let actions = policy.on(until, Event::Tick);
+            return self.act(policy, world, actions, until, again);
+        }
         // The prompt, and once its timer.
+        let due = policy.due().filter(|_| !has(Bug::WaitsForEver));
+        let retry = due.expect("a wait without an end");
         if again {
             return self.out.push((world, End::Prompt));
         }
-        let due = policy.due().filter(|_| !has(Bug::WaitsForEver));
-        let retry = due.expect("a wait without an end");
         let actions = policy.on(retry, Event::Tick);
         self.act(policy, world, actions, retry, true);
     }
@@ -362,7 +451,13 @@ impl Start<'_> {
                     machine: world.machine,
                     reset: world.reset,
                 };
-                self.answer(policy, world, Ok(Answer::State(Box::new(found))), now, again);
+                let mut policy = policy;
+                let answer = Message::Answer(Answer::State(Box::new(found)));
+                let actions = policy.on(now, Event::Said(answer));
+                if let Some(suspect) = &mut policy.tried.suspect {
+                    suspect.again &= !has(Bug::SuspectsNobody);
+                }
+                self.act(policy, world, actions, now, again);
             }
             Question::Keep(kept) => {
                 if self.with_faults {
@@ -374,6 +469,11 @@ impl Start<'_> {
                 world.disk = disk;
                 self.answer(policy, world, Ok(Answer::Kept(Box::new(stored), None)), now, again);
             }
+            // An oops in the call keeps its lock.
+            Question::Unload if has_oopsed(&policy, &world) => {
+                let busy = Err(Failure::new(Cause::Busy, "x"));
+                self.answer(policy, world, busy, now, again);
+            }
             Question::Unload | Question::LastWords(_) => self.answer(policy, world, Ok(Answer::Done), now, again),
             other => panic!("{other:?}"),
         }
@@ -382,18 +482,26 @@ impl Start<'_> {
     /// The power fails in the middle of writing.
     fn cuts(&mut self, world: &World, stored: &Stored) {
         let old = world.disk.state();
+        let before = world.disk.medium();
         for (writes_left, torn) in [(0, false), (0, true), (1, false), (1, true), (2, false)] {
             let mut medium = Medium {
                 writes_left,
                 torn,
-                ..world.disk.medium()
+                ..before.clone()
             };
             if has(Bug::WritesBothAtOnce) && torn {
                 medium.blocks = [[0xff; block::SIZE]; 2];
             }
             let _ = stored.clone().save(&mut medium);
+            // What was not written to need not be read again.
+            let copies = [0, 1].map(|copy| {
+                if medium.blocks[copy] == before.blocks[copy] {
+                    return world.disk.0[copy].clone();
+                }
+                block::decode(&medium.blocks[copy]).ok()
+            });
             let next = World {
-                disk: medium.disk(),
+                disk: Disk(copies),
                 ..world.clone()
             };
             let found = next.disk.state();
@@ -424,21 +532,23 @@ impl Start<'_> {
     }
 
     fn boot(&mut self, mut policy: Policy, mut world: World, boot: &Boot, now: Millis, again: bool) {
-        let slot = NAMES
-            .iter()
-            .position(|n| Some(*n) == boot.choice.entry.slot.as_ref().map(SlotName::as_str))
-            .unwrap();
-        let content = world.contents[slot];
-        let fail = |mut policy: Policy, step, cause| {
-            let mut actions = policy.on(now, Event::Said(Message::Step(step)));
-            actions.extend(policy.on(now, Event::Said(Message::fail(Failure::new(cause, "x")))));
-            (policy, actions)
+        if self.with_faults && !again && policy.tried.failed.is_empty() {
+            for (step, cause) in MACHINE {
+                let (policy, actions) = fail(policy.clone(), now, step, cause);
+                self.act(policy, world.clone(), actions, now, true);
+            }
+        }
+        let slot =
+            (boot.choice.entry.slot.as_ref()).map(|slot| NAMES.iter().position(|n| *n == slot.as_str()).unwrap());
+        let Some(slot) = slot.filter(|_| !has(Bug::RescuesTooSoon) || world.rescue == Rescue::None) else {
+            return self.rescue(policy, world, boot, now, again);
         };
-        let (policy, actions) = match content {
+        let (policy, actions) = match world.contents[slot] {
             Content::Kills => return self.out.push((world, End::Died)),
-            Content::Broken => fail(policy, Step::Verify, Cause::Verification),
-            Content::Flaky => fail(policy, Step::Load, Cause::Io),
-            Content::Empty => fail(policy, Step::Probe, Cause::Missing),
+            Content::Broken => fail(policy, now, Step::Verify, Cause::Verification),
+            Content::Flaky => fail(policy, now, Step::Load, Cause::Io),
+            Content::Empty => fail(policy, now, Step::Probe, Cause::Missing),
+            Content::Fails(step, cause) if step < Step::Account => fail(policy, now, step, cause),
             Content::Dies => {
                 let mut actions = policy.on(now, Event::Said(Message::Step(Step::Load)));
                 actions.extend(policy.on(now, Event::Gone(Exit::Signal(6))));
@@ -448,11 +558,11 @@ impl Start<'_> {
                 let actions = policy.on(now + millis(deadlines::ENTRY), Event::Tick);
                 (policy, actions)
             }
-            Content::Works | Content::Silent | Content::Panics => {
+            content => {
                 let chosen = slot;
                 let Some(account) = &boot.account else {
                     assert!(self.is_blind, "a slot without an account");
-                    return self.out.push((world, End::JumpedBlind(slot)));
+                    return self.leave(policy, world, content, None, End::JumpedBlind(slot), now, again);
                 };
                 let other = account.kept.stored.state.slot(&name(1 - slot)).unwrap();
                 let is_wrong = has(Bug::BootsTheOther) && boots(&world, 1 - slot) && !other.is_bootable();
@@ -467,35 +577,120 @@ impl Start<'_> {
                 assert!(is_needed || is_good, "an unproven slot without its account");
                 if account.is_stuck {
                     if !account.is_needed {
-                        return self.out.push((world, End::Jumped(slot)));
+                        return self.leave(policy, world, content, None, End::Jumped(slot), now, again);
                     }
-                    let (policy, actions) = fail(policy, Step::Account, Cause::Timeout);
+                    let (policy, actions) = fail(policy, now, Step::Account, Cause::Timeout);
                     return self.act(policy, world, actions, now, again);
                 }
                 let mut stored = account.kept.stored.clone();
                 stored.state.jump(&name(slot), NONCE, Now::default());
                 if self.with_faults {
                     self.cuts(&world, &stored);
-                    // The disk never answers.
-                    let mut hung = policy.clone();
-                    let mut actions = hung.on(now, Event::Said(Message::Step(Step::Account)));
-                    let late = now + millis(deadlines::step(Step::Account));
-                    actions.extend(hung.on(late, Event::Tick));
-                    self.act(hung, world.clone(), actions, late, again);
+                    self.hang(&policy, &world, Step::Account, now, again);
                     if account.is_needed {
-                        let (policy, actions) = fail(policy.clone(), Step::Account, Cause::Io);
+                        let (policy, actions) = fail(policy.clone(), now, Step::Account, Cause::Io);
                         self.act(policy, world.clone(), actions, now, again);
                     } else {
-                        self.out.push((world.clone(), End::Jumped(slot)));
+                        let end = End::Jumped(slot);
+                        self.leave(policy.clone(), world.clone(), content, None, end, now, again);
                     }
                 }
                 if !has(Bug::ForgetsTheAttempt) {
-                    world.disk = Self::written(&world, &stored).0;
+                    (world.disk, stored) = Self::written(&world, &stored);
                 }
-                return self.out.push((world, End::Jumped(slot)));
+                return self.leave(policy, world, content, Some(stored), End::Jumped(slot), now, again);
             }
         };
         self.act(policy, world, actions, now, again);
+    }
+
+    /// Everything is ready, and the attempt is written down, if it is `stored`.
+    #[expect(clippy::too_many_arguments, reason = "all of a start")]
+    fn leave(
+        &mut self,
+        mut policy: Policy,
+        world: World,
+        content: Content,
+        stored: Option<Stored>,
+        end: End,
+        now: Millis,
+        again: bool,
+    ) {
+        let told = stored.map(|stored| Message::Accounted(Box::new(stored)));
+        let mut actions: Vec<Action> = told
+            .into_iter()
+            .flat_map(|told| policy.on(now, Event::Said(told)))
+            .collect();
+        if let Content::Fails(step, cause) = content {
+            let (policy, failed) = fail(policy, now, step, cause);
+            actions.extend(failed);
+            return self.act(policy, world, actions, now, again);
+        }
+        if self.with_faults {
+            self.hang(&policy, &world, Step::Jump, now, again);
+        }
+        self.out.push((world, end));
+    }
+
+    /// The entry without a slot is next.
+    fn rescue(&mut self, policy: Policy, mut world: World, boot: &Boot, now: Millis, again: bool) {
+        if world.rescue == Rescue::Broken {
+            let (policy, actions) = fail(policy, now, Step::Verify, Cause::Verification);
+            return self.act(policy, world, actions, now, again);
+        }
+        let Some(account) = &boot.account else {
+            assert!(self.is_blind, "nothing of it is written down");
+            return self.leave(policy, world, Content::Works, None, End::Rescued, now, again);
+        };
+        check_rescue(&account.kept.stored.state, &policy.tried, &world);
+        if account.is_stuck {
+            return self.leave(policy, world, Content::Works, None, End::Rescued, now, again);
+        }
+        let mut stored = account.kept.stored.clone();
+        stored.state.leave(false, Now::default());
+        if self.with_faults {
+            self.cuts(&world, &stored);
+            self.hang(&policy, &world, Step::Account, now, again);
+            self.leave(
+                policy.clone(),
+                world.clone(),
+                Content::Works,
+                None,
+                End::Rescued,
+                now,
+                again,
+            );
+        }
+        (world.disk, stored) = Self::written(&world, &stored);
+        self.leave(policy, world, Content::Works, Some(stored), End::Rescued, now, again);
+    }
+
+    /// The worker comes to a step and never to its end.
+    fn hang(&mut self, policy: &Policy, world: &World, step: Step, now: Millis, again: bool) {
+        let mut hung = policy.clone();
+        let mut actions = hung.on(now, Event::Said(Message::Step(step)));
+        let late = now + millis(deadlines::step(step));
+        actions.extend(hung.on(late, Event::Tick));
+        self.act(hung, world.clone(), actions, late, again);
+    }
+}
+
+const OOPS: Content = Content::Fails(Step::Kexec, Cause::Crash);
+
+fn has_oopsed(policy: &Policy, world: &World) -> bool {
+    let last = policy.tried.failed.last();
+    let slot = last.and_then(|failed| ENTRIES.iter().position(|entry| entry == failed));
+    slot.is_some_and(|slot| world.contents[slot] == OOPS)
+}
+
+/// The rescue entry is booted only after every slot that may be booted, but for one that the service kernel may die of.
+fn check_rescue(state: &State, tried: &Tried, world: &World) {
+    for (slot, entry) in ENTRIES.iter().enumerate() {
+        let suspect = tried.suspect.as_ref();
+        let is_suspect = suspect.is_some_and(|suspect| suspect.again || suspect.slot == name(slot));
+        let is_left = state.slot(&name(slot)).unwrap().is_bootable() && !is_suspect;
+        let was_tried = tried.failed.iter().any(|failed| failed == entry);
+        assert!(!is_left || was_tried, "rescue before slot {slot}: {state:?} {world:?}");
     }
 }
 
@@ -504,13 +699,18 @@ fn boots(world: &World, slot: usize) -> bool {
 }
 
 /// A bad slot is booted only when no better one can be, or the better one may be what the service kernel dies of.
-fn check_choice(state: &State, slot: usize, world: &World, why: Why, suspect: Option<&SlotName>) {
+fn check_choice(state: &State, slot: usize, world: &World, why: Why, suspect: Option<&Suspect>) {
     let is = |slot: usize| state.slot(&name(slot)).unwrap();
     assert_ne!(is(slot).condition, Condition::Bad(Because::Marked), "{world:?}");
     if !is(slot).is_bootable() {
         assert_eq!(why, Why::LastResort, "slot {slot} is bad: {state:?} {world:?}");
-        let better =
-            (0..2).find(|other| is(*other).is_bootable() && boots(world, *other) && Some(&name(*other)) != suspect);
+        // A good one that is suspected may be innocent, until they all came last.
+        let is_suspect = |slot: usize| {
+            suspect.is_some_and(|suspect| {
+                suspect.again || suspect.slot == name(slot) && is(slot).condition != Condition::Good
+            })
+        };
+        let better = (0..2).find(|other| is(*other).is_bootable() && boots(world, *other) && !is_suspect(*other));
         assert_eq!(better, None, "slot {slot} is bad: {state:?} {world:?}");
     }
 }
@@ -539,15 +739,29 @@ fn moved(world: &World) -> World {
 /// What the main system in `slot` does, until the machine comes up again.
 fn main_system(world: &World, slot: usize, out: &mut Vec<World>) {
     let with = |world: &World, reset| World { reset, ..world.clone() };
+    // The time for its mark is over, and it reboots itself.
+    let mut late = world.clone();
+    let is_over = late.disk.change(|state| {
+        if has(Bug::TrialNeverEnds) {
+            return Ok(());
+        }
+        state.trial_over(&name(slot), NONCE, Now::default())
+    });
+    let late = is_over.is_ok().then_some(late);
     match world.contents[slot] {
         Content::Silent => {
             out.extend([Reset::Unknown, Reset::PowerOn].map(|reset| with(world, reset)));
+            out.extend(late);
             out.push(moved(world));
         }
         Content::Panics => out.push(with(world, Reset::Watchdog)),
         _ => {
             out.push(with(world, Reset::PowerOn)); // before the mark, or in the middle of it
             out.push(moved(world));
+            if let Some(late) = late {
+                assert_eq!(marked(&late, slot), None, "marked after its trial: {late:?}");
+                out.push(with(&late, Reset::Unknown));
+            }
             let Some(up) = marked(world, slot) else {
                 out.push(with(world, Reset::Unknown));
                 return;
@@ -560,6 +774,10 @@ fn main_system(world: &World, slot: usize, out: &mut Vec<World>) {
             };
             let bad = changed(&up, &|state| state.mark_bad(&name(other), Now::default())).unwrap();
             out.push(with(&bad, Reset::PowerOn));
+            let trusted = changed(&up, &|state| state.mark_good(&name(other), Now::default())).unwrap();
+            out.push(with(&trusted, Reset::Unknown));
+            let gone = changed(&up, &|state| state.mark_bad(&name(slot), Now::default())).unwrap();
+            out.push(with(&gone, Reset::Unknown));
             // An update that is cut off.
             let mut half = bad.clone();
             half.contents[other] = Content::Broken;
@@ -575,8 +793,23 @@ fn main_system(world: &World, slot: usize, out: &mut Vec<World>) {
     }
 }
 
-/// Without any fault, or without its state, a system that works and that nobody marked as bad is up soon.
-fn comes_up(world: &World, is_blind: bool) -> bool {
+/// What the system of the rescue entry does: nothing, or somebody repairs a slot from there.
+fn rescue_system(world: &World, out: &mut Vec<World>) {
+    out.extend([Reset::Unknown, Reset::PowerOn, Reset::Watchdog].map(|reset| World { reset, ..world.clone() }));
+    for slot in 0..2 {
+        let mut repaired = world.clone();
+        let change = |state: &mut State| state.set_primary(&name(slot), Now::default());
+        if repaired.disk.change(change).is_ok() {
+            repaired.contents[slot] = Content::Works;
+            repaired.reset = Reset::Unknown;
+            out.push(repaired);
+        }
+    }
+}
+
+/// Without any fault, or without its state (then nothing is `known`), a system that works and that nobody marked as bad is up soon,
+/// or the one for rescue. After how many starts is remembered for worlds that were passed on the way.
+fn comes_up(world: &World, mut known: Option<&mut HashMap<World, u64>>) -> bool {
     let is_left = |slot: usize| {
         let marked = world
             .disk
@@ -584,11 +817,22 @@ fn comes_up(world: &World, is_blind: bool) -> bool {
             .and_then(|state| Some(state.slot(&name(slot))?.condition));
         world.contents[slot] == Content::Works && marked != Some(Condition::Bad(Because::Marked))
     };
-    if !(0..2).any(is_left) {
+    if !(0..2).any(is_left) && world.rescue != Rescue::Works {
         return true;
     }
+    let is_blind = known.is_none();
     let mut world = world.clone();
-    for start_number in 0..SOON {
+    let mut passed = Vec::new();
+    let mut more = loop {
+        let here = normal(world.clone());
+        if let Some(starts) = known.as_ref().and_then(|known| known.get(&here)) {
+            break *starts;
+        }
+        let start_number = u64::try_from(passed.len()).unwrap();
+        if start_number == SOON {
+            return false;
+        }
+        passed.push(here);
         let mut out = Vec::new();
         let mut start = Start {
             with_faults: false,
@@ -598,46 +842,54 @@ fn comes_up(world: &World, is_blind: bool) -> bool {
         start.play(&world, start_number);
         let (next, end) = out.pop().unwrap();
         world = next;
-        let end = match end {
-            End::JumpedBlind(slot) => End::Jumped(slot),
-            end => end,
+        world.reset = match end {
+            End::Jumped(slot) | End::JumpedBlind(slot) => match world.contents[slot] {
+                Content::Works => break 0,
+                // Nobody can tell that it does not mark itself.
+                Content::Silent if is_blind => break 0,
+                Content::Panics => Reset::Watchdog,
+                _ => Reset::Unknown,
+            },
+            // There somebody can repair it.
+            End::Rescued => break 0,
+            End::Died if is_blind => Reset::Watchdog,
+            _ => Reset::Unknown,
         };
-        match end {
-            // Nobody can tell that it does not mark itself.
-            End::Jumped(slot) if is_blind && world.contents[slot] == Content::Silent => return true,
-            End::Jumped(slot) if world.contents[slot] == Content::Works => return true,
-            End::Jumped(slot) if world.contents[slot] == Content::Panics => world.reset = Reset::Watchdog,
-            End::Died => world.reset = if is_blind { Reset::Watchdog } else { Reset::Unknown },
-            _ => world.reset = Reset::Unknown,
-        }
+    };
+    for world in passed.into_iter().rev() {
+        more += 1;
+        known.as_mut().map(|known| known.insert(world, more));
     }
-    false
+    more <= SOON
 }
 
 /// Looks at every world that can be reached within `depth` starts; how many there were, and how many starts.
-fn search(depth: usize, with_faults: bool) -> (usize, usize) {
+fn search(depth: usize, with_faults: bool, rescue: Rescue) -> (usize, usize) {
     let mut seen = HashSet::new();
+    let mut known = HashMap::new();
     let mut blind: HashSet<([Content; 2], Reset)> = HashSet::new();
+    // What has happened by then does not matter for what can come.
+    let mut ends = HashSet::new();
     let mut queue = VecDeque::new();
     let mut starts = 0;
-    for a in [Content::Works, Content::Silent, Content::Panics] {
-        for b in [
-            Content::Empty,
-            Content::Works,
-            Content::Broken,
-            Content::Dies,
-            Content::Hangs,
-            Content::Kills,
-        ] {
-            for disk in [Some(State::default()), None] {
-                let world = World {
-                    disk: Disk::of(disk),
-                    contents: [a, b],
-                    reset: Reset::PowerOn,
-                    machine: 7,
-                };
-                queue.push_back((world, 0));
-            }
+    let of_b = [Content::Empty, Content::Works, Content::Broken, Content::Kills];
+    let fails = FAILS.map(|(step, cause)| Content::Fails(step, cause));
+    let more = [Content::Dies, Content::Hangs].into_iter().chain(fails);
+    let more = more.skip(if with_faults { ALIKE } else { 0 });
+    let each = |a| of_b.into_iter().chain(more.clone()).map(move |b| [a, b]);
+    let pairs = [Content::Works, Content::Silent, Content::Panics]
+        .into_iter()
+        .flat_map(each);
+    for contents in pairs.chain([[Content::Kills; 2], [OOPS; 2]]) {
+        for disk in [Some(State::default()), None] {
+            let world = World {
+                disk: Disk::of(disk),
+                contents,
+                rescue,
+                reset: Reset::PowerOn,
+                machine: 7,
+            };
+            queue.push_back((world, 0));
         }
     }
     while let Some((world, at)) = queue.pop_front() {
@@ -645,7 +897,10 @@ fn search(depth: usize, with_faults: bool) -> (usize, usize) {
         if !seen.insert(world.clone()) {
             continue;
         }
-        assert!(comes_up(&world, false), "a system that works is not booted: {world:?}");
+        assert!(
+            comes_up(&world, Some(&mut known)),
+            "a system that works is not booted: {world:?}"
+        );
         if at == depth {
             continue;
         }
@@ -658,19 +913,24 @@ fn search(depth: usize, with_faults: bool) -> (usize, usize) {
         .play(&world, 1);
         starts += out.len();
         assert!(!out.is_empty());
-        // Nothing on the disk matters then.
-        if blind.insert((world.contents, world.reset)) {
-            let is_up = comes_up(&world, true);
+        // Nothing on the disk matters then. Nothing else tells of an oops.
+        if !world.contents.contains(&OOPS) && blind.insert((world.contents, world.reset)) {
+            let is_up = comes_up(&world, None);
             assert!(is_up, "without its state, a system that works is not booted: {world:?}");
         }
         for (next, end) in out {
             check_tries(&world, &next);
+            let next = normal(next);
+            if !ends.insert((next.clone(), end.clone())) {
+                continue;
+            }
             let mut after = Vec::new();
             match end {
                 End::Jumped(slot) => {
                     check_attempt(&next, slot);
                     main_system(&next, slot, &mut after);
                 }
+                End::Rescued => rescue_system(&next, &mut after),
                 End::JumpedBlind(slot) => main_system(&next, slot, &mut after),
                 End::Died => {
                     after.extend([Reset::Watchdog, Reset::Unknown].map(|reset| World { reset, ..next.clone() }));
@@ -690,32 +950,62 @@ fn search(depth: usize, with_faults: bool) -> (usize, usize) {
     (seen.len(), starts)
 }
 
-#[test]
-fn every_order_of_events_ends_well() {
+fn search_with(rescue: Rescue, faults: &[bool]) {
     let asked = std::env::var("CATO_MODEL_DEPTH")
         .ok()
         .and_then(|depth| depth.parse().ok());
     let more: usize = asked.unwrap_or(0);
-    for (depth, with_faults, what) in [(DEPTH + more, true, "with"), (DEPTH + WELL + more, false, "without")] {
-        let (worlds, starts) = search(depth, with_faults);
-        println!("{worlds} worlds, {starts} starts, {depth} deep, {what} faults of the disk");
+    for with_faults in faults {
+        let (depth, what) = if *with_faults {
+            (DEPTH, "with")
+        } else {
+            (DEPTH + WELL, "without")
+        };
+        let (worlds, starts) = search(depth + more, *with_faults, rescue);
+        println!(
+            "rescue entry: {rescue:?}; {what} faults of the disk and the machine, {} starts deep: {worlds} worlds, {starts} ends of starts",
+            depth + more
+        );
         assert!(worlds > 1000, "{worlds}");
     }
 }
 
 #[test]
+fn every_order_of_events_ends_well() {
+    search_with(Rescue::None, &[true, false]);
+}
+
+#[test]
+fn every_order_of_events_ends_well_with_a_rescue_entry() {
+    search_with(Rescue::Works, &[true, false]);
+    search_with(Rescue::Broken, &[false]);
+}
+
+#[test]
 fn each_bug_is_found() {
-    for (bug, said) in [
-        (Bug::WaitsForEver, "a wait without an end"),
-        (Bug::BootsTheOther, "is bad"),
-        (Bug::ForgetsTheAttempt, "jumped without a word"),
-        (Bug::GivesTries, "tries for nothing"),
-        (Bug::LosesTheGoodOne, "a system that works is not booted"),
-        (Bug::WritesBothAtOnce, "a cut left something else"),
-        (Bug::IgnoresTheAccount, "an unproven slot without its account"),
+    for (bug, rescue, said) in [
+        (Bug::WaitsForEver, Rescue::None, "a wait without an end"),
+        (Bug::BootsTheOther, Rescue::None, "is bad"),
+        (Bug::ForgetsTheAttempt, Rescue::None, "jumped without a word"),
+        (Bug::GivesTries, Rescue::None, "tries for nothing"),
+        (Bug::LosesTheGoodOne, Rescue::None, "a system that works is not booted"),
+        (Bug::WritesBothAtOnce, Rescue::None, "a cut left something else"),
+        (
+            Bug::IgnoresTheAccount,
+            Rescue::None,
+            "an unproven slot without its account",
+        ),
+        (Bug::SuspectsNobody, Rescue::None, "a system that works is not booted"),
+        (Bug::RescuesTooSoon, Rescue::Works, "rescue before slot"),
+        (Bug::TrialNeverEnds, Rescue::None, "marked after its trial"),
     ] {
         BUG.set(Some(bug));
-        let found = std::panic::catch_unwind(|| search(DEPTH, true)).expect_err(said);
+        // It takes some starts until they all came last.
+        let (depth, with_faults) = match bug {
+            Bug::SuspectsNobody => (DEPTH + WELL, false),
+            _ => (DEPTH, true),
+        };
+        let found = std::panic::catch_unwind(|| search(depth, with_faults, rescue)).expect_err(said);
         let text = found.downcast_ref::<String>().cloned();
         let text = text.or_else(|| found.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         assert!(

@@ -8,7 +8,7 @@ use config::SlotName;
 use super::event::Millis;
 use crate::cause::Cause;
 use crate::select::Why;
-use crate::state::slots::{Now, Refusal, Rules};
+use crate::state::slots::{Now, Refusal, Rules, Suspect};
 use crate::state::store::Stored;
 use crate::state::{Because, Condition, Event, EventKind, Reset, State};
 use crate::step::Step;
@@ -31,7 +31,7 @@ pub(super) struct Slots {
     /// Why the machine was reset last.
     pub(super) reset: Reset,
     /// The slot that is to come last in this start.
-    pub(super) suspect: Option<SlotName>,
+    pub(super) suspect: Option<Suspect>,
     /// The last start was a test of the watchdog.
     was_test: bool,
     /// What `boot.toml` says of them.
@@ -126,9 +126,12 @@ impl Slots {
         let new = events.iter().filter(|event| event.boot == boot);
         lines.extend(new.filter_map(told));
         if let Some(suspect) = &self.suspect {
-            lines.push(format!(
-                "warning: the service Linux may have died of the files of slot {suspect}: it comes last this time"
-            ));
+            lines.push(if suspect.again {
+                "warning: the service Linux dies whichever slot comes last: all of them come last this time".to_owned()
+            } else {
+                let slot = &suspect.slot;
+                format!("warning: the service Linux may have died of the files of slot {slot}: it comes last this time")
+            });
         }
         lines.push(all(&stored.state));
         self.kept = Some(Kept {
