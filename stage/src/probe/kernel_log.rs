@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::text::printable;
 
+const KMSG: &str = "/dev/kmsg";
 /// Records that are looked at, lines and letters that are kept.
 const RECORDS: usize = 1000;
 const LINES: usize = 4;
@@ -27,15 +28,11 @@ pub(super) struct KernelLog(Option<File>);
 impl KernelLog {
     /// Where it ends now. Without `/dev/kmsg` there is nothing to say later.
     pub(super) fn from_now() -> Self {
-        Self::open(Path::new("/dev/kmsg")).map_or(Self(None), |file| Self(Some(file)))
+        Self::at_its_end(Path::new(KMSG)).map_or(Self(None), |file| Self(Some(file)))
     }
 
-    fn open(path: &Path) -> Option<File> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .ok()?;
+    fn at_its_end(path: &Path) -> Option<File> {
+        let mut file = open(path)?;
         file.seek(SeekFrom::End(0)).ok()?;
         Some(file)
     }
@@ -43,41 +40,38 @@ impl KernelLog {
     /// The kernel's lines since then that have one of the `words` in them, the last few, ready to be shown.
     pub(super) fn since(&self, words: &[String]) -> Vec<String> {
         let mut lines = Vec::new();
-        let Some(mut file) = self.0.as_ref() else { return lines };
-        let mut record = [0; RECORD];
-        for _ in 0..RECORDS {
-            match file.read(&mut record) {
-                Ok(0) => break,
-                Ok(length) => lines.extend(record.get(..length).and_then(line)),
-                // Overwritten since, or a signal.
-                Err(e) if e.kind() == ErrorKind::Interrupted || e.raw_os_error() == Some(libc::EPIPE) => {}
-                Err(_) => break,
-            }
-        }
+        let Some(file) = &self.0 else { return lines };
+        records(file, RECORDS, |record| lines.extend(line(record)));
         lines.retain(|line| words.iter().any(|word| contains(line, word)));
         lines.dedup();
         lines.split_off(lines.len().saturating_sub(LINES))
     }
 }
 
-/// All that the kernel remembers, its own lines and those of programs, each with its time.
-pub(crate) fn whole() -> String {
-    let mut text = String::new();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open("/dev/kmsg");
-    let Ok(mut file) = file else { return text };
+fn open(path: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()
+}
+
+/// The next records, as many as there are: `most` at most, for more may come while it is read.
+fn records(mut file: &File, most: usize, mut take: impl FnMut(&[u8])) {
     let mut record = [0; RECORD];
-    // More may come while it is read.
-    for _ in 0..WHOLE_RECORDS {
+    for _ in 0..most {
         match file.read(&mut record) {
             Ok(0) => break,
-            Ok(length) => text.extend(record.get(..length).and_then(timed)),
+            Ok(length) => take(record.get(..length).unwrap_or_default()),
+            // Overwritten since, or a signal.
             Err(e) if e.kind() == ErrorKind::Interrupted || e.raw_os_error() == Some(libc::EPIPE) => {}
             Err(_) => break,
         }
     }
+}
+
+/// All that the kernel remembers, its own lines and those of programs, each with its time.
+pub(crate) fn whole() -> String {
+    let mut text = String::new();
+    let Some(file) = open(Path::new(KMSG)) else { return text };
+    records(&file, WHOLE_RECORDS, |record| text.extend(timed(record)));
     // The latest of it.
     let from = text.len().saturating_sub(WHOLE);
     match text.get(from..) {
@@ -135,13 +129,13 @@ mod tests {
     fn what_was_there_before_or_is_not_about_it_is_left_out() {
         let file = tempfile::NamedTempFile::new().unwrap();
         writeln!(file.as_file(), "3,1,1,-;vda1: old").unwrap();
-        let log = KernelLog(KernelLog::open(file.path()));
+        let log = KernelLog(KernelLog::at_its_end(file.path()));
         writeln!(file.as_file(), "3,2,1,-;FAT-fs (vda1): logical sector size too small").unwrap();
         assert_eq!(
             log.since(&["vda1".to_owned()]),
             ["FAT-fs (vda1): logical sector size too small"]
         );
-        let log = KernelLog(KernelLog::open(file.path()));
+        let log = KernelLog(KernelLog::at_its_end(file.path()));
         writeln!(file.as_file(), "3,3,1,-;usb 1-1: new device").unwrap();
         writeln!(file.as_file(), "3,4,1,-;I/O error, dev vda12, sector 0").unwrap();
         assert_eq!(log.since(&["vda1".to_owned()]), Vec::<String>::new());

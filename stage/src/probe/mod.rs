@@ -34,7 +34,7 @@ use crate::cause::Cause;
 pub(crate) use crate::sys::mount::mount_basics;
 use modules::Modules;
 use search::Search;
-pub(crate) use search::{Seen, Unfinished};
+pub(crate) use search::{Caller, Seen, Unfinished};
 pub(crate) use tree::{DirTree, FileTree, FileTreeError};
 use volumes::{Fit, Volume};
 pub(crate) use watchdogs::{bind_watchdogs, load_pstore};
@@ -185,20 +185,15 @@ fn found_instead(seen: &[Volume], stuck: &[String], without_driver: &[String]) -
     text
 }
 
-/// Finds `source` and makes its files readable. `say` gets a line for everything out of the ordinary, `late` the name of
-/// each device that did not answer in its time; `known_late` are those of earlier calls. What this process has `seen` a moment
-/// ago is not looked at again.
+/// Finds `source` and makes its files readable.
 ///
 /// # Errors
 /// See [`ProbeError`]. Nothing is mounted then.
 pub(crate) fn open_source(
     source: &Source,
     index: &Index,
-    seen: &mut Option<Seen>,
     deadline: Instant,
-    say: &mut dyn FnMut(&str),
-    known_late: &[String],
-    late: &mut dyn FnMut(&str),
+    caller: &mut Caller<'_>,
 ) -> Result<Opened, ProbeError> {
     if let Source::Initramfs(folder) = source {
         let tree = DirTree::new(Path::new(folder)).map_err(|cause| ProbeError::Folder {
@@ -211,21 +206,18 @@ pub(crate) fn open_source(
             unfinished: Vec::new(),
         });
     }
-    open_device(Wanted::Source(source), index, seen, deadline, say, known_late, late)
+    open_device(Wanted::Source(source), index, deadline, caller)
 }
 
 /// Says besides why the kernel takes none of the packed modules, where that is so.
 fn open_device(
     wanted: Wanted<'_>,
     index: &Index,
-    seen: &mut Option<Seen>,
     deadline: Instant,
-    say: &mut dyn FnMut(&str),
-    known_late: &[String],
-    late: &mut dyn FnMut(&str),
+    caller: &mut Caller<'_>,
 ) -> Result<Opened, ProbeError> {
     let mut modules = Modules::new(index);
-    open_found(wanted, &mut modules, seen, deadline, say, known_late, late).map_err(|error| match modules.doubt() {
+    open_found(wanted, &mut modules, deadline, caller).map_err(|error| match modules.doubt() {
         Some(doubt) => ProbeError::Modules {
             error: Box::new(error),
             doubt,
@@ -237,28 +229,17 @@ fn open_device(
 fn open_found(
     wanted: Wanted<'_>,
     modules: &mut Modules<'_>,
-    seen: &mut Option<Seen>,
     deadline: Instant,
-    say: &mut dyn FnMut(&str),
-    known_late: &[String],
-    late: &mut dyn FnMut(&str),
+    caller: &mut Caller<'_>,
 ) -> Result<Opened, ProbeError> {
-    let mut search = Search::begin(
-        Path::new("/sys"),
-        Path::new("/dev"),
-        modules,
-        seen,
-        say,
-        known_late,
-        late,
-    )?;
+    let mut search = Search::begin(Path::new("/sys"), Path::new("/dev"), modules, caller)?;
     let volume = search.find(wanted, deadline)?;
     let unfinished = search.unfinished();
     let filesystems = match wanted {
         Wanted::Source(source) => volume.filesystems(source),
         _ => volume.all_filesystems(),
     };
-    match mounting::open(&volume, &filesystems, modules, say) {
+    match mounting::open(&volume, &filesystems, modules, caller.say) {
         Ok(tree) => Ok(Opened {
             tree,
             describe: volume.to_string(),
@@ -272,39 +253,28 @@ fn open_found(
     }
 }
 
-/// Finds the partition with the state: its name in `/dev`, and what is known of it for the console. `seen`, `say`, `known_late`
-/// and `late` are as for [`open_source`].
+/// Finds the partition with the state: its name in `/dev`, and what is known of it for the console.
 ///
 /// # Errors
 /// See [`ProbeError`].
-pub(crate) fn find_state(
-    index: &Index,
-    seen: &mut Option<Seen>,
-    deadline: Instant,
-    say: &mut dyn FnMut(&str),
-    known_late: &[String],
-    late: &mut dyn FnMut(&str),
-) -> Result<Volume, ProbeError> {
+pub(crate) fn find_state(index: &Index, deadline: Instant, caller: &mut Caller<'_>) -> Result<Volume, ProbeError> {
     let mut modules = Modules::new(index);
     let (sys, dev) = (Path::new("/sys"), Path::new("/dev"));
-    Search::begin(sys, dev, &mut modules, seen, say, known_late, late)?.find(Wanted::State, deadline)
+    Search::begin(sys, dev, &mut modules, caller)?.find(Wanted::State, deadline)
 }
 
-/// Every volume that shows itself up to the deadline. The others are as for [`open_source`].
+/// Every volume that shows itself up to the deadline.
 ///
 /// # Errors
 /// [`ProbeError::Events`].
 pub(crate) fn find_volumes(
     index: &Index,
-    seen: &mut Option<Seen>,
     deadline: Instant,
-    say: &mut dyn FnMut(&str),
-    known_late: &[String],
-    late: &mut dyn FnMut(&str),
+    caller: &mut Caller<'_>,
 ) -> Result<Vec<Volume>, ProbeError> {
     let mut modules = Modules::new(index);
     let (sys, dev) = (Path::new("/sys"), Path::new("/dev"));
-    match Search::begin(sys, dev, &mut modules, seen, say, known_late, late)?.find(Wanted::Nothing, deadline) {
+    match Search::begin(sys, dev, &mut modules, caller)?.find(Wanted::Nothing, deadline) {
         Ok(volume) => Ok(vec![volume]),
         Err(ProbeError::NotFound { seen, .. }) => Ok(seen),
         Err(other) => Err(other),
@@ -318,13 +288,10 @@ pub(crate) fn find_volumes(
 pub(crate) fn open_volume(
     name: &str,
     index: &Index,
-    seen: &mut Option<Seen>,
     deadline: Instant,
-    say: &mut dyn FnMut(&str),
-    known_late: &[String],
-    late: &mut dyn FnMut(&str),
+    caller: &mut Caller<'_>,
 ) -> Result<Opened, ProbeError> {
-    open_device(Wanted::Device(name), index, seen, deadline, say, known_late, late)
+    open_device(Wanted::Device(name), index, deadline, caller)
 }
 
 /// The state partition of a running system, as it is: nothing is loaded or bound for it. With a GUID, the one that has it.
@@ -353,8 +320,13 @@ mod tests {
     use std::io::Read as _;
 
     fn open(source: &Source) -> Result<Opened, ProbeError> {
-        let (index, seen) = (Index::default(), &mut None);
-        open_source(source, &index, seen, Instant::now(), &mut |_| (), &[], &mut |_| ())
+        let caller = &mut Caller {
+            seen: &mut None,
+            say: &mut |_| (),
+            known_late: &[],
+            late: &mut |_| (),
+        };
+        open_source(source, &Index::default(), Instant::now(), caller)
     }
 
     #[test]

@@ -94,23 +94,35 @@ pub(crate) struct Search<'a, 'i> {
     /// What is left of [`LATE_SHARE`].
     late_share: Duration,
     say: &'a mut dyn FnMut(&str),
-    /// Devices that were late in an earlier search: they get their turn last, and less time.
     known_late: &'a [String],
-    /// Hears of each that is late in this one, by the name that such a list holds.
     late: &'a mut dyn FnMut(&str),
 }
 
+/// Who looks for something: what they know, and what they want to hear.
+pub(crate) struct Caller<'a> {
+    /// What this process has seen a moment ago, which is not looked at again.
+    pub seen: &'a mut Option<Seen>,
+    /// Gets a line for everything out of the ordinary.
+    pub say: &'a mut dyn FnMut(&str),
+    /// Devices that were late in an earlier search: they get their turn last, and less time.
+    pub known_late: &'a [String],
+    /// Hears of each that is late in this one, by the name that such a list holds.
+    pub late: &'a mut dyn FnMut(&str),
+}
+
 impl<'a, 'i> Search<'a, 'i> {
-    /// What an earlier search of this process has `seen` a moment ago is taken over.
     pub(crate) fn begin(
         sys: &'a Path,
         dev: &'a Path,
         modules: &'a mut Modules<'i>,
-        seen: &'a mut Option<Seen>,
-        say: &'a mut dyn FnMut(&str),
-        known_late: &'a [String],
-        late: &'a mut dyn FnMut(&str),
+        caller: &'a mut Caller<'_>,
     ) -> Result<Self, ProbeError> {
+        let Caller {
+            seen,
+            say,
+            known_late,
+            late,
+        } = caller;
         let seen = match seen.take().filter(Seen::is_fresh) {
             Some(fresh) => seen.insert(fresh.again()),
             None => seen.insert(Seen::nothing(sys)?),

@@ -7,7 +7,7 @@ use config::Config;
 use crate::menu::Command;
 pub(super) use crate::menu::Millis;
 use crate::menu::view::Told;
-use crate::worker::message::{Job, Message, Question};
+use crate::worker::message::{Job, Loan, Message};
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) enum Event {
     /// Somebody at a console wants this.
     Wants(Command),
     /// Somebody at a console wants a child to have it for this.
-    Asks(Question),
+    Asks(Loan),
     /// A valid `boot.toml` has come over a serial line.
     Config(Box<Config>),
     /// The child said something.

@@ -28,7 +28,7 @@ use crate::machine::service;
 use crate::menu::view::{Told, View, Wait};
 use crate::menu::{Command, Effect, Menu, Place, Topic, Use};
 use crate::text::printable;
-use crate::worker::message::Question;
+use crate::worker::message::{Lent, Loan};
 use child::Children;
 use console::Consoles;
 use event::{Action, Event};
@@ -188,8 +188,8 @@ impl Supervisor {
                 self.menu.show(self.log.kept.iter().cloned().map(Told::from).collect());
             }
             Effect::Do(Command::Lend(lent)) => {
-                if let Some(question) = self.question(lent) {
-                    self.happened(Event::Asks(question));
+                if let Some(loan) = self.loan(lent) {
+                    self.happened(Event::Asks(loan));
                 }
             }
             Effect::Do(command) => self.happened(Event::Wants(command)),
@@ -197,17 +197,17 @@ impl Supervisor {
     }
 
     /// What a child is to do with the console of whoever has the menu.
-    fn question(&self, lent: Use) -> Option<Question> {
-        let tty = self.log.consoles.name(self.menu.place()?)?.to_owned();
-        Some(match lent {
-            Use::Receive => Question::Receive(tty),
+    fn loan(&self, lent: Use) -> Option<Loan> {
+        let what = match lent {
+            Use::Receive => Lent::Receive,
             Use::SendLog => {
                 let lines: Vec<&str> = self.log.kept.iter().map(String::as_str).collect();
-                let log = lines.join("\n");
-                Question::Send { tty, log }
+                Lent::Send(lines.join("\n"))
             }
-            Use::Shell => Question::Shell(tty),
-        })
+            Use::Shell => Lent::Shell,
+        };
+        let tty = self.log.consoles.name(self.menu.place()?)?.to_owned();
+        Some(Loan { tty, what })
     }
 
     fn wait(&mut self) {
@@ -389,12 +389,15 @@ fn read_config(log: &mut Log, path: &str) -> Option<Config> {
 
 /// The line without a password's hash, at which somebody could try passwords. What stands below it stays there.
 fn masked(line: &str) -> String {
-    let Some((before, hash)) = line.split_once("$argon2") else {
-        return line.to_owned();
-    };
-    let end = hash.find(['"', '\'']).unwrap_or(hash.len());
-    let (hash, after) = hash.split_at_checked(end).unwrap_or((hash, ""));
-    format!("{before}$argon2{}{}", "*".repeat(hash.chars().count()), masked(after))
+    const HASH: &str = "$argon2";
+    let mut pieces = line.split(HASH);
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let end = piece.find(['"', '\'']).unwrap_or(piece.len());
+        let (hash, after) = piece.split_at_checked(end).unwrap_or((piece, ""));
+        text.extend([HASH, &"*".repeat(hash.chars().count()), after]);
+    }
+    text
 }
 
 fn warn_of_service(log: &mut Log, cmdline: &str) {

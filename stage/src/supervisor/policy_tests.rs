@@ -6,7 +6,7 @@ use crate::select::Why;
 use crate::state::State;
 use crate::state::slots::{Now, Rules};
 use crate::state::store::Stored;
-use crate::worker::message::{Answer, FoundState, FoundStored, ReceivedKind};
+use crate::worker::message::{Answer, FoundState, FoundStored, Lent, Loan, ReceivedKind};
 use proptest::prelude::*;
 
 use super::super::event::Exit;
@@ -295,10 +295,15 @@ fn received(name: &str, kind: ReceivedKind) -> Received {
     }
 }
 
+fn lends(what: Lent) -> Loan {
+    let tty = "ttyS0".to_owned();
+    Loan { tty, what }
+}
+
 /// Somebody at a prompt sends these files.
 fn sends(policy: &mut Policy, now: Millis, files: Vec<Received>) -> Vec<Action> {
-    let question = Question::Receive("ttyS0".to_owned());
-    assert!(asks(&on(policy, now, Event::Asks(question.clone())), question));
+    let loan = lends(Lent::Receive);
+    assert!(asks(&on(policy, now, Event::Asks(loan.clone())), Question::Lend(loan)));
     assert_eq!(policy.lent(), Some("ttyS0"));
     // As long as they come, and no longer.
     let later = |time| after(now, Duration::from_secs(time));
@@ -396,27 +401,26 @@ fn a_received_boot_toml_holds_for_this_start_and_changes_no_slot() {
 /// A shell whose terminal has gone is ended by whoever comes to another console; a lent console comes back in any case.
 #[test]
 fn a_loan_ends_with_its_child_with_a_stop_and_in_the_end() {
-    let lend = |question: Question| {
+    let lend = |what: Lent| {
         let mut policy = Policy::new(Some(config(&["a"])), 1);
         on(&mut policy, 0, Event::Tick);
         on(&mut policy, 1, STOP);
-        on(&mut policy, 2, Event::Asks(question));
+        on(&mut policy, 2, Event::Asks(lends(what)));
         assert_eq!(policy.lent(), Some("ttyS0"));
         policy
     };
-    let shell = || Question::Shell("ttyS0".to_owned());
-    let mut policy = lend(shell());
+    let mut policy = lend(Lent::Shell);
     let actions = on(&mut policy, 3, Event::Gone(Exit::Code(1)));
     assert!(!actions.contains(&Action::Leave), "{actions:?}");
     assert_eq!(policy.lent(), None);
     for (now, event) in [(3, STOP), (3_600_002, Event::Tick)] {
-        let mut policy = lend(shell());
+        let mut policy = lend(Lent::Shell);
         let actions = on(&mut policy, now, event);
         assert!(actions.contains(&Action::Kill) && actions.contains(&Action::Leave));
         assert_eq!(policy.lent(), None);
     }
     // Signs of life for ever are not enough.
-    let mut policy = lend(Question::Receive("ttyS0".to_owned()));
+    let mut policy = lend(Lent::Receive);
     for minute in 0..200 {
         on(&mut policy, 2 + minute * 60_000, Event::Said(Message::Progress(minute)));
         on(&mut policy, 3 + minute * 60_000, Event::Tick);
@@ -431,21 +435,13 @@ fn who_may_only_look_gets_the_log_and_no_console_for_more() {
         (Access::Menu, [false, true, false]),
         (Access::Locked, [false, false, false]),
     ] {
-        let tty = || "ttyS0".to_owned();
-        let questions = [
-            Question::Receive(tty()),
-            Question::Send {
-                tty: tty(),
-                log: String::new(),
-            },
-            Question::Shell(tty()),
-        ];
-        for (question, may) in questions.into_iter().zip(may) {
+        let all = [Lent::Receive, Lent::Send(String::new()), Lent::Shell];
+        for (what, may) in all.into_iter().zip(may) {
             let mut policy = Policy::new(None, 1);
             policy.console.access = access.clone();
             on(&mut policy, 0, Event::Tick);
-            let actions = on(&mut policy, 1, Event::Asks(question.clone()));
-            assert_eq!(asks(&actions, question), may, "{access}");
+            let actions = on(&mut policy, 1, Event::Asks(lends(what.clone())));
+            assert_eq!(asks(&actions, Question::Lend(lends(what))), may, "{access}");
         }
     }
 }
@@ -455,7 +451,7 @@ fn nobody_waits_for_a_sender_that_has_gone() {
     let mut policy = Policy::new(Some(config(&["a"])), 1);
     on(&mut policy, 0, Event::Tick);
     on(&mut policy, 1, STOP);
-    on(&mut policy, 2, Event::Asks(Question::Receive("ttyS0".to_owned())));
+    on(&mut policy, 2, Event::Asks(lends(Lent::Receive)));
     let actions = on(&mut policy, 160_000, Event::Tick);
     assert!(actions.contains(&Action::Kill) && actions.contains(&Action::Leave));
     assert_eq!(policy.lent(), None);
@@ -1163,8 +1159,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Said(Message::Say("x".to_owned()))),
         Just(Event::Said(Message::Late("x".to_owned()))),
         Just(Event::Said(Message::Told("x".to_owned().into()))),
-        Just(Event::Asks(Question::Shell("ttyS0".to_owned()))),
-        Just(Event::Asks(Question::Receive("ttyS0".to_owned()))),
+        Just(Event::Asks(lends(Lent::Shell))),
+        Just(Event::Asks(lends(Lent::Receive))),
         Just(Event::Config(Box::new(config(&["b", "c"])))),
         Just(answer(Answer::Received(vec![received("Image", ReceivedKind::Kernel)]))),
         Just(answer(Answer::Done)),

@@ -8,19 +8,12 @@ use config::modules::Index;
 use crate::deadlines::{DEVICE_WAIT, LISTING};
 use crate::menu::view::Told;
 use crate::probe::volumes::{State, Volume};
-use crate::probe::{self, FileTree, FileTreeError, ProbeError, Seen};
+use crate::probe::{self, Caller, FileTree, FileTreeError, ProbeError};
 use crate::text::{Size, word};
 
 /// The most rows of a file or a folder, and bytes of a file, that are shown.
 const ROWS: usize = 500;
 const HEAD: u64 = 16 << 10;
-
-/// What a search says while it looks.
-pub(super) struct Ears<'a> {
-    pub say: &'a mut dyn FnMut(&str),
-    pub late: &'a mut dyn FnMut(&str),
-    pub known_late: &'a [String],
-}
 
 fn leads(text: String, to: String) -> Told {
     Told { text, leads: Some(to) }
@@ -49,10 +42,9 @@ fn row(volume: &Volume) -> String {
 }
 
 /// All volumes.
-pub(super) fn volumes(index: &Index, seen: &mut Option<Seen>, ears: &mut Ears<'_>) -> Result<Vec<Told>, ProbeError> {
+pub(super) fn volumes(index: &Index, caller: &mut Caller<'_>) -> Result<Vec<Told>, ProbeError> {
     let deadline = Instant::now().checked_add(LISTING).unwrap_or_else(Instant::now);
-    let all = probe::find_volumes(index, seen, deadline, &mut ears.say, ears.known_late, &mut ears.late)?;
-    let mut rows: Vec<Told> = all
+    let mut rows: Vec<Told> = probe::find_volumes(index, deadline, caller)?
         .into_iter()
         .map(|volume| leads(row(&volume), format!("{}:", volume.name)))
         .collect();
@@ -63,18 +55,10 @@ pub(super) fn volumes(index: &Index, seen: &mut Option<Seen>, ears: &mut Ears<'_
 }
 
 /// What is at a place that a row has led to: `vda2:boot/Image`.
-pub(super) fn look(at: &str, index: &Index, seen: &mut Option<Seen>, ears: &mut Ears<'_>) -> Result<Vec<Told>, String> {
+pub(super) fn look(at: &str, index: &Index, caller: &mut Caller<'_>) -> Result<Vec<Told>, String> {
     let (volume, path) = at.split_once(':').unwrap_or((at, ""));
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
-    let opened = probe::open_volume(
-        volume,
-        index,
-        seen,
-        deadline,
-        &mut ears.say,
-        ears.known_late,
-        &mut ears.late,
-    );
+    let opened = probe::open_volume(volume, index, deadline, caller);
     let opened = opened.map_err(|error| error.to_string())?;
     let above = match path.rsplit_once('/') {
         Some((folder, _)) => format!("{volume}:{folder}"),

@@ -14,7 +14,7 @@ use super::message::{Account, Answer, FoundState, FoundStored, Kept};
 use crate::cause::Cause;
 use crate::deadlines::DEVICE_WAIT;
 use crate::machine::{self, LastReset};
-use crate::probe::{self, Seen};
+use crate::probe::{self, Caller};
 use crate::state::device::Device;
 use crate::state::slots::Now;
 use crate::state::store::{self, LoadError, SaveError, Stored};
@@ -54,18 +54,13 @@ fn path(device: &str) -> PathBuf {
 }
 
 /// Finds the state partition and reads it.
-pub(super) fn find(
-    index: &Index,
-    seen: &mut Option<Seen>,
-    say: &mut dyn FnMut(&str),
-    late: &mut dyn FnMut(&str),
-) -> FoundState {
-    probe::load_pstore(index, say);
+pub(super) fn find(index: &Index, caller: &mut Caller<'_>) -> FoundState {
+    probe::load_pstore(index, caller.say);
     mount_pstore();
     let reset = reset();
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
     let mut partuuid = None;
-    let (device, describe, stored) = match probe::find_state(index, seen, deadline, say, &[], late) {
+    let (device, describe, stored) = match probe::find_state(index, deadline, caller) {
         Ok(volume) => {
             let describe = cut(&volume.to_string(), LONGEST);
             partuuid = volume.partuuid;

@@ -55,17 +55,8 @@ pub(crate) enum Question {
         /// As in [`Boot`].
         late: Vec<String>,
     },
-    /// Take files that come over this terminal, with YMODEM.
-    Receive(String),
-    /// Send the log over it.
-    Send {
-        /// The terminal's name in `/dev`.
-        tty: String,
-        /// What Cato has said.
-        log: String,
-    },
-    /// Give it to a shell until that ends.
-    Shell(String),
+    /// Use a console that PID 1 lends for it.
+    Lend(Loan),
     /// Likewise what booting this would come to: all of it is done but the hand-off.
     Plan(Box<Boot>),
     /// Whether this password has that hash: it takes time and memory, as it should.
@@ -75,6 +66,26 @@ pub(crate) enum Question {
         /// argon2id, as a PHC string.
         hash: String,
     },
+}
+
+/// A console that a child has meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Loan {
+    /// The terminal's name in `/dev`.
+    pub tty: String,
+    /// What for.
+    pub what: Lent,
+}
+
+/// What a console is lent for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Lent {
+    /// To take files that come over it, with YMODEM.
+    Receive,
+    /// To send the log over it: what Cato has said, and the kernel's.
+    Send(String),
+    /// For a shell, until that ends.
+    Shell,
 }
 
 /// All that a worker has to know to boot an entry.
@@ -197,7 +208,7 @@ pub(crate) enum Answer {
     Watchdog(Reset),
     /// To [`Question::Password`].
     Fits(bool),
-    /// To [`Question::Receive`].
+    /// To [`Lent::Receive`].
     Received(Vec<Received>),
     /// To [`Question::Unload`]: nothing is loaded; to others: all of it has been told, or done.
     Done,

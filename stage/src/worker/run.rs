@@ -11,10 +11,10 @@ use config::modules::{Index, IndexError};
 use config::{Purgatory, paths};
 use nix::sys::reboot::{RebootMode, reboot};
 
-use super::files::{self, Ears};
+use super::files;
 use super::keeping::{self, KeepingError};
 use super::line;
-use super::message::{Answer, Boot, Job, Message, Question, frame, parse};
+use super::message::{Answer, Boot, Job, Lent, Loan, Message, Question, frame, parse};
 use super::reason;
 use super::record::Record;
 use super::summary;
@@ -27,7 +27,7 @@ use crate::load::{self, ArenaKind, LoadError, VerifyError};
 use crate::machine::service;
 use crate::machine::{self, Machine, MachineError};
 use crate::menu::view::Told;
-use crate::probe::{self, ProbeError, Seen};
+use crate::probe::{self, Caller, ProbeError, Seen};
 use crate::quiesce;
 use crate::step::Step;
 use crate::sys::{counter, hugepages};
@@ -152,9 +152,17 @@ fn answer(question: Question, seen: &mut Option<Seen>) -> Result<Answer, Failure
             Ok(tell_rows(summary.lines().map(|line| line.to_owned().into())))
         }
         Question::Files { at, late } => look_at(&at, &late, seen),
-        Question::Receive(tty) => {
+        Question::Lend(loan) => lent(loan),
+    }
+}
+
+/// What is done with a console that PID 1 has lent.
+fn lent(Loan { tty, what }: Loan) -> Result<Answer, Failure> {
+    let mut tell_bytes = |bytes| tell(&Message::Progress(bytes));
+    match what {
+        Lent::Receive => {
             let machine = machine::running(Path::new("/")).ok();
-            let (files, problem) = line::receive(&tty, machine.as_ref(), &mut |bytes| tell(&Message::Progress(bytes)))?;
+            let (files, problem) = line::receive(&tty, machine.as_ref(), &mut tell_bytes)?;
             if let Some(problem) = problem {
                 tell(&Message::say(&format!(
                     "{tty}: {problem}; what came before it is there"
@@ -162,27 +170,26 @@ fn answer(question: Question, seen: &mut Option<Seen>) -> Result<Answer, Failure
             }
             Ok(Answer::Received(files))
         }
-        Question::Send { tty, log } => {
+        Lent::Send(log) => {
             let files = [
                 ("cato.log".to_owned(), log.into_bytes()),
                 ("kernel.log".to_owned(), probe::kernel_log::whole().into_bytes()),
             ];
-            line::send(&tty, &files, &mut |bytes| tell(&Message::Progress(bytes)))?;
+            line::send(&tty, &files, &mut tell_bytes)?;
             Ok(Answer::Done)
         }
-        Question::Shell(tty) => Err(line::shell(&tty).into()),
+        Lent::Shell => Err(line::shell(&tty).into()),
     }
 }
 
 fn find_state(seen: &mut Option<Seen>) -> Result<Answer, WorkerError> {
-    let mut say = |text: &str| tell(&Message::say(text));
-    let mut late = |name: &str| tell(&Message::Late(name.to_owned()));
-    Ok(Answer::State(Box::new(keeping::find(
-        &modules()?,
+    let caller = &mut Caller {
         seen,
-        &mut say,
-        &mut late,
-    ))))
+        say: &mut |text| tell(&Message::say(text)),
+        known_late: &[],
+        late: &mut |name| tell(&Message::Late(name.to_owned())),
+    };
+    Ok(Answer::State(Box::new(keeping::find(&modules()?, caller))))
 }
 
 /// Sends a text, row by row.
@@ -198,15 +205,16 @@ fn tell_rows(rows: impl Iterator<Item = Told>) -> Answer {
 
 fn look_at(at: &str, known_late: &[String], seen: &mut Option<Seen>) -> Result<Answer, Failure> {
     let index = modules().map_err(|error| Failure::new(error.cause(), error.to_string()))?;
-    let ears = &mut Ears {
+    let caller = &mut Caller {
+        seen,
         say: &mut |text| tell(&Message::say(text)),
-        late: &mut |name| tell(&Message::Late(name.to_owned())),
         known_late,
+        late: &mut |name| tell(&Message::Late(name.to_owned())),
     };
     let rows = if at.is_empty() {
-        files::volumes(&index, seen, ears).map_err(|error| Failure::new(error.cause(), error.to_string()))?
+        files::volumes(&index, caller).map_err(|error| Failure::new(error.cause(), error.to_string()))?
     } else {
-        files::look(at, &index, seen, ears).map_err(|error| Failure::new(Cause::Io, error))?
+        files::look(at, &index, caller).map_err(|error| Failure::new(Cause::Io, error))?
     };
     Ok(tell_rows(rows.into_iter()))
 }
@@ -250,7 +258,6 @@ fn boot(boot: &Boot, seen: &mut Option<Seen>) -> Result<Infallible, WorkerError>
 /// All of it but the hand-off: what is read and placed is gone with what this gives.
 fn lay_out(boot: &Boot, seen: &mut Option<Seen>, phases: &mut Phases) -> Result<LaidOut, WorkerError> {
     let mut say = |text: &str| tell(&Message::say(text));
-    let mut late = |name: &str| tell(&Message::Late(name.to_owned()));
     let clock = Clock::start();
     let entry = &boot.choice.entry;
 
@@ -264,7 +271,13 @@ fn lay_out(boot: &Boot, seen: &mut Option<Seen>, phases: &mut Phases) -> Result<
         say("warning: the service kernel has no entropy yet, so the main kernel gets no KASLR and no RNG seed");
     }
     let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
-    let source = probe::open_source(&entry.source, &index, seen, deadline, &mut say, &boot.late, &mut late)?;
+    let caller = &mut Caller {
+        seen,
+        say: &mut say,
+        known_late: &boot.late,
+        late: &mut |name| tell(&Message::Late(name.to_owned())),
+    };
+    let source = probe::open_source(&entry.source, &index, deadline, caller)?;
     *seen = None;
     say(&source.describe);
     for device in source.unfinished.iter().filter(|d| d.is_late() && d.is_running()) {

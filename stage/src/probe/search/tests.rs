@@ -76,7 +76,13 @@ impl Machine {
         let (known, mut heard) = (self.late.borrow().clone(), Vec::new());
         let mut late = |name: &str| heard.push(name.to_owned());
         let mut seen = None;
-        let mut search = Search::begin(&sys, &dev, &mut modules, &mut seen, &mut say, &known, &mut late).unwrap();
+        let mut caller = Caller {
+            seen: &mut seen,
+            say: &mut say,
+            known_late: &known,
+            late: &mut late,
+        };
+        let mut search = Search::begin(&sys, &dev, &mut modules, &mut caller).unwrap();
         search.share = share;
         let source = config::Source::PartLabel("boot-a".to_owned());
         let found = search.find(Wanted::Source(&source), Instant::now() + wait);
@@ -172,7 +178,13 @@ fn the_deadline_moves_so_far_and_no_farther() {
     let mut late = |name: &str| names.push(name.to_owned());
     let deadline = Instant::now();
     let mut seen = None;
-    let mut search = Search::begin(&sys, &sys, &mut modules, &mut seen, &mut say, &[], &mut late).unwrap();
+    let mut caller = Caller {
+        seen: &mut seen,
+        say: &mut say,
+        known_late: &[],
+        late: &mut late,
+    };
+    let mut search = Search::begin(&sys, &sys, &mut modules, &mut caller).unwrap();
     search.deadline = deadline;
     for _ in 0..100 {
         search.excuse("virtio virtio0", BIND_SHARE);
@@ -215,7 +227,13 @@ fn what_was_seen_a_moment_ago_is_not_read_again() {
             seen.ended = Instant::now().checked_sub(SAFETY_LOOK);
         }
         let (mut modules, mut say, mut late) = (Modules::new(&index), |_: &str| (), |_: &str| ());
-        let mut search = Search::begin(&sys, &dev, &mut modules, &mut seen, &mut say, &[], &mut late).unwrap();
+        let mut caller = Caller {
+            seen: &mut seen,
+            say: &mut say,
+            known_late: &[],
+            late: &mut late,
+        };
+        let mut search = Search::begin(&sys, &dev, &mut modules, &mut caller).unwrap();
         let source = config::Source::PartLabel("boot-a".to_owned());
         let found = search.find(Wanted::Source(&source), Instant::now() + Duration::from_mins(1));
         found.unwrap().filesystems(&source).len()
@@ -241,7 +259,13 @@ fn partitions_that_are_gone_are_added_again() {
     let mut say = |line: &str| said.borrow_mut().push(line.to_owned());
     let (index, mut late, mut seen) = (Index::default(), |_: &str| (), None);
     let mut modules = Modules::new(&index);
-    let mut search = Search::begin(&sys, &dev, &mut modules, &mut seen, &mut say, &[], &mut late).unwrap();
+    let mut caller = Caller {
+        seen: &mut seen,
+        say: &mut say,
+        known_late: &[],
+        late: &mut late,
+    };
+    let mut search = Search::begin(&sys, &dev, &mut modules, &mut caller).unwrap();
     search.deadline = Instant::now() + Duration::from_secs(20);
     search.look();
     assert_eq!(*said.borrow(), [""; 0]);

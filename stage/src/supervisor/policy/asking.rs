@@ -10,7 +10,7 @@ use crate::menu::Command;
 use crate::menu::view::Told;
 use crate::state::Reset;
 use crate::state::slots::Rules;
-use crate::worker::message::{Answer, Job, Message, Question};
+use crate::worker::message::{Answer, Job, Lent, Message, Question};
 
 /// A child looks for the answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Asking {
     /// The console that the child has for it.
     pub(super) fn lent(&self) -> Option<&str> {
         match &self.question {
-            Question::Receive(tty) | Question::Send { tty, .. } | Question::Shell(tty) => Some(tty),
+            Question::Lend(loan) => Some(&loan.tty),
             _ => None,
         }
     }
@@ -83,8 +83,8 @@ fn limit(question: &Question) -> Duration {
         Question::Machine => deadlines::SUMMARY,
         Question::Plan(_) => deadlines::PLAN,
         Question::Files { .. } => deadlines::FILES,
-        Question::Receive(_) | Question::Send { .. } => deadlines::TRANSFER,
-        Question::Shell(_) => deadlines::SHELL,
+        Question::Lend(loan) if loan.what == Lent::Shell => deadlines::SHELL,
+        Question::Lend(_) => deadlines::TRANSFER,
         Question::Password { .. } => deadlines::PASSWORD,
     }
 }
@@ -123,7 +123,9 @@ impl Policy {
             Event::Said(Message::Answer(answer)) => Ok(answer),
             Event::Said(Message::Fail(failure)) => Err(failure),
             // It became the shell, which has ended.
-            Event::Gone(_) if matches!(asking.question, Question::Shell(_)) => Ok(Answer::Done),
+            Event::Gone(_) if matches!(&asking.question, Question::Lend(loan) if loan.what == Lent::Shell) => {
+                Ok(Answer::Done)
+            }
             // Somebody at another console, for nobody may be at this one any more.
             Event::Wants(Command::Stop) if asking.lent().is_some() => {
                 Err(Failure::new(Cause::Timeout, "stopped from another console"))
@@ -200,8 +202,8 @@ impl Policy {
                 Ok(Answer::Done) => vec![Action::Show(told)],
                 other => vec![Action::Show(vec![words(other).into()])],
             },
-            Question::Receive(tty) => self.received(&tty, answer),
-            Question::Send { tty, .. } | Question::Shell(tty) => Self::line_over(&tty, answer),
+            Question::Lend(loan) if loan.what == Lent::Receive => self.received(&loan.tty, answer),
+            Question::Lend(loan) => Self::line_over(&loan.tty, answer),
         };
         actions.extend(match then {
             // Whoever has asked has the time to read it; whoever has not said the password has none.

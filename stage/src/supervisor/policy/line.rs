@@ -9,7 +9,7 @@ use super::asking::{Then, words};
 use super::{Action, Millis, Phase, Policy};
 use crate::cause::{Cause, Failure};
 use crate::deadlines;
-use crate::worker::message::{Answer, Question, Received, ReceivedKind};
+use crate::worker::message::{Answer, Lent, Loan, Question, Received, ReceivedKind};
 
 /// What the entry for received files is called.
 /// No entry of a `boot.toml` can have that name.
@@ -17,19 +17,16 @@ const NAME: &str = "received files";
 /// What it is called in the text that it is made of.
 const KEY: &str = "received";
 
-/// What somebody does next who wants that.
-pub(super) fn advice(question: &Question) -> String {
+/// What somebody does next who has it lent.
+pub(super) fn advice(Loan { tty, what }: &Loan) -> String {
     let minutes = |time: Duration| time.as_secs() / 60;
-    match question {
-        Question::Receive(tty) => {
-            format!("{tty}: send the files now, with YMODEM (sb FILE...); Ctrl-X twice stops it")
-        }
-        Question::Send { tty, .. } => format!("{tty}: receive the log now, with YMODEM (rb); Ctrl-X twice stops it"),
-        Question::Shell(tty) => format!(
+    match what {
+        Lent::Receive => format!("{tty}: send the files now, with YMODEM (sb FILE...); Ctrl-X twice stops it"),
+        Lent::Send(_) => format!("{tty}: receive the log now, with YMODEM (rb); Ctrl-X twice stops it"),
+        Lent::Shell => format!(
             "{tty}: a shell; `exit` ends it, and so does Cato after {} min",
             minutes(deadlines::SHELL)
         ),
-        _ => String::new(),
     }
 }
 
@@ -124,11 +121,11 @@ impl Policy {
         actions
     }
 
-    /// Whether somebody at a console may have a child do that: the menu offers nothing else.
-    pub(super) fn may(&self, question: &Question) -> bool {
+    /// Whether somebody at a console may have it lent for that: the menu offers nothing else.
+    pub(super) fn may(&self, loan: &Loan) -> bool {
         match self.console.access {
             Access::Open | Access::Password(_) => true,
-            Access::Menu => matches!(question, Question::Send { .. }),
+            Access::Menu => matches!(loan.what, Lent::Send(_)),
             Access::Locked => false,
         }
     }

@@ -75,9 +75,9 @@ impl Policy {
         match event {
             Event::Wants(command) => return self.obey(now, command, retry),
             // A child gets the console that somebody is at.
-            Event::Asks(question) if self.may(&question) => {
-                let log = Action::Log("prompt", line::advice(&question));
-                return vec![log, self.ask(now, question, Then::Prompt { retry: later })];
+            Event::Asks(loan) if self.may(&loan) => {
+                let log = Action::Log("prompt", line::advice(&loan));
+                return vec![log, self.ask(now, Question::Lend(loan), Then::Prompt { retry: later })];
             }
             Event::Config(config) => return self.configured(now, *config, later),
             _ => {}
