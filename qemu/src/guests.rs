@@ -60,7 +60,8 @@ pub fn entry(arch: Arch) -> Result<PathBuf> {
         "guest-entry",
         arch,
         TargetKind::Bare,
-        "release",
+        // With the blob's, so that `core` is built once.
+        "purgatory",
         &[],
     )
     .context("can't build the guest kernel")

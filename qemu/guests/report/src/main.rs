@@ -200,8 +200,11 @@ fn report(console: &mut Console, cmdline: &str) {
     if let Some(uptime) = text("/proc/uptime") {
         console.say("uptime", uptime.split_whitespace().next().unwrap_or_default());
     }
-    handover(console);
-    pstore(console);
+    // Of this machine, not of one on which somebody tries this program.
+    if std::process::id() == 1 {
+        handover(console);
+        pstore(console);
+    }
     match read_log() {
         Ok(log) => kernel_log(console, &log),
         Err(e) => console.say("dmesg-errors", &format!("unknown: /dev/kmsg: {e}")),
