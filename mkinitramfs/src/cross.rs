@@ -300,6 +300,13 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 fn rustflags(workspace: &Path, toolchain: &Toolchain, arch: Arch, kind: TargetKind) -> Result<OsString> {
     let mut flags: Vec<OsString> = Vec::new();
     let mut push = |flag: &str| flags.push(flag.into());
+    if arch == Arch::Arm64 {
+        // Cortex-A53: see errata.rs. The first is the compiler's to avoid, which does so and warns at each crate that it knows no
+        // such feature (what else it may warn of, clippy has said on the host); the second is the linker's.
+        push("-Ctarget-feature=+fix-cortex-a53-835769");
+        push("-Awarnings");
+        push("-Clink-arg=--fix-cortex-a53-843419");
+    }
     if kind == TargetKind::Musl {
         push("-Crelocation-model=static");
         push("-Ctarget-feature=+crt-static");

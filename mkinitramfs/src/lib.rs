@@ -12,6 +12,7 @@ mod compression;
 pub mod cpio;
 pub mod cross;
 pub mod disk;
+pub mod errata;
 pub mod fit;
 pub mod kernel;
 pub mod list;

@@ -14,6 +14,7 @@ use goblin::elf::Elf;
 use goblin::elf::header::{EM_AARCH64, EM_X86_64};
 use goblin::elf::program_header::PT_INTERP;
 use mkinitramfs::cross::{self, TargetKind};
+use mkinitramfs::errata;
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -45,6 +46,7 @@ fn a_static_program_for_both_machines() {
             !bytes.windows(workspace.len()).any(|w| w == workspace),
             "a path of this machine is in the program"
         );
+        errata::none(&bytes, arch).unwrap();
         let with_symbols = fs::read(path.with_extension("sym")).unwrap();
         assert!(!Elf::parse(&with_symbols).unwrap().syms.is_empty());
 
@@ -71,5 +73,6 @@ fn a_bare_program_for_both_machines() {
         let elf = Elf::parse(&bytes).unwrap();
         assert!(elf.program_headers.iter().all(|p| p.p_type != PT_INTERP));
         assert!(elf.dynrelas.is_empty());
+        errata::none(&bytes, arch).unwrap();
     }
 }

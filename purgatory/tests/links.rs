@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use config::{Arch, Check, ReasonStore};
 use goblin::elf::Elf;
-use mkinitramfs::cross;
+use mkinitramfs::{cross, errata};
 use purgatory::Params;
 use purgatory::params::CHUNK;
 use stage::layout::purgatory::{Job, Region, build};
@@ -79,7 +79,9 @@ fn the_stage_takes_the_blob() {
             record: None,
             reason: None,
         };
-        let image = build(&job, 0x7000_0000, &blob(arch)).unwrap();
+        let blob = blob(arch);
+        errata::none(&blob, arch).unwrap();
+        let image = build(&job, 0x7000_0000, &blob).unwrap();
         assert!(
             image.bytes.len() <= 48 << 10,
             "{arch}: {} bytes with tables",

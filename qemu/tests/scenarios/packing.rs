@@ -7,7 +7,7 @@ use config::Arch;
 use goblin::elf::Elf;
 use goblin::elf::header::{EM_AARCH64, EM_X86_64, ET_EXEC};
 use goblin::elf::program_header::{PT_DYNAMIC, PT_INTERP};
-use mkinitramfs::{BUDGET, Compress, Recipe, cross, repro};
+use mkinitramfs::{BUDGET, Compress, Recipe, cross, errata, repro};
 use qemu::scenario::Scenario;
 use qemu::workspace;
 
@@ -56,7 +56,8 @@ fn small_and_static(arch: Arch) -> Scenario {
 
         let cato = fs::read(cross::stage(&root, arch)?)?;
         ensure!(cato.len() == sizes.cato, "what was packed is not what was built");
-        is_static(&cato, arch).context("cato")
+        is_static(&cato, arch).context("cato")?;
+        errata::none(&cato, arch).context("cato")
     })
 }
 
