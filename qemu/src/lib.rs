@@ -29,6 +29,7 @@ pub mod setup;
 pub mod terminal;
 pub mod test;
 pub mod timeline;
+pub mod tmux;
 pub mod verdict;
 pub mod vm;
 pub mod workspace;

@@ -32,6 +32,10 @@ pub const START: &str = "--start-machines";
 /// the number of machines a CPU has to run.
 pub const LIMIT: Duration = Duration::from_mins(3);
 
+/// Whatever fails in a row, Cato jumps, waits at the prompt or resets the machine within this time, but for what a person does in
+/// `console/`.
+const TO_AN_END: Duration = Duration::from_secs(90);
+
 type Body = Arc<dyn Fn(&Context) -> Result<()> + Send + Sync>;
 
 /// One scenario.
@@ -362,13 +366,10 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
             tally.failed += 1;
             tell("", scenario, outcome);
         }
-        // At a menu, it is a person's time.
-        if !scenario.name.starts_with("console/") {
-            longest = longest.max(outcome.longest.map(|ms| (ms, &scenario.name)));
-        }
+        longest = longest.max(outcome.longest.map(|longest| (longest, &scenario.name)));
     }
-    if let Some((ms, name)) = longest {
-        let seconds = Duration::from_millis(ms).as_secs_f64();
+    if let Some((longest, name)) = longest {
+        let seconds = longest.as_secs_f64();
         println!("Cato's longest way to a jump, the prompt or a reset: {seconds:.1} s, in {name}");
     }
     println!("all scenarios took {:.0} s", started.elapsed().as_secs_f64());
@@ -384,7 +385,7 @@ pub fn run(scenarios: &[Scenario], args: &RunArgs) -> ExitCode {
 struct Outcome {
     took: Duration,
     /// See [`longest_to_an_end`].
-    longest: Option<u64>,
+    longest: Option<Duration>,
     result: Result<()>,
 }
 
@@ -403,6 +404,19 @@ fn one(scenario: &Scenario, patience: u32) -> Outcome {
         let body = std::panic::AssertUnwindSafe(|| (scenario.body)(&context));
         std::panic::catch_unwind(body).unwrap_or_else(|_| bail!("the scenario itself panicked"))
     });
+    // At a menu, it is a person's time.
+    let longest = context
+        .longest_to_an_end()
+        .map(Duration::from_millis)
+        .filter(|_| !scenario.name.starts_with("console/"));
+    let result = result.and_then(|()| match longest {
+        Some(longest) if longest > TO_AN_END => bail!(
+            "Cato took {:.1} s to a jump, the prompt or a reset: more than {} s",
+            longest.as_secs_f64(),
+            TO_AN_END.as_secs()
+        ),
+        _ => Ok(()),
+    });
     let result = match result {
         Ok(()) => {
             // Disk images are large; one that can't be removed does no harm.
@@ -416,7 +430,7 @@ fn one(scenario: &Scenario, patience: u32) -> Outcome {
     };
     Outcome {
         took: started.elapsed(),
-        longest: context.longest_to_an_end(),
+        longest,
         result,
     }
 }

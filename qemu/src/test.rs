@@ -85,17 +85,20 @@ fn executable(messages: &str) -> Option<PathBuf> {
         .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
 }
 
-/// `cargo test` of the whole workspace, shown and counted.
+/// `cargo test` of the whole workspace, shown and counted, with the figures that tests print.
 fn host_tests() -> Result<Tally> {
     let mut child = cargo()
-        .args(["test", "--workspace"])
+        .args(["test", "--workspace", "--", "--show-output"])
         .stdout(Stdio::piped())
         .spawn()
         .context("can't start cargo")?;
     let mut output = String::new();
+    let mut is_told_again = false;
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            println!("{line}");
+            if is_news(&line, &mut is_told_again) {
+                println!("{line}");
+            }
             output.push_str(&line);
             output.push('\n');
         }
@@ -108,6 +111,18 @@ fn host_tests() -> Result<Tally> {
     Ok(tally)
 }
 
+/// With `--show-output`, what tests that passed have printed comes behind the tests, each under its name, and all names again:
+/// of that only what they printed is news, and not what is indented, which cargo prints where a test builds something.
+fn is_news(line: &str, is_told_again: &mut bool) -> bool {
+    if line == "successes:" {
+        *is_told_again = true;
+    } else if line == "failures:" || line.starts_with("test result: ") {
+        *is_told_again = false;
+    }
+    let is_name = line.is_empty() || line == "successes:" || line.starts_with(' ') || line.ends_with(" stdout ----");
+    !(*is_told_again && is_name)
+}
+
 /// The cargo this program was started by, in the checkout.
 fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -118,6 +133,54 @@ fn cargo() -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_are_shown_and_nothing_twice() {
+        let output = "
+running 2 tests
+test a ... ok
+test b ... FAILED
+
+successes:
+
+---- a stdout ----
+7 of 7 cuts
+
+
+successes:
+    a
+
+failures:
+
+---- b stdout ----
+no
+
+failures:
+    b
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored";
+        let mut is_told_again = false;
+        let shown: Vec<&str> = output
+            .lines()
+            .filter(|line| is_news(line, &mut is_told_again))
+            .collect();
+        let expected = "
+running 2 tests
+test a ... ok
+test b ... FAILED
+
+7 of 7 cuts
+failures:
+
+---- b stdout ----
+no
+
+failures:
+    b
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored";
+        assert_eq!(shown.join("\n"), expected);
+    }
 
     #[test]
     fn the_program_is_found_in_cargo_s_messages() {

@@ -59,6 +59,7 @@ fn wanted(need: &Need) -> Vec<(&'static str, Brings)> {
         list.push(("xfsprogs", Brings::Program("mkfs.xfs")));
         list.push(("btrfs-progs", Brings::Program("mkfs.btrfs")));
         list.push(("lrzsz", Brings::Program("sb")));
+        list.push(("tmux", Brings::Program("tmux")));
     }
     if need.compiler {
         list.push(("g++", Brings::Program("c++")));

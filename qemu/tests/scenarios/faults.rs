@@ -28,6 +28,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         ] {
             all.push(worker(arch, fault, says, resets).long_if(long));
         }
+        all.push(pid1_panics(arch).long_if(arch == X86_64));
     }
     all
 }
@@ -53,6 +54,22 @@ fn worker(arch: Arch, fault: &'static str, says: &'static str, resets: bool) -> 
         // The fault is in every worker: the next entry fails in the same way, and the prompt comes.
         vm.wait_for(&format!(r#"cato\[.*"b": .*{says}"#), SOON)?;
         vm.wait_for(r"cato\[.*prompt: no entry left", SOON)?;
+        Ok(())
+    })
+}
+
+/// What can't happen does: the machine is reset, and says where it was.
+fn pid1_panics(arch: Arch) -> Scenario {
+    Scenario::new(format!("worker/{arch}/pid1-panics"), move |context| {
+        let chain = chain(context, arch, &["cato.fault=pid1:panic"])?;
+        let ready = context.prepare(&chain)?;
+        let mut vm = context.start(&ready.machine)?;
+        vm.forbid("Kernel panic - not syncing")?;
+        vm.wait_for(
+            r"cato\[.*panic: panicked at .*supervisor/mod\.rs:.*; resetting the machine",
+            SOON,
+        )?;
+        vm.wait_end(SOON)?;
         Ok(())
     })
 }

@@ -45,6 +45,7 @@ mod slots;
 mod soak;
 mod state_io;
 mod stuck_disk;
+mod terminal;
 mod watchdog;
 
 #[derive(Parser, Debug)]
@@ -87,6 +88,7 @@ fn all() -> Vec<Scenario> {
         consoles::scenarios(),
         menu::scenarios(),
         line::scenarios(),
+        terminal::scenarios(),
         slots::scenarios(),
         soak::scenarios(),
         last_words::scenarios(),

@@ -17,6 +17,7 @@ use qemu::vm::Vm;
 use serde_json::json;
 
 use crate::service_kernel;
+use crate::slots::{COST_RUNS, stage_ms};
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 /// What a terminal answers to the menu's question: UTF-8, 80 columns, 24 rows.
@@ -37,6 +38,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         add("noise", arch == Arm64, noise);
         add("500-noise-runs", true, much_noise);
         add("screen-first", true, screen_first);
+        add("cost", true, cost);
         add("hvc0", true, hvc);
     }
     // Linux has one console of all 8250s together; a board with a PL011 has two kinds.
@@ -86,6 +88,19 @@ fn plain(context: &Context, arch: Arch) -> Result<()> {
     vm.send(" edited=1\r")?;
     vm.wait_for(r#"cato\[.*select: entry "b".*picked in the menu"#, SOON)?;
     vm.wait_for(r"^report: cmdline=.* edited=1", SOON)?;
+    Ok(())
+}
+
+/// What somebody who could press a key adds to a boot that does not wait for it, against a console where nobody can: printed, as
+/// machines are noisy.
+fn cost(context: &Context, arch: Arch) -> Result<()> {
+    let mut chain = chain(context, arch, 0, "")?;
+    let open = chain.config.clone().unwrap_or_default();
+    let locked = open.replace("countdown = 0", "countdown = 0\naccess = \"locked\"");
+    let [locked, open] = stage_ms(context, &mut chain, [&locked, &open])?;
+    println!(
+        "console/{arch}/cost: Cato takes {locked} ms with a locked console, {open} ms with the menu (medians of {COST_RUNS})"
+    );
     Ok(())
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 fn trial(context: &Context, arch: Arch) -> Result<()> {
     let system = debian::with_rauc(arch)?;
     let mut chain = chain(context, arch, &system)?;
-    chain.config = chain.config.map(|config| config.replace("30min", "4min"));
+    chain.config = chain.config.map(|config| config.replace("30min", "6min"));
     let ready = context.prepare(&chain)?;
     let disk = context.folder.join("disk.img");
     let unit = "etc/systemd/system/never-well.service";
@@ -80,7 +80,8 @@ fn trial(context: &Context, arch: Arch) -> Result<()> {
         )
         .put_into(&disk, image::partition(&disk, PARTLABEL)?.start)?;
     let mut vm = context.start(&ready.machine)?;
-    each(&vm, &[r#"select: entry "a""#, "login:", "reboot: Restarting system"])?;
+    let unwell = "Dependency failed for cato-mark-good.service";
+    each(&vm, &[r#"select: entry "a""#, unwell, "reboot: Restarting system"])?;
     vm.wait_end(LONG)?;
     let vm = context.start(&ready.machine)?;
     // The main system has written that down, before it left.

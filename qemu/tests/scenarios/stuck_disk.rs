@@ -25,6 +25,10 @@ pub(crate) const STUCK: &[&str] = &[
     "virtio-blk-pci,drive=slow,addr=0x1e",
 ];
 
+/// For a main kernel with the driver built in, which resets a disk: QEMU then answers all that was asked of it before the jump, into
+/// memory that is another's now. (A real device's DMA ends with its bus mastering, which the service kernel takes from it.)
+const LEFT_ALONE: &str = "initcall_blacklist=virtio_pci_driver_init";
+
 pub(crate) fn scenarios() -> Vec<Scenario> {
     Arch::ALL
         .into_iter()
@@ -91,6 +95,7 @@ fn before(arch: Arch) -> Scenario {
 fn while_reading(arch: Arch) -> Scenario {
     Scenario::new(format!("stuck-disk/{arch}/while-reading"), move |context| {
         let mut chain = context.chain(arch, Bookworm, Trixie)?;
+        chain.cmdline.extend([" ", LEFT_ALONE]);
         let files = chain.main_files(chain.make_initrd(&context.folder)?.as_deref());
         chain.partitions = Some(vec![Partition::new("boot-b", Ext4, files.clone())]);
         let image = context.folder.join("dying.img");

@@ -25,6 +25,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             all.push(scenario.limit(Duration::from_mins(6)).long_if(long));
         };
         add("watchdog/ARCH/main-hangs", arch == Arch::X86_64, main_hangs);
+        add("watchdog/ARCH/all-hang", true, all_hang);
         add("watchdog/ARCH/kernel-hangs-at-its-entry", true, kernel_hangs);
         add("watchdog/ARCH/pid1-hangs", true, pid1_hangs);
         add("watchdog/ARCH/test-fails", true, test_fails);
@@ -49,6 +50,35 @@ fn main_hangs(context: &Context, arch: Arch) -> Result<()> {
         ..Plan::default()
     };
     b_takes_over(context, arch, &plan, "report: done")
+}
+
+/// Each slot has its tries, and then the entry without one is left.
+fn all_hang(context: &Context, arch: Arch) -> Result<()> {
+    let plan = Plan {
+        words: ["report.hang", "report.hang"],
+        config: "[slots]\ntries = 2\n[watchdog]\ntimeout = 45\n",
+        order: &["a", "b", "rescue"],
+        ..Plan::default()
+    };
+    let mut chain = plan.chain(context, arch)?;
+    with(&mut chain.machine, &I6300ESB);
+    let ready = context.prepare(&chain)?;
+    let mut vm = context.start(&ready.machine)?;
+    for (slot, entry) in [("A", "a"), ("B", "b")] {
+        for _ in 0..2 {
+            each(&vm, &[&format!(r#"cato: select: entry "{entry}""#), "report: done"])?;
+            let counted = format!(
+                r"cato\[ *[0-9.]+\] slots: slot {slot}: booted, but not marked good: the watchdog reset the machine"
+            );
+            vm.wait_for(&counted, SOON * 2)?;
+        }
+        each(
+            &vm,
+            &[&format!("cato: slots: slot {slot} is given up: its tries are used up")],
+        )?;
+    }
+    each(&vm, &[r#"cato: select: entry "rescue""#])?;
+    context.reports(&ready, &mut vm).map(drop)
 }
 
 /// Hangs at its first instruction: without interrupts, console or a driver.
@@ -156,7 +186,12 @@ fn never_opened(context: &Context, arch: Arch) -> Result<()> {
     let mut vm = context.start(&ready.machine)?;
     each(
         &vm,
-        &[r"cato: watchdog: watchdog0 \(iTCO_wdt\) is armed: 60 s", "report: done"],
+        &[
+            r"cato: watchdog: watchdog0 \(iTCO_wdt\) is armed: 60 s",
+            r"command line: added .*watchdog\.open_timeout=45",
+            "report: watchdog=watchdog0 iTCO_wdt",
+            "report: done",
+        ],
     )?;
     vm.wait_for(
         r"cato\[ *[0-9.]+\] slots: slot A: booted, but not marked good",

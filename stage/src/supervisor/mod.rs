@@ -36,6 +36,9 @@ use policy::{Millis, Policy};
 use watchdog::Watchdogs;
 
 /// Runs the box. Returns only as `!`: there is nothing to return to.
+///
+/// # Panics
+/// Where `cato.fault=pid1:panic` asks for it; a panic resets the machine.
 pub fn run() -> ! {
     let began_us = boottime_us();
     std::panic::set_hook(Box::new(|info| {
@@ -68,7 +71,9 @@ pub fn run() -> ! {
         );
     }
     let menu = Menu::new(log.consoles.names(), console);
-    let hangs = crate::text::cmdline::value(&cmdline, "cato.fault") == Some("pid1:hang");
+    // Faults for the tests, as those of the worker.
+    let fault = crate::text::cmdline::value(&cmdline, "cato.fault");
+    let (hangs, panics) = (fault == Some("pid1:hang"), fault == Some("pid1:panic"));
     let mut supervisor = Supervisor {
         log,
         menu,
@@ -81,10 +86,11 @@ pub fn run() -> ! {
     };
     loop {
         supervisor.turn();
-        // A fault for the tests, as those of the worker: nothing is fed from here on.
+        // Nothing is fed from here on.
         while hangs && supervisor.watchdogs.is_any_open() {
             std::thread::park();
         }
+        assert!(!panics, "cato.fault");
     }
 }
 

@@ -25,6 +25,7 @@
 //! | `kernel-code` | where the kernel runs: `/proc/iomem`'s range |
 //! | `initrd-size` | bytes of the initrd the kernel unpacked, where `retain_initrd` keeps it |
 //! | `uptime` | seconds since the kernel started |
+//! | `watchdog` | `NAME DRIVER`, a line for each one that has a driver |
 //! | `handover` | what `/bin/cato report --json` prints, where the initrd has it |
 //! | `handover-text`, `handover-svg` | the same as a table and as a picture |
 //! | `handover-error` | what any of the three says instead |

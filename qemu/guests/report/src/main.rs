@@ -200,6 +200,12 @@ fn report(console: &mut Console, cmdline: &str) {
     if let Some(uptime) = text("/proc/uptime") {
         console.say("uptime", uptime.split_whitespace().next().unwrap_or_default());
     }
+    for name in sorted_names("/sys/class/watchdog") {
+        let driver = fs::read_link(Path::new("/sys/class/watchdog").join(&name).join("device/driver"));
+        let driver = driver.unwrap_or_default();
+        let driver = driver.file_name().unwrap_or_default().to_string_lossy();
+        console.say("watchdog", &format!("{name} {driver}"));
+    }
     // Of this machine, not of one on which somebody tries this program.
     if std::process::id() == 1 {
         handover(console);
