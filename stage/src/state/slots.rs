@@ -88,7 +88,8 @@ const OOPSES: usize = 2;
 pub(crate) struct Suspect {
     /// Which. It may be booted by itself.
     pub slot: SlotName,
-    /// Every one that may be booted came last already, and the service Linux died all the same: so may any of them be it.
+    /// It may be any of those that may be booted: each came last twice and the service Linux died all the same, or it oopsed in loading
+    /// one in as many starts in a row.
     pub again: bool,
 }
 
