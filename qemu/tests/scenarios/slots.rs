@@ -332,7 +332,7 @@ fn trial(context: &Context, arch: Arch) -> Result<()> {
     })
 }
 
-/// As it comes from the factory: A is good, B has nothing yet. Asked for all the same, it costs nothing.
+/// As it comes from the factory: A is good, B has nothing yet, and is not tried before somebody asks for it, which costs nothing.
 fn empty_slot(context: &Context, arch: Arch) -> Result<()> {
     let plan = Plan {
         words: ["report.run=mark-good;set-next,B report.reboot", ""],
@@ -346,7 +346,7 @@ fn empty_slot(context: &Context, arch: Arch) -> Result<()> {
     each(
         &vm,
         &[
-            r"cato: slots: A \(good\), B \(untested, 2 tries left\)",
+            r"cato: slots: A \(good\), B \(bad: nothing was installed in it yet\)",
             r#"cato: select: entry "a""#,
             "report: run=set-next B: exit 0",
             r#"cato: select: entry "b""#,

@@ -133,7 +133,7 @@ fn stops_at_its_entry(arch: Arch, mut kernel: Vec<u8>) -> Result<Vec<u8>> {
 fn good_that_breaks(context: &Context, arch: Arch) -> Result<()> {
     let plan = Plan {
         words: ["report.hang", ""],
-        good: Some(&["A"]),
+        good: Some(&["A", "B"]),
         config: "[watchdog]\ntimeout = 45\n",
         ..Plan::default()
     };

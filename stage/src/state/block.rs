@@ -148,7 +148,7 @@ numbers! { reset_number, reset, Reset:
     0 = Reset::Unknown, 1 = Reset::PowerOn, 2 = Reset::Watchdog, 3 = Reset::Panic, 4 = Reset::Purgatory,
 }
 numbers! { because_number, because, Because:
-    1 = Because::Marked, 2 = Because::Unproven, 3 = Because::Strikes,
+    1 = Because::Marked, 2 = Because::Unproven, 3 = Because::Strikes, 4 = Because::Empty,
 }
 
 fn condition_number(condition: Condition) -> u8 {

@@ -67,7 +67,7 @@ pub(crate) enum Condition {
     Untested,
     /// Its main system said so.
     Good,
-    /// It is not booted while there is a better one.
+    /// It is not booted by itself, unless there is nothing better and the cause leaves a hope.
     Bad(Because),
 }
 
@@ -80,6 +80,8 @@ pub(crate) enum Because {
     Unproven,
     /// It was good, and failed too often since.
     Strikes,
+    /// It left the factory with nothing in it, and nobody has said since that there is something.
+    Empty,
 }
 
 /// A jump into a slot.
@@ -209,6 +211,7 @@ impl fmt::Display for Because {
         f.pad(match self {
             Self::Marked => "marked as bad",
             Self::Unproven => "its tries are used up, and it was never marked good",
+            Self::Empty => "nothing was installed in it yet",
             Self::Strikes => "it was good, but has failed too often since",
         })
     }

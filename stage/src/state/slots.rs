@@ -155,7 +155,7 @@ impl State {
         state
     }
 
-    /// The same with slots that are known to be good; their tries come with the first boot.
+    /// The same with slots that are known to be good; their tries come with the first boot. The others have nothing in them yet.
     pub(crate) fn factory(good: &[SlotName]) -> Self {
         let slot = |name: &SlotName| Slot {
             condition: Condition::Good,
@@ -209,9 +209,15 @@ impl State {
         let is_known = |name: &SlotName| rules.slots.contains(name);
         self.slots.retain(|slot| is_known(&slot.name));
         self.once = self.once.take().filter(is_known);
+        // The first boot meets what the factory has named.
+        let is_factory = self.boots <= 1 && !self.slots.is_empty();
         for name in rules.slots.iter().take(MOST_SLOTS) {
             if self.slot(name).is_none() {
-                self.slots.push(Slot::new(name.clone(), rules.tries));
+                let mut slot = Slot::new(name.clone(), rules.tries);
+                if is_factory {
+                    (slot.condition, slot.tries) = (Condition::Bad(Because::Empty), 0);
+                }
+                self.slots.push(slot);
             }
         }
     }
@@ -364,8 +370,15 @@ impl State {
         if self.once.as_ref() == Some(name) {
             self.once = None;
         }
-        if let Some(slot) = self.slot_mut(name).filter(|slot| slot.condition == Condition::Untested) {
-            slot.tries = slot.tries.saturating_sub(1);
+        let tries = self.tries;
+        if let Some(slot) = self.slot_mut(name) {
+            if slot.condition == Condition::Bad(Because::Empty) {
+                // Somebody picked it, and there is something in it.
+                (slot.condition, slot.tries) = (Condition::Untested, tries);
+            }
+            if slot.condition == Condition::Untested {
+                slot.tries = slot.tries.saturating_sub(1);
+            }
         }
         self.attempt = Some(Attempt {
             slot: name.clone(),
@@ -494,8 +507,8 @@ impl State {
             .collect()
     }
 
-    /// The slots to boot when there is nothing else at all: bad ones, but for those that somebody marked. What was good
-    /// once comes first.
+    /// The slots to boot when there is nothing else at all: bad ones, but for those that somebody marked, or that are empty. What was
+    /// good once comes first.
     pub(crate) fn last_resorts(&self) -> Vec<&SlotName> {
         let because = |why| {
             self.slots

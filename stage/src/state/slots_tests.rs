@@ -375,6 +375,37 @@ fn what_may_kill_the_service_linux_is_suspected() {
 }
 
 #[test]
+fn what_the_factory_does_not_name_is_empty_until_something_is_installed() {
+    let mut state = State::factory(&[name("A")]);
+    state.wake(&rules(), MACHINE, Reset::PowerOn, NOW);
+    assert_eq!(choices(&state), ["A"]);
+    assert!(state.last_resorts().is_empty(), "not even where A fails");
+    assert_eq!(state.set_once(&name("B"), NOW), Err(Refusal::Bad));
+    boot(&mut state, "A", true, Reset::PowerOn);
+    assert_eq!(slot(&state, "B").condition, Condition::Bad(Because::Empty));
+    state.set_primary(&name("B"), NOW).unwrap();
+    assert_eq!((choices(&state), slot(&state, "B").tries), (vec!["B", "A"], 3));
+    // What somebody boots all the same is not empty.
+    let mut picked = State::factory(&[name("A")]);
+    picked.wake(&rules(), MACHINE, Reset::PowerOn, NOW);
+    boot(&mut picked, "B", false, Reset::Watchdog);
+    assert_eq!(
+        (slot(&picked, "B").condition, slot(&picked, "B").tries),
+        (Condition::Untested, 2)
+    );
+    // One that comes later is an update's, and so is each where the factory has named none.
+    let with_c = Rules {
+        slots: vec![name("A"), name("B"), name("C")],
+        ..rules()
+    };
+    state.wake(&with_c, MACHINE, Reset::PowerOn, NOW);
+    assert_eq!(choices(&state), ["B", "A", "C"]);
+    let mut state = State::factory(&[]);
+    state.wake(&rules(), MACHINE, Reset::PowerOn, NOW);
+    assert_eq!(choices(&state), ["A", "B"]);
+}
+
+#[test]
 fn slots_come_and_go_with_the_config_and_there_are_never_too_many() {
     let mut state = state();
     let with = |slots: &[&str]| Rules {
