@@ -104,8 +104,6 @@ pub(crate) struct Stored {
     older: Copy,
     /// What is wrong with that copy, for the log.
     pub damage: Option<String>,
-    /// Something is: then it may be for ever.
-    is_damaged: bool,
 }
 
 fn read(device: &mut impl Copies, copy: Copy) -> Result<(State, u64), CopyError> {
@@ -127,7 +125,6 @@ pub(crate) fn load(device: &mut impl Copies) -> Result<Stored, LoadError> {
         state,
         sequence,
         older,
-        is_damaged: damage.is_some(),
         damage,
     };
     match copies {
@@ -154,7 +151,6 @@ impl Stored {
             sequence: 0,
             older: Copy::First,
             damage: None,
-            is_damaged: false,
         }
     }
 
@@ -169,7 +165,7 @@ impl Stored {
         if let Err(error) = put(device, older, &block) {
             // What mangles one copy may mangle the other, which is all there is.
             let is_mangled = matches!(read(device, older), Err(CopyError::Block(_)));
-            if is_mangled && !self.is_damaged {
+            if is_mangled && matches!(error, SaveError::NotKept) {
                 return Err(error);
             }
             // A copy that can't be written any more: the other one has to do, better without a net than not at all.
@@ -177,7 +173,6 @@ impl Stored {
             self.sequence = sequence;
             return Ok(Some(error));
         }
-        self.is_damaged = false;
         self.sequence = sequence;
         self.older = newer;
         Ok(put(device, newer, &block).err())
