@@ -284,7 +284,7 @@ fn actions(context: &Context, arch: Arch) -> Result<()> {
     enters(&mut vm, "l", "cato.*start: cato")?;
     vm.wait_for("^-- ", SOON)?;
     enters(&mut vm, "0", "^cato>")?;
-    enters(&mut vm, "w", "Nothing yet|boot 1")?;
+    enters(&mut vm, "w", "No boot has failed|boot 1")?;
     vm.wait_for("^-- ", SOON)?;
     enters(&mut vm, "0", "^cato>")?;
     // Disks, a folder, and what is in it.

@@ -513,16 +513,19 @@ fn power_cycled(context: &Context, arch: Arch) -> Result<()> {
     context.reports(&ready, &mut vm).map(drop)
 }
 
-/// Milliseconds from Cato's start to the jump with each config, the boots in turn: medians of [`COST_RUNS`].
-pub(crate) fn stage_ms(context: &Context, chain: &mut Chain, configs: [&String; 2]) -> Result<[u64; 2]> {
+/// What `measure` finds with each config, the boots in turn: medians of [`COST_RUNS`].
+pub(crate) fn medians(
+    context: &Context,
+    chain: &mut Chain,
+    configs: [&String; 2],
+    measure: fn(&Vm) -> Result<u64>,
+) -> Result<[u64; 2]> {
     let mut took = [Vec::new(), Vec::new()];
     for _ in 0..COST_RUNS {
         for (config, took) in configs.into_iter().zip(&mut took) {
             chain.config = Some(config.clone());
             let (_, vm) = context.boots(chain)?;
-            let phases = Timeline::last(&vm.lines()).phases();
-            let stage = phases.iter().find(|phase| phase.name == Name::Stage);
-            took.push(stage.context("no time of Cato's")?.ms);
+            took.push(measure(&vm)?);
         }
     }
     Ok(took.map(|mut all| {
@@ -546,7 +549,12 @@ fn cost(context: &Context, arch: Arch) -> Result<()> {
         .replace(plan.config, "")
         .replace("slot = \"A\"\n", "")
         .replace("slot = \"B\"\n", "");
-    let [without, with] = stage_ms(context, &mut chain, [&without, &config])?;
+    let stage = |vm: &Vm| {
+        let phases = Timeline::last(&vm.lines()).phases();
+        let stage = phases.iter().find(|phase| phase.name == Name::Stage);
+        Ok(stage.context("no time of Cato's")?.ms)
+    };
+    let [without, with] = medians(context, &mut chain, [&without, &config], stage)?;
     println!(
         "slot/{arch}/cost: Cato takes {without} ms without slots and watchdog, {with} ms with them (medians of {COST_RUNS})"
     );

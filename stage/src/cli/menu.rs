@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{InputFlags, LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
 use crate::menu::demo::{Came, Demo};
-use crate::menu::keys::Decoder;
+use crate::menu::keys::{Decoder, Key};
 use crate::menu::{Effect, Menu, Millis};
 
 /// What is to be shown.
@@ -64,7 +64,8 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        let _ = tcsetattr(&self.tty, SetArg::TCSANOW, &self.before);
+        // What is typed and not read is not for the shell.
+        let _ = tcsetattr(&self.tty, SetArg::TCSAFLUSH, &self.before);
     }
 }
 
@@ -77,6 +78,50 @@ fn said(menu: &mut Menu, line: &str) -> String {
     match menu.has_screen() {
         Some(_) => before,
         None => format!("{before}{line}\n"),
+    }
+}
+
+/// The menu, and the machine that it is shown with.
+struct Shown {
+    menu: Menu,
+    demo: Demo,
+    /// Bytes for the terminal.
+    out: String,
+}
+
+impl Shown {
+    /// Does what comes of a key. Gives the end, if that is it.
+    fn take(&mut self, now: Millis, effects: impl IntoIterator<Item = Effect>) -> Option<String> {
+        for effect in effects {
+            match effect {
+                Effect::Send(_, text) => self.out.push_str(&text),
+                Effect::Tell(line) => self.out.push_str(&said(&mut self.menu, &line)),
+                Effect::Do(command) => match self.demo.does(now, command) {
+                    Some(Came::Said(line)) => self.out.push_str(&said(&mut self.menu, &line)),
+                    Some(Came::Admitted) => self.menu.admit(Ok(())),
+                    Some(Came::Text(text)) => self.menu.show(text),
+                    Some(Came::Over(end)) => return Some(end),
+                    None => {}
+                },
+            }
+        }
+        None
+    }
+
+    /// The same with these keys, one after the other, and then with the time.
+    fn turn(&mut self, now: Millis, keys: Vec<Key>) -> Option<String> {
+        for key in keys {
+            let effects = self.menu.press(now, 0, key, &self.demo.view);
+            if let Some(end) = self.take(now, effects) {
+                return Some(end);
+            }
+        }
+        let effects = self.menu.tick(now, &self.demo.view);
+        if let Some(end) = self.take(now, effects) {
+            return Some(end);
+        }
+        let painted = self.menu.refresh(now, &self.demo.view);
+        self.take(now, painted)
     }
 }
 
@@ -98,41 +143,25 @@ pub(super) fn run(show: &Show) -> io::Result<String> {
         ..Console::default()
     };
     let stop = console.stop.clone();
-    let mut demo = Demo::new(show.has_failed, now());
-    let mut menu = Menu::new(["tty".to_owned()], console);
+    let mut shown = Shown {
+        menu: Menu::new(["tty".to_owned()], console),
+        demo: Demo::new(show.has_failed, now()),
+        out: String::new(),
+    };
     let mut decoder = Decoder::default();
     // Nobody has to type it here.
     let mut bytes: Vec<u8> = stop.into();
     loop {
         let keys = decoder.feed(now(), &bytes);
-        let mut effects: Vec<Effect> = keys
-            .into_iter()
-            .flat_map(|key| menu.press(now(), 0, key, &demo.view))
-            .collect();
-        effects.extend(menu.tick(now(), &demo.view));
-        effects.extend(menu.refresh(now(), &demo.view));
-        let mut out = String::new();
-        for effect in effects {
-            match effect {
-                Effect::Send(_, text) => out.push_str(&text),
-                Effect::Tell(line) => out.push_str(&said(&mut menu, &line)),
-                Effect::Do(command) => match demo.does(now(), command) {
-                    Some(Came::Said(line)) => out.push_str(&said(&mut menu, &line)),
-                    Some(Came::Admitted) => menu.admit(Ok(())),
-                    Some(Came::Text(text)) => menu.show(text),
-                    Some(Came::Over(end)) => {
-                        let bytes = out + &menu.close().unwrap_or_default();
-                        terminal.tty.write_all(bytes.as_bytes())?;
-                        return Ok(end);
-                    }
-                    None => {}
-                },
-            }
-        }
-        if let Some(Effect::Send(_, text)) = menu.refresh(now(), &demo.view) {
-            out.push_str(&text);
+        let end = shown.turn(now(), keys);
+        let mut out = std::mem::take(&mut shown.out);
+        if end.is_some() {
+            out.extend(shown.menu.close());
         }
         terminal.tty.write_all(out.as_bytes())?;
+        if let Some(end) = end {
+            return Ok(end);
+        }
         let mut fds = [PollFd::new(terminal.tty.as_fd(), PollFlags::POLLIN)];
         let wait = Duration::from_millis(100);
         let is_there = poll(&mut fds, PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO))? > 0;

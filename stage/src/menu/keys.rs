@@ -34,9 +34,11 @@ pub(crate) enum Key {
     PasteEnd,
     /// The terminal says where its cursor is: row and column, from 1.
     Cursor(u16, u16),
+    /// One that does nothing here: a function key, a letter with Alt.
+    Other,
     /// What Cato sends, and no terminal: the line comes back.
     Echo,
-    /// No key sends this: NULs, a BREAK, bytes that are no UTF-8, sequences that nobody knows.
+    /// NULs, a BREAK, bytes that are no UTF-8: what a line makes by itself, though some keyboards have it, too.
     Noise,
 }
 
@@ -51,9 +53,11 @@ pub(crate) struct Decoder {
     parser: Parser<16>,
     /// ESC O came, whose letter is the key.
     is_shifted: bool,
+    /// So many characters belong to a sequence that ended too early.
+    rest: u8,
     /// The last byte was an ESC.
     is_escape: bool,
-    /// The last byte was a CR: a LF behind it is no second key.
+    /// The last byte was a CR: a LF behind it is no second key, nor is a NUL (telnet's, RFC 854).
     is_return: bool,
     /// When the last byte came, until that was long ago.
     last: Option<Millis>,
@@ -75,6 +79,7 @@ impl Decoder {
         let mut press = Press {
             keys: &mut keys,
             is_shifted: &mut self.is_shifted,
+            rest: &mut self.rest,
             is_return: &mut self.is_return,
         };
         self.parser.advance(&mut press, bytes);
@@ -100,6 +105,7 @@ impl Decoder {
 struct Press<'k> {
     keys: &'k mut Vec<Key>,
     is_shifted: &'k mut bool,
+    rest: &'k mut u8,
     is_return: &'k mut bool,
 }
 
@@ -112,7 +118,7 @@ fn named(letter: char) -> Key {
         'D' => Key::Left,
         'H' => Key::Home,
         'F' => Key::End,
-        _ => Key::Noise,
+        _ => Key::Other,
     }
 }
 
@@ -126,15 +132,19 @@ fn numbered(number: u16) -> Key {
         6 => Key::PageDown,
         200 => Key::PasteBegin,
         201 => Key::PasteEnd,
-        _ => Key::Noise,
+        _ => Key::Other,
     }
 }
 
 impl Perform for Press<'_> {
     fn print(&mut self, c: char) {
         *self.is_return = false;
+        if let Some(rest) = self.rest.checked_sub(1) {
+            *self.rest = rest;
+            return;
+        }
         let key = match c {
-            // Enter of the keypad; `ESC [ M` is a mouse's.
+            // Enter of the keypad.
             c if std::mem::take(self.is_shifted) => match c {
                 'M' => Key::Enter,
                 c => named(c),
@@ -148,7 +158,7 @@ impl Perform for Press<'_> {
     }
 
     fn execute(&mut self, byte: u8) {
-        let is_second = byte == b'\n' && *self.is_return;
+        let is_second = matches!(byte, b'\n' | 0) && *self.is_return;
         *self.is_return = byte == b'\r';
         if is_second {
             return;
@@ -158,6 +168,7 @@ impl Perform for Press<'_> {
             b'\t' => Key::Tab,
             8 => Key::Backspace,
             1..=26 => Key::Control(char::from(byte | 0x60)),
+            28..=31 => Key::Other,
             _ => Key::Noise,
         };
         self.keys.push(key);
@@ -168,10 +179,17 @@ impl Perform for Press<'_> {
         let (first, second) = (numbers.next().unwrap_or(0), numbers.next());
         let key = match (action, second) {
             ('h' | 'l', _) if intermediates == b"?" => Key::Echo,
-            _ if is_cut || !intermediates.is_empty() => Key::Noise,
+            _ if is_cut || !intermediates.is_empty() => Key::Other,
             ('R', Some(column)) => Key::Cursor(first, column),
             ('~', _) => numbered(first),
-            ('m' | 'n' | 'J' | 'K', _) => Key::Echo,
+            ('n' | 'J' | 'K', _) => Key::Echo,
+            // With a second number, a key has 1 for the first, and for that the keys held with it.
+            ('H', Some(column)) if first != 1 || !(2..=16).contains(&column) => Key::Echo,
+            // F1 to F5 of the Linux console, and a mouse (xterm's mode 9, 1000).
+            ('[' | 'M', None) => {
+                *self.rest = if action == 'M' { 3 } else { 1 };
+                Key::Other
+            }
             ('C', Some(3 | 5)) => Key::WordRight,
             ('D', Some(3 | 5)) => Key::WordLeft,
             (letter, _) => named(letter),
@@ -184,17 +202,16 @@ impl Perform for Press<'_> {
             b'O' if intermediates.is_empty() => *self.is_shifted = true,
             b'b' => self.keys.push(Key::WordLeft),
             b'f' => self.keys.push(Key::WordRight),
-            b'7' | b'8' => self.keys.push(Key::Echo),
-            _ => self.keys.push(Key::Noise),
+            _ => self.keys.push(Key::Other),
         }
     }
 
     fn osc_dispatch(&mut self, _params: &[&[u8]], _is_bell: bool) {
-        self.keys.push(Key::Noise);
+        self.keys.push(Key::Other);
     }
 
     fn unhook(&mut self) {
-        self.keys.push(Key::Noise);
+        self.keys.push(Key::Other);
     }
 }
 
@@ -227,17 +244,28 @@ mod tests {
             ("\u{1}", Key::Control('a')),
             ("\u{e9}", Key::Char('\u{e9}')),
             ("\0", Key::Noise),
-            ("\u{1b}[?1;2c", Key::Noise),
+            ("\u{1b}[?1;2c", Key::Other),
             ("\u{1b}OM", Key::Enter),
-            ("\u{1b}[M", Key::Noise),
-            ("\u{1b}[7m", Key::Echo),
+            ("\u{1b}[7m", Key::Other),
             ("\u{1b}[?2004h", Key::Echo),
-            ("\u{1b}7", Key::Echo),
+            ("\u{1b}[6n", Key::Echo),
+            ("\u{1b}[24;1H", Key::Echo),
+            ("\u{1b}[1;1H", Key::Echo),
+            ("\u{1b}[1;5H", Key::Home),
+            // F1 of the Linux console, a mouse.
+            ("\u{1b}[[A", Key::Other),
+            ("\u{1b}[M r!", Key::Other),
+            // Alt-8, F1, F5, Insert.
+            ("\u{1b}8", Key::Other),
+            ("\u{1b}OP", Key::Other),
+            ("\u{1b}[15~", Key::Other),
+            ("\u{1b}[2~", Key::Other),
         ] {
             assert_eq!(keys(bytes.as_bytes()), [key], "{bytes:?}");
         }
         assert_eq!(keys(b"\xff"), [Key::Noise]);
         assert_eq!(keys(b"\r\n\n"), [Key::Enter, Key::Enter]);
+        assert_eq!(keys(b"\r\0\0"), [Key::Enter, Key::Noise]);
     }
 
     #[test]

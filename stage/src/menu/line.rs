@@ -18,7 +18,8 @@ pub(crate) struct Line {
     /// Which of them is shown; their number stands for what was typed.
     recalled: usize,
     draft: String,
-    is_pasting: bool,
+    /// A line ended in what was pasted: a space, once something follows.
+    has_gap: bool,
 }
 
 impl Line {
@@ -93,17 +94,27 @@ impl Line {
         self.put(&text);
     }
 
-    /// Whether what comes is pasted: then Enter is a space.
-    pub(crate) fn is_pasting(&self) -> bool {
-        self.is_pasting
+    /// Takes what is pasted: letters, and a space where there are more lines than one.
+    pub(crate) fn paste(&mut self, key: Key) {
+        match key {
+            Key::Enter | Key::Tab => self.has_gap = true,
+            Key::Char(_) => self.press(key),
+            _ => {}
+        }
     }
 
     /// Does what the key says. Enter is none of its keys.
     pub(crate) fn press(&mut self, key: Key) {
         let end = self.text.len();
+        let has_gap = std::mem::take(&mut self.has_gap);
         match key {
-            Key::Char(c) => self.insert(c),
-            Key::Tab | Key::Enter => self.insert(' '),
+            Key::Char(c) => {
+                if has_gap {
+                    self.insert(' ');
+                }
+                self.insert(c);
+            }
+            Key::Tab => self.insert(' '),
             Key::Left | Key::Control('b') => self.at = self.at.saturating_sub(1),
             Key::Right | Key::Control('f') => self.at = self.at.saturating_add(1).min(end),
             Key::Home | Key::Control('a') => self.at = 0,
@@ -121,8 +132,6 @@ impl Line {
             Key::Control('y') => self.killed.clone().into_iter().for_each(|c| self.insert(c)),
             Key::Up | Key::Control('p') => self.recall(self.recalled.saturating_sub(1)),
             Key::Down | Key::Control('n') => self.recall(self.recalled.saturating_add(1)),
-            Key::PasteBegin => self.is_pasting = true,
-            Key::PasteEnd => self.is_pasting = false,
             _ => {}
         }
     }

@@ -10,6 +10,7 @@ mod gate;
 pub(crate) mod keys;
 mod line;
 mod paint;
+mod paste;
 mod screen;
 pub(crate) mod view;
 
@@ -21,6 +22,7 @@ use fit::Form;
 use gate::Gate;
 use keys::Key;
 use paint::{Row, Screenful, Typed};
+use paste::{Paste, Stroke};
 use screen::Screen;
 use view::{Told, View, Wait};
 
@@ -114,8 +116,8 @@ const ASK_AGAIN: Millis = 3000;
 const LONGEST: Millis = 12;
 /// Prints a letter of two bytes, which is one column where they are UTF-8, asks for the cursor, and asks for it in the last corner.
 const QUESTION: &str = "\r\u{e9}\u{1b}[6n\r\u{1b}[K\u{1b}[999;999H\u{1b}[6n";
-/// Only the second half, and back (DECSC, DECRC).
-const SIZE: &str = "\u{1b}7\u{1b}[999;999H\u{1b}[6n\u{1b}8";
+/// Only the second half, and back (DECSC, DECRC). A terminal that is new is told to mark what is pasted.
+const SIZE: &str = "\u{1b}[?2004h\u{1b}7\u{1b}[999;999H\u{1b}[6n\u{1b}8";
 
 /// Whoever uses the menu.
 #[derive(Debug, Clone)]
@@ -127,6 +129,7 @@ struct Session {
     typed: Typed,
     /// What a plain terminal has been printed.
     printed: Vec<Row>,
+    paste: Paste,
     /// PID 1 is busy, as somebody wanted; the screen is not shown.
     is_away: bool,
     /// A command was given that may make it so.
@@ -139,21 +142,60 @@ struct Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// It is to answer until then. Whether its letters are UTF-8, it may have said.
-    Asked { until: Millis, is_utf8: Option<bool> },
-    /// When it was asked again for its size, and whether it has answered.
+    Asked {
+        until: Millis,
+        is_utf8: Option<bool>,
+    },
     Known {
         form: Form,
-        asked: Millis,
-        has_answered: bool,
+        size: Size,
     },
+}
+
+/// The question for a terminal's size, which is asked again and again where there is a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    /// When it is asked next.
+    next: Millis,
+    /// It was asked, and has no answer yet.
+    is_open: bool,
+    /// One had no answer: whoever was there has gone, and may come back.
+    was_silent: bool,
+}
+
+impl Size {
+    fn known(now: Millis) -> Self {
+        Self {
+            next: now.saturating_add(ASK_AGAIN),
+            is_open: false,
+            was_silent: false,
+        }
+    }
+
+    /// What was painted has to get through first, at 9600 baud.
+    fn waits(&mut self, now: Millis, painted: &str) {
+        let time = Millis::try_from(painted.len()).unwrap_or(Millis::MAX);
+        self.next = self.next.max(now.saturating_add(time));
+    }
+
+    /// The question, if it is to be asked now.
+    fn ask(&mut self, now: Millis) -> Option<&'static str> {
+        (now >= self.next).then(|| {
+            *self = Self {
+                is_open: true,
+                was_silent: self.was_silent || self.is_open,
+                ..Self::known(now)
+            };
+            SIZE
+        })
+    }
 }
 
 impl Session {
     fn new(now: Millis, place: Place, console: &Console) -> Self {
         let known = |is_full| Kind::Known {
             form: Form { is_full, ..Form::PLAIN },
-            asked: now,
-            has_answered: true,
+            size: Size::known(now),
         };
         Self {
             place,
@@ -169,6 +211,7 @@ impl Session {
             screenful: Screenful::default(),
             typed: Typed::default(),
             printed: Vec::new(),
+            paste: Paste::default(),
             is_away: false,
             // To stop what runs.
             has_asked: true,
@@ -185,10 +228,13 @@ impl Session {
 
     /// The terminal has said where its cursor is.
     fn answered(&mut self, now: Millis, row: u16, column: u16) {
-        let (rows, columns) = (usize::from(row).clamp(8, 200), usize::from(column).clamp(40, 200));
+        let (row, column) = (usize::from(row), usize::from(column));
+        let (rows, columns) = (row.clamp(8, 200), column.clamp(40, 200));
         match &mut self.terminal {
             // The first answer: how far a letter of two bytes has moved it.
             Kind::Asked { is_utf8, .. } if is_utf8.is_none() && column <= 3 => *is_utf8 = Some(column == 2),
+            // No terminal is so small: it is a key (F3 with Shift is CSI 1 ; 2 R).
+            _ if row == 1 || column <= 8 => {}
             Kind::Asked { is_utf8, .. } => {
                 self.terminal = Kind::Known {
                     form: Form {
@@ -197,17 +243,19 @@ impl Session {
                         is_full: true,
                         is_utf8: *is_utf8 == Some(true),
                     },
-                    asked: now,
-                    has_answered: true,
+                    size: Size::known(now),
                 };
             }
-            Kind::Known { form, has_answered, .. } => {
+            Kind::Known { form, size } if size.is_open => {
                 // Another size, or somebody is there again: nobody knows what that terminal shows.
-                if !*has_answered || (form.rows, form.columns) != (rows, columns) {
+                if size.was_silent || (form.rows, form.columns) != (rows, columns) {
                     self.screenful.forget();
                 }
-                (form.rows, form.columns, *has_answered) = (rows, columns, true);
+                (form.rows, form.columns) = (rows, columns);
+                (size.is_open, size.was_silent) = (false, false);
             }
+            // Nobody asked.
+            Kind::Known { .. } => {}
         }
     }
 
@@ -231,41 +279,35 @@ impl Session {
 
     /// Whether that key ends a line that this terminal was sent: then it comes back.
     fn is_echo(&self, key: Key) -> bool {
+        if key != Key::Enter {
+            return false;
+        }
         let typed = self.screen.typed();
-        let is_long = typed.len() > 8;
-        key == Key::Enter && is_long && self.printed.iter().any(|row| row.text.trim() == typed.trim())
+        typed.len() > 8 && self.printed.iter().any(|row| row.text.trim() == typed.trim())
     }
 
     /// What is to be sent so that the terminal shows how things are.
     fn refresh(&mut self, now: Millis, view: &View) -> String {
+        let mut out = String::new();
         if let Kind::Asked { until, .. } = self.terminal {
             if now < until {
-                return String::new();
+                return out;
             }
-            // No answer: nothing more is expected of it than of a printer.
+            // No answer: nothing more is expected of it than of a printer, which has the question on its row.
             self.terminal = Kind::Known {
                 form: Form::PLAIN,
-                asked: now,
-                has_answered: true,
+                size: Size::known(now),
             };
+            out.push('\n');
         }
-        let Kind::Known {
-            form,
-            asked,
-            has_answered,
-        } = &mut self.terminal
-        else {
-            return String::new();
+        let Kind::Known { form, size } = &mut self.terminal else {
+            return out;
         };
         let form = *form;
-        let mut out = String::new();
         if form.is_full {
-            if now >= asked.saturating_add(ASK_AGAIN) {
-                // Whoever does not answer has gone, and may come back.
-                (*asked, *has_answered) = (now, false);
-                out.push_str(SIZE);
-            }
-            out.insert_str(0, &self.screenful.paint(&self.screen.frame(view, now, form)));
+            out.push_str(&self.screenful.paint(&self.screen.frame(view, now, form)));
+            out.extend(size.ask(now));
+            size.waits(now, &out);
             return out;
         }
         let rows = self.screen.frame(view, now, form).rows;
@@ -283,6 +325,19 @@ impl Session {
         let (prompt, text, at) = self.screen.prompt(form);
         out.push_str(&self.typed.paint(prompt, &text, at));
         out
+    }
+
+    /// What is to be sent while a text is awaited: what is shown stays, and below it stands why.
+    fn awaits(&mut self) -> String {
+        const LOOKING: &str = "Looking ...";
+        match self.form() {
+            Some(form) if form.is_full => self.screenful.says(LOOKING),
+            _ if self.typed.is_shown() => {
+                self.typed.forget();
+                format!("\n{LOOKING}\n")
+            }
+            _ => String::new(),
+        }
     }
 }
 
@@ -377,18 +432,26 @@ impl Menu {
 
     /// When [`tick`](Self::tick) is wanted at the latest.
     pub(crate) fn wake(&self, now: Millis) -> Option<Millis> {
-        let asked = self.session.as_ref().and_then(|session| match session.terminal {
+        let session = self.session.as_ref();
+        let asked = session.and_then(|session| match session.terminal {
             Kind::Asked { until, .. } => Some(until),
             Kind::Known { .. } => None,
         });
+        let enter = session.and_then(|session| session.paste.wake());
         let gates = self.gates.iter().filter_map(|(_, gate)| gate.wake());
         // What has passed was seen, and waits for something else.
-        gates.chain(asked).filter(|at| *at > now).min()
+        gates.chain(asked).chain(enter).filter(|at| *at > now).min()
     }
 
     /// A key came from a console. Of the view, only what is waited for is looked at unless somebody has the menu.
     pub(crate) fn press(&mut self, now: Millis, place: Place, key: Key, view: &View) -> Vec<Effect> {
         let has_it = self.place() == Some(place);
+        if has_it {
+            let entered = self.entered(now, view);
+            if !entered.is_empty() {
+                return entered;
+            }
+        }
         let Some((name, gate)) = self.gates.get_mut(place) else {
             return Vec::new();
         };
@@ -396,21 +459,34 @@ impl Menu {
             gate.press(now, key);
             return Vec::new();
         }
-        if gate.closes(now, key) || self.session.as_ref().is_some_and(|session| session.is_echo(key)) {
-            let tell = format!("{name} sends noise, or what it was sent: nobody has the menu any more");
+        let Some(session) = &mut self.session else {
+            return Vec::new();
+        };
+        if let Key::Cursor(row, column) = key {
+            session.answered(now, row, column);
+            return Vec::new();
+        }
+        let strokes: Vec<Stroke> = (session.paste.feed(now, key, session.screen.is_editing())).collect();
+        // What is pasted may have any sequence in it.
+        let is_theirs = session.paste.is_open() && key != Key::Noise;
+        if !is_theirs && (gate.closes(now, key) || session.is_echo(key)) {
+            let how = how_to_stop(&self.console.stop);
+            let tell =
+                format!("{name} sends noise, or echoes what it is sent: its menu is closed; {how} to have it again");
             return self.shut().into_iter().chain([Effect::Tell(tell)]).collect();
         }
-        self.press_theirs(now, key, view)
+        let pressed = strokes.into_iter().flat_map(|stroke| self.press_theirs(stroke, view));
+        pressed.collect()
     }
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Millis, view: &View) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        let mut effects = self.entered(now, view);
         if self.session.as_ref().is_some_and(|session| now >= session.until) {
             effects.extend(self.shut());
             let how = how_to_stop(&self.console.stop);
             effects.push(Effect::Tell(format!(
-                "the menu was open for long; {how} to have it again"
+                "the menu was open for too long; {how} to have it again"
             )));
         }
         let opened: Vec<Place> = (self.gates.iter_mut().enumerate())
@@ -420,6 +496,12 @@ impl Menu {
             effects.extend(self.open(now, *place));
         }
         effects
+    }
+
+    /// What comes of an Enter that nothing has followed.
+    fn entered(&mut self, now: Millis, view: &View) -> Vec<Effect> {
+        let stroke = self.session.as_mut().and_then(|session| session.paste.idle(now));
+        stroke.map(|stroke| self.press_theirs(stroke, view)).unwrap_or_default()
     }
 
     /// Whether whoever types the string gets the menu, or is asked for the password.
@@ -455,17 +537,13 @@ impl Menu {
         effects
     }
 
-    fn press_theirs(&mut self, now: Millis, key: Key, view: &View) -> Vec<Effect> {
+    fn press_theirs(&mut self, Stroke { key, is_pasted }: Stroke, view: &View) -> Vec<Effect> {
         let Some(session) = &mut self.session else {
             return Vec::new();
         };
-        if let Key::Cursor(row, column) = key {
-            session.answered(now, row, column);
-            return Vec::new();
-        }
         let Some(form) = session.form() else { return Vec::new() };
         if view.wait == Wait::Child {
-            let stops = key == Key::Control('c') && session.screen.is_admitted();
+            let stops = key == Key::Control('c') && !is_pasted && session.screen.is_admitted();
             return stops.then_some(Effect::Do(Command::Stop)).into_iter().collect();
         }
         if key == Key::Noise {
@@ -476,6 +554,10 @@ impl Menu {
             effects.push(Effect::Do(Command::Attend));
         }
         let command = match key {
+            key if is_pasted => {
+                session.screen.paste(key, form);
+                None
+            }
             Key::Control('l') => {
                 session.screenful.forget();
                 session.printed.clear();
@@ -483,7 +565,7 @@ impl Menu {
             }
             key if form.is_full => session.screen.press(key, view, form),
             key => {
-                if key == Key::Enter && !session.screen.is_pasting() {
+                if key == Key::Enter {
                     // What is typed is read line by line: each gets an answer.
                     session.printed.clear();
                 }
@@ -528,8 +610,13 @@ impl Menu {
     pub(crate) fn refresh(&mut self, now: Millis, view: &View) -> Option<Effect> {
         let session = self.session.as_mut()?;
         if view.wait == Wait::Child {
-            // It went on by itself: whoever was here has gone.
-            return if session.has_asked { None } else { self.shut() };
+            if !session.has_asked {
+                // It went on by itself: whoever was here has gone.
+                return self.shut();
+            }
+            let is_there = !session.is_away && session.screen.awaits_text();
+            let out = if is_there { session.awaits() } else { String::new() };
+            return (!out.is_empty()).then_some(Effect::Send(session.place, out));
         }
         if std::mem::take(&mut session.is_away) {
             session.screenful.forget();

@@ -98,6 +98,15 @@ impl Screenful {
         out
     }
 
+    /// What is on it, with another last row.
+    pub(crate) fn says(&mut self, text: &str) -> String {
+        let mut frame = self.shown.clone().unwrap_or_default();
+        frame.cursor = None;
+        frame.rows.pop();
+        frame.rows.push(Row::new(text));
+        self.paint(&frame)
+    }
+
     /// Leaves the screen as it is, and the cursor below it for lines to come.
     pub(crate) fn leave(&mut self) -> String {
         let rows = self.shown.take().map_or(0, |frame| frame.rows.len());

@@ -68,7 +68,9 @@ const EDITS: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct Screen {
     page: Page,
-    /// The marked entry of the main page, or item of another one; none until somebody moves it.
+    /// The marked entry of the main page; none until somebody moves the bar.
+    entry: Option<usize>,
+    /// The marked item of another page; none until somebody moves the bar.
     bar: Option<usize>,
     /// The first line of a text that is shown.
     top: usize,
@@ -78,7 +80,8 @@ pub(crate) struct Screen {
     edited: Line,
     /// Those that were booted, for the next time; at most [`EDITS`].
     edits: Vec<String>,
-    text: Vec<Told>,
+    /// What is read on a [`Page::Text`]; none while it is awaited.
+    text: Option<Vec<Told>>,
     /// What became of the last key.
     said: String,
     /// Somebody may do more than boot what is there, as it is, for one time.
@@ -94,12 +97,13 @@ impl Screen {
                 Page::Main
             },
             may_change: *access != Access::Menu,
+            entry: None,
             bar: None,
             top: 0,
             typed: Line::default(),
             edited: Line::default(),
             edits: Vec::new(),
-            text: Vec::new(),
+            text: None,
             said: String::new(),
         }
     }
@@ -123,10 +127,16 @@ impl Screen {
         }
     }
 
-    /// What was asked for by [`Command::Look`].
+    /// What was asked for, if that is still awaited.
     pub(crate) fn show(&mut self, text: Vec<Told>) {
-        self.text = text;
-        (self.top, self.bar) = (0, None);
+        if self.awaits_text() {
+            self.text = Some(text);
+        }
+    }
+
+    /// Whether there is nothing yet of what was asked for.
+    pub(crate) fn awaits_text(&self) -> bool {
+        matches!(self.page, Page::Text(_)) && self.text.is_none()
     }
 
     /// One sentence on what became of something.
@@ -138,7 +148,7 @@ impl Screen {
         self.page = page;
         self.bar = None;
         self.top = 0;
-        self.text.clear();
+        self.text = None;
     }
 
     /// Whether whoever is there may do that: without it, nothing is changed for longer than a boot of what `boot.toml` has.
@@ -183,7 +193,8 @@ impl Screen {
                 items.extend([
                     item('r', "reboot", Act::Reboot),
                     item('o', "power off", Act::PowerOff),
-                    item('q', "leave it alone", Act::Leave),
+                    // Not the `q` of a text, which may be pressed once too often.
+                    item('g', "let Cato go on", Act::Leave),
                 ]);
                 items
             }
@@ -226,7 +237,7 @@ impl Screen {
     /// The entry that is marked: the one that somebody moved to, else the next.
     fn marked(&self, view: &View) -> usize {
         let next = view.entries.iter().position(|entry| entry.is_next);
-        let bar = self.bar.or(next).unwrap_or(0);
+        let bar = self.entry.or(next).unwrap_or(0);
         bar.min(view.entries.len().saturating_sub(1))
     }
 
@@ -237,6 +248,8 @@ impl Screen {
             Act::Boot(at) | Act::Stays(at) => {
                 let entry = entry(at)?.name.clone();
                 self.turn(Page::Main);
+                // When it comes back, what is next is marked.
+                self.entry = None;
                 return Some(Command::Boot {
                     entry,
                     cmdline: None,
@@ -261,7 +274,7 @@ impl Screen {
             }
             Act::Look(Topic::Why) => {
                 self.turn(Page::Text(Topic::Why));
-                self.text = why(view);
+                self.text = Some(why(view));
             }
             Act::Look(topic) => {
                 self.turn(Page::Text(topic));
@@ -296,11 +309,24 @@ impl Screen {
             Page::Main => (view.entries.len(), self.marked(view)),
             _ => (items.len(), self.bar.unwrap_or(0).min(items.len().saturating_sub(1))),
         };
+        let last = count.saturating_sub(1);
+        let moved = match key {
+            Key::Up => Some(bar.saturating_sub(1)),
+            Key::Down => Some(bar.saturating_add(1).min(last)),
+            Key::Home => Some(0),
+            Key::End => Some(last),
+            _ => None,
+        };
+        if moved.is_some() {
+            let bar = if self.page == Page::Main {
+                &mut self.entry
+            } else {
+                &mut self.bar
+            };
+            *bar = moved;
+            return None;
+        }
         match key {
-            Key::Up => self.bar = Some(bar.saturating_sub(1)),
-            Key::Down => self.bar = Some(bar.saturating_add(1).min(count.saturating_sub(1))),
-            Key::Home => self.bar = Some(0),
-            Key::End => self.bar = Some(count.saturating_sub(1)),
             Key::Left | Key::Escape if self.page != Page::Main => return self.act(Act::Back, view),
             Key::Enter if self.page == Page::Main => return self.act(Act::Boot(bar), view),
             Key::Enter => return self.act(items.get(bar)?.act, view),
@@ -313,7 +339,7 @@ impl Screen {
             Key::Char(c @ '1'..='9') if self.page == Page::Main => {
                 let at = usize::try_from(c.to_digit(10)?).ok()?.saturating_sub(1);
                 if at < count {
-                    self.bar = Some(at);
+                    self.entry = Some(at);
                 }
             }
             Key::Char(c) => return self.act(items.iter().find(|item| item.key == c)?.act, view),
@@ -344,7 +370,7 @@ impl Screen {
 
     fn press_edit(&mut self, at: usize, key: Key, view: &View) -> Option<Command> {
         match key {
-            Key::Enter if !self.edited.is_pasting() => return self.boot_edited(at, view),
+            Key::Enter => return self.boot_edited(at, view),
             Key::Escape | Key::Control('c' | 'g') => return self.act(Act::Back, view),
             key => self.edited.press(key),
         }
@@ -374,7 +400,7 @@ impl Screen {
     /// The text, in rows. One that leads somewhere is one row.
     fn text(&self, form: Form) -> Vec<TextRow<'_>> {
         let (mut rows, mut links) = (Vec::new(), 0_usize);
-        for line in &self.text {
+        for line in self.text.iter().flatten() {
             let text = shown(&line.text, form);
             let Some(leads) = line.leads.as_deref() else {
                 let pieces = wrapped(&text, width(form), 8);
@@ -419,7 +445,6 @@ impl Screen {
                 let goes = leads(bar)?;
                 return Some(self.browse(goes));
             }
-            Key::Enter if links.is_empty() => return self.act(Act::Back, view),
             // The bar goes first, where there is one to go to.
             Key::Up | Key::Down => {
                 let (next, top) = if key == Key::Down {
@@ -436,7 +461,8 @@ impl Screen {
             }
             Key::Home => (0, Some(0)),
             Key::End => (last, links.len().checked_sub(1)),
-            Key::PageUp | Key::PageDown | Key::Char(' ') => {
+            // Enter goes on, never back, where one more would boot something.
+            Key::PageUp | Key::PageDown | Key::Char(' ') | Key::Enter => {
                 let top = if key == Key::PageUp {
                     self.top.saturating_sub(height)
                 } else {
@@ -452,7 +478,7 @@ impl Screen {
 
     /// Whether the first row leads to the folder above.
     fn has_parent(&self) -> bool {
-        self.text.first().is_some_and(|row| row.text == "..")
+        self.text.iter().flatten().next().is_some_and(|row| row.text == "..")
     }
 
     fn browse(&mut self, goes: String) -> Command {
@@ -468,7 +494,7 @@ impl Screen {
             _ => {}
         }
         match key {
-            Key::Enter if !self.typed.is_pasting() => {
+            Key::Enter => {
                 let typed = std::mem::take(&mut self.typed).text();
                 self.enter(typed.trim(), view, form)
             }
@@ -495,11 +521,12 @@ impl Screen {
             if let Some(goes) = goes {
                 return Some(self.browse(goes));
             }
-            if typed.is_empty() && !self.is_at_end(form) {
-                self.top = self.top.saturating_add(Self::height(form));
-                return None;
+            match typed {
+                "" if !self.is_at_end(form) => self.top = self.top.saturating_add(Self::height(form)),
+                "" | "0" | "q" => return self.act(Act::Back, view),
+                _ => self.is_none_of_these(typed),
             }
-            return self.act(Act::Back, view);
+            return None;
         }
         if let (Page::Main, Some(act)) = (&self.page, numbered(typed, view))
             && self.may(act)
@@ -517,11 +544,15 @@ impl Screen {
             // Whoever presses Enter sees it again.
             None if typed.is_empty() || typed == "?" => None,
             None => {
-                let typed = printable(&cut(typed, 20));
-                self.said = format!("\"{typed}\" is none of these.");
+                self.is_none_of_these(typed);
                 None
             }
         }
+    }
+
+    fn is_none_of_these(&mut self, typed: &str) {
+        let typed = printable(&cut(typed, 20));
+        self.said = format!("\"{typed}\" is none of these.");
     }
 
     /// What stands on the line of a plain terminal.
@@ -537,7 +568,7 @@ impl Screen {
         let (prompt, line) = match self.page {
             Page::Edit(_) => ("cmdline: ", &self.edited),
             Page::Text(_) => {
-                let has_links = self.text.iter().any(|row| row.leads.is_some());
+                let has_links = self.text.iter().flatten().any(|row| row.leads.is_some());
                 let prompt = match (self.is_at_end(form), has_links) {
                     (true, false) => "-- Enter  back -- ",
                     (false, false) => "-- Enter  more    0  back -- ",
@@ -556,14 +587,19 @@ impl Screen {
         self.top.saturating_add(Self::height(form)) >= self.text(form).len()
     }
 
-    /// Whether Enter is a part of what is pasted.
-    pub(crate) fn is_pasting(&self) -> bool {
-        let line = if matches!(self.page, Page::Edit(_)) {
-            &self.edited
-        } else {
-            &self.typed
-        };
-        line.is_pasting()
+    /// Whether Enter would boot what is on the line.
+    pub(crate) fn is_editing(&self) -> bool {
+        matches!(self.page, Page::Edit(_))
+    }
+
+    /// What is pasted is for a line. On a page without one, none of it was meant.
+    pub(crate) fn paste(&mut self, key: Key, form: Form) {
+        match self.page {
+            Page::Edit(_) => self.edited.paste(key),
+            Page::Password => self.typed.paste(key),
+            _ if !form.is_full => self.typed.paste(key),
+            _ => {}
+        }
     }
 }
 
@@ -579,7 +615,11 @@ fn why(view: &View) -> Vec<Told> {
         let failure = entry.failure.as_ref()?;
         Some(format!("this start: entry {:?}: {failure}", entry.name))
     });
-    now.chain(view.history.iter().cloned()).map(Told::from).collect()
+    let mut all: Vec<Told> = now.chain(view.history.iter().cloned()).map(Told::from).collect();
+    if all.is_empty() {
+        all.push("No boot has failed, as far as is written down.".to_owned().into());
+    }
+    all
 }
 
 /// `2`, `d 2`, `e2` on the main page.

@@ -24,6 +24,8 @@ struct Sitting {
     commands: Vec<Command>,
     /// What the terminal answers when it is asked.
     answers: &'static str,
+    /// It was asked for its size.
+    is_asked: bool,
 }
 
 /// A terminal of that size, which is UTF-8.
@@ -49,6 +51,7 @@ impl Sitting {
             sent: 0,
             commands: Vec::new(),
             answers,
+            is_asked: false,
         }
     }
 
@@ -72,7 +75,9 @@ impl Sitting {
         self.types("");
     }
 
+    /// All of it at once, a while after what came before.
     fn types(&mut self, text: &str) {
+        self.now += 30;
         let keys = self.decoder.feed(self.now, text.as_bytes());
         for key in keys {
             let effects = self.menu.press(self.now, 0, key, &self.demo.view);
@@ -88,6 +93,13 @@ impl Sitting {
         );
     }
 
+    /// Answers the question for the size, where there was one.
+    fn answers(&mut self, size: &str) {
+        if std::mem::take(&mut self.is_asked) {
+            self.types(size);
+        }
+    }
+
     fn take(&mut self, effects: impl IntoIterator<Item = Effect>) {
         for effect in effects {
             match effect {
@@ -97,12 +109,9 @@ impl Sitting {
                     if text == QUESTION {
                         self.types(self.answers);
                     } else {
-                        self.shown
-                            .take(&text.replace("\u{1b}7", "").replace("\u{1b}8", "").replace(
-                                // The question for the size leaves the cursor where it was.
-                                "\u{1b}[999;999H\u{1b}[6n",
-                                "",
-                            ));
+                        let painted = text.replace(SIZE, "");
+                        self.shown.take(&painted);
+                        self.is_asked |= painted.len() < text.len();
                     }
                 }
                 Effect::Tell(line) => self.says(&line),
@@ -196,11 +205,20 @@ fn a_command_line_is_edited_for_one_boot() {
         sitting.types(keys);
         sitting.types("\u{17}single");
         sitting.is(&format!("edit-{name}"));
-        // What is pasted does not boot it.
-        sitting.types("\u{1b}[200~ a\rb \u{1b}[201~");
-        assert_eq!(sitting.commands, []);
+        // What is pasted does not boot it, whether a terminal says that it is, or no person types so quickly: with line ends
+        // before it, in it and behind it, all at once or not.
+        sitting.types("\u{1b}[200~ a\rb\u{15}\r\u{1b}[201~");
+        sitting.types("\rc\r");
+        sitting.now += 1000;
         sitting.types("\r");
-        let wanted = "root=PARTLABEL=root-a ro single a b";
+        sitting.now -= 25;
+        sitting.types("\r");
+        assert_eq!(sitting.commands, []);
+        sitting.now += 1000;
+        sitting.types("\r");
+        assert_eq!(sitting.commands, []);
+        sitting.waits(20);
+        let wanted = "root=PARTLABEL=root-a ro single a b c";
         assert!(
             matches!(&sitting.commands[..], [Command::Boot { cmdline: Some(cmdline), .. }] if cmdline == wanted),
             "{:?}",
@@ -253,7 +271,7 @@ fn disks_and_folders_are_walked_through() {
 
     // A text below a row that leads somewhere is read to its end, and back.
     let mut sitting = Sitting::open(false, VT100);
-    sitting.types("l");
+    drop(sitting.menu.press(sitting.now, 0, Key::Char('l'), &sitting.demo.view));
     let long: Vec<Told> = (0..60).map(|n| format!("row {n}").into()).collect();
     let up = Told {
         text: "..".to_owned(),
@@ -282,6 +300,9 @@ fn disks_and_folders_are_walked_through() {
     sitting.types("2\r");
     sitting.types("\r32\r");
     assert_eq!(sitting.commands.last(), Some(&open("mmcblk0p2:30")));
+    // A number that is none of them leaves nothing, where the next one would boot an entry.
+    sitting.types("2\r");
+    assert!(sitting.shown.text().contains("\"2\" is none of these.\n-- "));
     sitting.types("\r");
     assert!(sitting.shown.text().ends_with("cato>"));
 }
@@ -317,16 +338,168 @@ fn switching_off_is_asked_for_twice() {
 fn a_terminal_that_comes_back_is_painted_anew() {
     let mut sitting = Sitting::open(false, VT100);
     let before = sitting.shown.text();
-    for _ in 0..3 {
-        // Nobody answers.
-        sitting.waits(ASK_AGAIN);
+    let size = "\u{1b}[24;80R";
+    for _ in 0..5 {
+        // One that is there all the time, or behind a slow line, gets what has changed.
+        sitting.sent = 0;
+        sitting.waits(ASK_AGAIN + 1000);
+        sitting.answers(size);
+        assert!(sitting.sent < 100, "{} bytes", sitting.sent);
     }
+    // Nobody was there for a question.
+    sitting.waits(ASK_AGAIN);
+    assert!(std::mem::take(&mut sitting.is_asked));
     sitting.shown = Shown::default();
-    sitting.types("\u{1b}[24;80R");
+    sitting.waits(ASK_AGAIN);
+    sitting.answers(size);
     assert_eq!(sitting.shown.text().lines().count(), before.lines().count());
-    // One of another size, too.
-    sitting.types("\u{1b}[12;60R");
+    // Behind a slow line, the answer comes after what was painted.
+    sitting.types("\u{c}");
+    sitting.sent = 0;
+    sitting.waits(ASK_AGAIN + 500);
+    assert!(!sitting.is_asked || sitting.sent < 100);
+    sitting.waits(1500);
+    sitting.answers(size);
+    assert!(sitting.sent < 200, "{} bytes", sitting.sent);
+    // One of another size.
+    sitting.waits(ASK_AGAIN);
+    sitting.answers("\u{1b}[12;60R");
     sitting.is("small-vt100");
+    // Nobody has asked for these: a key, and an answer that came twice.
+    for answer in ["\u{1b}[1;2R", "\u{1b}[8;40R"] {
+        sitting.types(answer);
+        sitting.is("small-vt100");
+    }
+    sitting.waits(ASK_AGAIN);
+    sitting.types("\u{1b}[1;2R");
+    sitting.answers("\u{1b}[12;60R");
+    assert!(sitting.shown.text().contains("Right  more about it\n"));
+}
+
+/// The first answer comes when the menu is there already, without a cursor.
+#[test]
+fn a_late_answer_changes_nothing() {
+    let mut sitting = Sitting::open(false, "");
+    let before = sitting.shown.text();
+    sitting.types("\u{1b}[1;2R");
+    sitting.types("\u{1b}[12;60R");
+    assert_eq!(sitting.shown.text(), before);
+    assert!(
+        sitting
+            .shown
+            .text()
+            .starts_with("ttyAMA0 has the menu now\n\nCato 0.1.0.")
+    );
+}
+
+/// The smallest terminal that is believed: what acts is to be seen, and nothing is wider than a row.
+#[test]
+fn a_small_terminal_shows_what_would_be_done() {
+    let mut sitting = Sitting::open(true, "\u{1b}[1;2R\u{1b}[8;40R");
+    let is_shown = |sitting: &Sitting, text: &str| {
+        let all = sitting.shown.text();
+        assert!(all.contains(text), "no {text:?} in:\n{all}");
+        assert!(
+            all.lines().count() <= 8 && all.lines().all(|row| row.chars().count() < 40),
+            "{all}"
+        );
+    };
+    sitting.says("cato[   1.000] x: a line of the log that says something");
+    sitting.types("");
+    is_shown(&sitting, "a line of the log");
+    is_shown(&sitting, "* 1  a");
+    sitting.types("\u{1b}[B\u{1b}[B");
+    is_shown(&sitting, "  3  rescue");
+    sitting.types("1d");
+    is_shown(&sitting, "a: appliance");
+    is_shown(&sitting, "1  boot it this time");
+    sitting.types("\u{1b}[F");
+    is_shown(&sitting, "0  back");
+    sitting.types("0l");
+    is_shown(&sitting, "q  back");
+    sitting.types("qo");
+    is_shown(&sitting, "switch it on again.");
+    is_shown(&sitting, "y  power off");
+}
+
+/// On a page without a line, and of a terminal that loses the end.
+#[test]
+fn what_is_pasted_presses_no_key() {
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("\u{1b}[200~root=/dev/vda2\ro\u{1b}[6n\u{1b}[24;1H");
+    sitting.types("rest");
+    assert_eq!(
+        (sitting.commands.as_slice(), sitting.menu.place()),
+        ([].as_slice(), Some(0))
+    );
+    // A terminal says in between where its cursor is; that is no key.
+    for _ in 0..2 {
+        sitting.waits(600);
+        sitting.types("\u{1b}[24;80R");
+    }
+    sitting.types("r");
+    assert_eq!(sitting.commands, [Command::Reboot]);
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("\u{1b}[200~");
+    sitting.types(&"\0".repeat(8));
+    assert_eq!(sitting.menu.place(), None, "noise is no text");
+    let mut sitting = Sitting::with(false, Terminal::Auto, Access::Password(String::new()), VT100);
+    sitting.stops();
+    sitting.types("\u{1b}[200~secret\r\u{1b}[201~\r");
+    assert_eq!(sitting.commands.last(), Some(&Command::Password("secret".to_owned())));
+}
+
+/// The key that leaves a text is pressed once too often.
+#[test]
+fn leaving_a_text_boots_nothing() {
+    for keys in ["l\r\r\r", "w\r\r", "wqqq", "lqq"] {
+        let mut sitting = Sitting::open(false, VT100);
+        sitting.types(keys);
+        let does_more = |command: &&Command| !matches!(command, Command::Look(_));
+        assert_eq!(sitting.commands.iter().find(does_more), None, "{keys:?}");
+    }
+}
+
+/// What was asked for comes when another page is up, or was shown already.
+#[test]
+fn a_late_text_is_for_nobody() {
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("\u{1b}[B");
+    let before = sitting.shown.text();
+    sitting.menu.show(vec!["late".to_owned().into()]);
+    sitting.types("");
+    assert_eq!(sitting.shown.text(), before);
+    sitting.types("l");
+    let before = sitting.shown.text();
+    sitting.menu.show(vec!["late".to_owned().into()]);
+    sitting.types("");
+    assert_eq!(sitting.shown.text(), before);
+}
+
+#[test]
+fn whoever_waits_for_a_text_is_told() {
+    for (answers, keys) in [(VT100, "f"), ("", "f\r")] {
+        let mut sitting = Sitting::open(false, answers);
+        let view = sitting.demo.view.clone();
+        for key in Decoder::default().feed(sitting.now, keys.as_bytes()) {
+            for effect in sitting.menu.press(sitting.now, 0, key, &view) {
+                if let Effect::Send(_, text) = effect {
+                    sitting.shown.take(&text);
+                }
+            }
+        }
+        let wait = std::mem::replace(&mut sitting.demo.view.wait, Wait::Child);
+        sitting.types("\r\r");
+        sitting.types("");
+        let text = sitting.shown.text();
+        assert_eq!(text.matches("Looking ...").count(), 1, "{text}");
+        assert!(text.ends_with("Looking ..."), "{text}");
+        sitting.demo.view.wait = wait;
+        sitting.menu.show(vec!["vda1".to_owned().into()]);
+        sitting.types("");
+        assert!(sitting.shown.text().contains("vda1\n"), "{}", sitting.shown.text());
+        assert_eq!(sitting.commands, []);
+    }
 }
 
 #[test]
@@ -390,6 +563,63 @@ fn nobody_takes_it_from_whoever_knows_the_password() {
     assert_ne!(on_the_other(&mut sitting), []);
 }
 
+/// A line that is noisy, if slowly, has it no longer than it takes to tell.
+#[test]
+fn slow_noise_takes_the_menu_away() {
+    let mut sitting = Sitting::open(false, VT100);
+    let mut count = 0;
+    while sitting.menu.place().is_some() {
+        sitting.waits(200);
+        // Every other byte of noise is no UTF-8.
+        let key = if count % 2 == 0 { Key::Noise } else { Key::Char('x') };
+        drop(sitting.menu.press(sitting.now, 0, key, &sitting.demo.view));
+        count += 1;
+        assert!(count < 30);
+    }
+}
+
+/// The way back is to the entry that was marked.
+#[test]
+fn what_was_marked_is_marked_again() {
+    for keys in ["d\u{1b}[D", "l\u{1b}[D", "e\u{3}", "d6q"] {
+        let mut sitting = Sitting::open(false, VT100);
+        sitting.types("\u{1b}[B\u{1b}[B");
+        sitting.types(keys);
+        sitting.types("\r");
+        assert!(
+            matches!(sitting.commands.last(), Some(Command::Boot { entry, .. }) if entry == "rescue"),
+            "{keys:?}: {:?}",
+            sitting.commands
+        );
+    }
+}
+
+/// Cato's own bytes come back when somebody has it already: what paints the clock presses no key.
+#[test]
+fn a_line_that_begins_to_echo_presses_no_key() {
+    for keys in ["", "d", "l"] {
+        let mut sitting = Sitting::open(false, VT100);
+        sitting.types(keys);
+        sitting.commands.clear();
+        for _ in 0..20 {
+            sitting.now += 1000;
+            let view = sitting.demo.view.clone();
+            let Some(Effect::Send(_, text)) = sitting.menu.refresh(sitting.now, &view) else {
+                continue;
+            };
+            for key in sitting.decoder.feed(sitting.now, text.as_bytes()) {
+                let effects = sitting.menu.press(sitting.now, 0, key, &view);
+                sitting.take(effects);
+            }
+        }
+        assert_eq!(
+            (sitting.menu.place(), sitting.commands.as_slice()),
+            (None, [].as_slice()),
+            "{keys:?}"
+        );
+    }
+}
+
 /// Cato's own bytes come back, as from a line with nothing at its other end, or with a login prompt there.
 #[test]
 fn a_line_that_echoes_has_the_menu_for_a_moment_only() {
@@ -428,7 +658,7 @@ fn the_string_is_asked_for_again_in_the_end() {
     while sitting.menu.place().is_some() {
         sitting.waits(10_000);
         sitting.types("x");
-        assert!(sitting.now - begin <= 12 * 300_000);
+        assert!(sitting.now - begin <= 12 * 300_000 + 10_100);
     }
     assert!(sitting.now - begin > 11 * 300_000);
 }
@@ -439,6 +669,39 @@ fn noise_takes_the_menu_away() {
     sitting.types(&"\0".repeat(8));
     sitting.types("r");
     assert_eq!(sitting.commands, []);
+    assert!(
+        sitting
+            .shown
+            .text()
+            .ends_with("its menu is closed; press Space 3 times to have it again"),
+        "{}",
+        sitting.shown.text()
+    );
+}
+
+#[test]
+fn keys_that_do_nothing_are_no_noise() {
+    for (answers, letters) in [(VT100, "vt100"), ("", "plain")] {
+        let mut sitting = Sitting::open(false, answers);
+        for key in [
+            "\u{1b}OP",
+            "\u{1b}[15~",
+            "\u{1b}8",
+            "\u{1b}x",
+            "\u{1b}[2~",
+            "\u{1b}[1;5P",
+            "\u{1b}[31m",
+        ] {
+            sitting.types(&key.repeat(8));
+        }
+        // A terminal that is not UTF-8, and somebody who types a letter like that now and then.
+        for _ in 0..20 {
+            sitting.waits(2100);
+            let effects = sitting.menu.press(sitting.now, 0, Key::Noise, &sitting.demo.view);
+            sitting.take(effects);
+        }
+        assert_eq!(sitting.menu.place(), Some(0), "{letters}");
+    }
 }
 
 #[test]

@@ -150,8 +150,10 @@ impl Supervisor {
             self.menu.repaint(place);
         }
         let mut view = self.view();
-        for (place, key) in self.log.consoles.keys(now()) {
-            let effects = self.menu.press(now(), place, key, &view);
+        // What comes at once has one time, whatever comes of each key.
+        let at = now();
+        for (place, key) in self.log.consoles.keys(at) {
+            let effects = self.menu.press(at, place, key, &view);
             if !effects.is_empty() {
                 for effect in effects {
                     self.does(effect);

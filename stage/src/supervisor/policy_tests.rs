@@ -362,6 +362,17 @@ fn a_kernel_can_be_received_where_there_is_no_valid_boot_toml() {
     sends(&mut policy, 2, vec![received("Image", ReceivedKind::Kernel)]);
     assert_eq!(policy.view().entries[0].name, "received files");
     assert!(booted(&on(&mut policy, 200_000, boot("received files"))).is_some());
+
+    // The next batch breaks off: it is a box without a boot.toml again, and reset in the end.
+    let mut policy = Policy::new(None, 1);
+    on(&mut policy, 0, Event::Tick);
+    sends(&mut policy, 2, vec![received("Image", ReceivedKind::Kernel)]);
+    on(&mut policy, 200_000, Event::Asks(lends(Lent::Receive)));
+    on(&mut policy, 200_001, fail(Cause::Io, "cancelled"));
+    let Phase::Prompt { retry } = policy.phase else {
+        panic!("{:?}", policy.phase)
+    };
+    assert!(on(&mut policy, retry, Event::Tick).contains(&Action::Reset));
 }
 
 #[test]
@@ -529,7 +540,8 @@ fn a_plan_is_shown_and_costs_a_slot_nothing() {
         Some(&Action::Show(vec!["kernel: not found".to_owned().into()]))
     );
     assert_eq!(policy.view().entries[1].failure, None);
-    assert!(on(&mut policy, 7, Event::Wants(Command::Plan("c".to_owned()))).is_empty());
+    let actions = on(&mut policy, 7, Event::Wants(Command::Plan("c".to_owned())));
+    assert!(matches!(actions[..], [Action::Show(_)]), "whoever waits is told");
     assert_eq!(policy.due(), Some(300_007));
 }
 

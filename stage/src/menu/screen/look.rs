@@ -11,27 +11,41 @@ impl Screen {
     /// What is on the screen now.
     pub(crate) fn frame(&self, view: &View, now: Millis, form: Form) -> Frame {
         let width = width(form);
+        let mut foot = Vec::new();
+        if !self.said.is_empty() {
+            foot.push(Row::new(shown(&self.said, form)));
+        }
+        if form.is_full {
+            foot.push(Row::new(self.wait(view, now)));
+        }
+        // On a small screen, the foot is what is always there.
+        let room = if form.is_full {
+            form.rows.saturating_sub(foot.len())
+        } else {
+            usize::MAX
+        };
         let mut rows = Vec::new();
         let mut cursor = None;
+        let says = |text: &str, most: usize| wrapped(text, width, most).into_iter().map(Row::new);
         match self.page {
             Page::Password => {
-                rows.push(Row::new("This console is for whoever knows the password."));
+                rows.extend(says("This console is for whoever knows the password.", 2));
                 if form.is_full {
+                    cursor = Some((rows.len(), 10));
                     rows.push(Row::new("Password: "));
-                    cursor = Some((1, 10));
                 }
             }
-            Page::Main => self.main(&mut rows, view, form, width),
-            Page::Entry(at) => self.entry(&mut rows, view, at, form, width),
+            Page::Main => self.main(&mut rows, view, form, room),
+            Page::Entry(at) => {
+                let facts = facts(view, at).into_iter();
+                rows.extend(facts.flat_map(|fact| says(&shown(&fact, form), 3)));
+                self.choices(&mut rows, view, form, room);
+            }
             Page::Edit(at) => {
                 let name = view.entries.get(at).map_or("", |entry| entry.name.as_str());
-                rows.push(Row::new(fitted(
-                    &format!(
-                        "Command line of {} for one boot    Enter  boot it    Esc  back",
-                        shown(name, form)
-                    ),
-                    width,
-                )));
+                let name = shown(name, form);
+                let head = format!("Command line of entry \"{name}\" for one boot    Enter  boot it    Esc  back");
+                rows.extend(says(&head, 3));
                 if form.is_full {
                     rows.push(Row::default());
                     let (text, at) = self.edited.window(width);
@@ -43,47 +57,55 @@ impl Screen {
             Page::Line => {
                 let how =
                     "Files over this line, with YMODEM: `sb` and `rb` of lrzsz, or what your terminal program has.";
-                rows.extend(wrapped(how, width, 3).into_iter().map(Row::new));
-                self.choices(&mut rows, view, form);
+                rows.extend(says(how, 3));
+                self.choices(&mut rows, view, form, room);
             }
             Page::PowerOff => {
-                rows.push(Row::new(
-                    "Power off? Only a person at the machine can switch it on again.",
-                ));
-                self.choices(&mut rows, view, form);
+                let what = "Power off? Only a person at the machine can switch it on again.";
+                rows.extend(says(what, 3));
+                self.choices(&mut rows, view, form, room);
             }
         }
-        if !self.said.is_empty() {
-            rows.push(Row::new(fitted(&shown(&self.said, form), width)));
-        }
-        if form.is_full {
-            let time = Row::new(waits(view, now));
-            // Never more rows than there are: the last one is for the time.
-            rows.truncate(form.rows.saturating_sub(1));
-            rows.push(time);
+        rows.truncate(room);
+        rows.extend(foot);
+        for row in &mut rows {
+            row.text = fitted(&row.text, width);
         }
         Frame { rows, cursor }
     }
 
     /// What a plain terminal is told once, as it would be out of date soon.
     pub(crate) fn waits(&self, view: &View, now: Millis) -> Option<String> {
-        (self.page == Page::Main).then(|| waits(view, now))
+        (self.page == Page::Main).then(|| self.wait(view, now))
     }
 
-    fn main(&self, rows: &mut Vec<Row>, view: &View, form: Form, width: usize) {
+    /// What happens by itself, and when.
+    fn wait(&self, view: &View, now: Millis) -> String {
+        let seconds = |until: Millis| until.saturating_sub(now).div_ceil(1000);
+        // What moves the timer.
+        let key = if self.is_admitted() { "a key" } else { "the password" };
+        match view.wait {
+            // Somebody has the menu where they choose.
+            Wait::Child | Wait::Countdown(_) => String::new(),
+            Wait::Choice(until) if view.entries.is_empty() => {
+                format!("The machine is reset in {} s without {key}.", seconds(until))
+            }
+            Wait::Choice(until) => {
+                let first = if self.page == Page::Main { ", with * first" } else { "" };
+                format!("Cato goes on in {} s without {key}{first}.", seconds(until))
+            }
+        }
+    }
+
+    fn main(&self, rows: &mut Vec<Row>, view: &View, form: Form, most: usize) {
+        let width = width(form);
         let title = format!("Cato {}. {}", env!("CARGO_PKG_VERSION"), shown(&view.why, form));
         rows.extend(wrapped(&title, width, 3).into_iter().map(Row::new));
         rows.push(Row::default());
         let marked = self.marked(view);
-        // On a small screen, those around the marked one.
-        let room = if form.is_full {
-            form.rows.saturating_sub(9).max(3)
-        } else {
-            usize::MAX
-        };
-        let first = marked
-            .saturating_sub(room / 2)
-            .min(view.entries.len().saturating_sub(room));
+        // On a small screen, those around the marked one, and what can be done with them as far as there is room.
+        let room = most.saturating_sub(8).max(3).min(most.saturating_sub(rows.len()));
+        let first = around(marked, room, view.entries.len());
         let has_room = view.entries.len().saturating_mul(2) <= room;
         let column = |of: fn(&EntryView) -> &str, most: usize| {
             let longest = view
@@ -101,11 +123,11 @@ impl Screen {
             let number = at.saturating_add(1);
             let text = format!("{sign}{number:>2}  {name:<names$}  {title:<titles$}  {}", slot(entry));
             rows.push(Row {
-                text: fitted(text.trim_end(), width),
+                text: text.trim_end().to_owned(),
                 is_bar: form.is_full && at == marked,
             });
             if let Some(failure) = entry.failure.as_ref().filter(|_| has_room) {
-                rows.push(Row::new(fitted(&format!("     {}", shown(failure, form)), width)));
+                rows.push(Row::new(format!("     {}", shown(failure, form))));
             }
         }
         rows.push(Row::default());
@@ -131,29 +153,15 @@ impl Screen {
         rows.extend(packed(of_entry.map(str::to_owned).chain(others), width));
     }
 
-    fn entry(&self, rows: &mut Vec<Row>, view: &View, at: usize, form: Form, width: usize) {
-        let Some(entry) = view.entries.get(at) else { return };
-        let mut facts = vec![format!("{}: {}", entry.name, entry.title)];
-        facts.push(format!("source {}, kernel {}", entry.source, entry.kernel));
-        facts.push(format!("cmdline {}", entry.cmdline));
-        match (&entry.slot, &entry.condition) {
-            (Some(_), Some(condition)) => facts.push(format!("slot {}: {condition}", condition.name)),
-            (Some(slot), None) => facts.push(format!("slot {slot}: nothing is known of it")),
-            (None, _) => {}
-        }
-        facts.extend(entry.failure.iter().map(|failure| format!("not booted: {failure}")));
-        for fact in facts {
-            rows.extend(wrapped(&shown(&fact, form), width, 3).into_iter().map(Row::new));
-        }
-        rows.push(Row::default());
-        self.choices(rows, view, form);
-    }
-
-    /// The items as a list.
-    fn choices(&self, rows: &mut Vec<Row>, view: &View, form: Form) {
+    /// The items as a list below what stands there. Of `most` rows, the items have what they need, and the rest is cut.
+    fn choices(&self, rows: &mut Vec<Row>, view: &View, form: Form, most: usize) {
         let items = self.items(view);
         let bar = self.bar.unwrap_or(0).min(items.len().saturating_sub(1));
-        for (at, item) in items.iter().enumerate() {
+        rows.push(Row::default());
+        rows.truncate(most.saturating_sub(items.len()).max(1));
+        let room = most.saturating_sub(rows.len());
+        let first = around(bar, room, items.len());
+        for (at, item) in items.iter().enumerate().skip(first).take(room) {
             rows.push(Row {
                 text: format!("  {}  {}", item.key, item.label),
                 is_bar: form.is_full && at == bar,
@@ -170,18 +178,37 @@ impl Screen {
             let is_bar = form.is_full && marked == Some(at);
             rows.push(Row { text: row.text, is_bar });
         }
-        if count == 0 {
-            rows.push(Row::new("Nothing yet."));
-        }
         if form.is_full {
             let first = self.top.saturating_add(1).min(last);
             let is_marked = marked.is_some_and(|row| (self.top..last).contains(&row));
             let enter = if is_marked { "    Enter  open" } else { "" };
             rows.push(Row::new(format!(
-                "Rows {first} to {last} of {count}    Up, Down, Space  move{enter}    q  back"
+                "Rows {first} to {last} of {count}    q  back{enter}    Up, Down, Space  move"
             )));
         }
     }
+}
+
+/// The first of `count` rows, of which there is room for `room` around that one.
+fn around(at: usize, room: usize, count: usize) -> usize {
+    at.saturating_sub(room / 2).min(count.saturating_sub(room))
+}
+
+/// What is known of an entry.
+fn facts(view: &View, at: usize) -> Vec<String> {
+    let Some(entry) = view.entries.get(at) else {
+        return Vec::new();
+    };
+    let mut facts = vec![format!("{}: {}", entry.name, entry.title)];
+    facts.push(format!("source {}, kernel {}", entry.source, entry.kernel));
+    facts.push(format!("cmdline {}", entry.cmdline));
+    match (&entry.slot, &entry.condition) {
+        (Some(_), Some(condition)) => facts.push(format!("slot {}: {condition}", condition.name)),
+        (Some(slot), None) => facts.push(format!("slot {slot}: nothing is known of it")),
+        (None, _) => {}
+    }
+    facts.extend(entry.failure.iter().map(|failure| format!("not booted: {failure}")));
+    facts
 }
 
 /// `slot A, untested, 2 tries left`
@@ -195,17 +222,4 @@ fn slot(entry: &EntryView) -> String {
         Some((Condition::Bad(_), _)) => "bad".to_owned(),
     };
     format!("slot {name}, {condition}")
-}
-
-/// What happens by itself, and when.
-fn waits(view: &View, now: Millis) -> String {
-    let seconds = |until: Millis| until.saturating_sub(now).div_ceil(1000);
-    match view.wait {
-        Wait::Child => "Working.".to_owned(),
-        Wait::Countdown(until) => format!("Booting in {} s.", seconds(until)),
-        Wait::Choice(until) if view.entries.is_empty() => {
-            format!("Without a key, the machine is reset in {} s.", seconds(until))
-        }
-        Wait::Choice(until) => format!("Without a key, Cato goes on in {} s, with * first.", seconds(until)),
-    }
 }

@@ -55,6 +55,8 @@ impl Policy {
         if let Some(config) = &mut self.config {
             config.entries.retain(|entry| entry.name != NAME);
         }
+        // There never was a boot.toml.
+        self.config = self.config.take().filter(|config| !config.entries.is_empty());
         let files = match answer {
             Ok(Answer::Received(files)) => files,
             other => {

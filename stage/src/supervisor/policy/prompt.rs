@@ -162,10 +162,11 @@ impl Policy {
             entry,
             why: Why::Picked,
         });
-        match choice.and_then(|choice| self.boot(choice)) {
-            Some(boot) => vec![self.ask(now, Question::Plan(Box::new(boot)), Then::Prompt { retry })],
-            None => self.stay(Phase::Prompt { retry }),
-        }
+        let Some(boot) = choice.and_then(|choice| self.boot(choice)) else {
+            self.phase = Phase::Prompt { retry };
+            return vec![Action::Show(vec!["There is no such entry any more.".to_owned().into()])];
+        };
+        vec![self.ask(now, Question::Plan(Box::new(boot)), Then::Prompt { retry })]
     }
 
     fn look_at(&mut self, now: Millis, at: String, retry: Millis) -> Vec<Action> {
