@@ -1,15 +1,18 @@
 //! A disk that answers nothing (design T6): it holds its driver's probe, and with it `reboot(2)` and kexec, for ever.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use config::Arch::{self, Arm64, X86_64};
 use mkinitramfs::disk::{Disk, Filesystem::Ext4, Partition};
-use qemu::chain::Chain;
+use qemu::chain::{Chain, Ready};
 use qemu::machine::{Bus, Firmware::Direct};
 use qemu::scenario::{Context, Scenario};
 use qemu::setup::Suite::{Bookworm, Trixie};
 use qemu::vm::Vm;
+
+use crate::menu::stamp;
 
 const SOON: Duration = Duration::from_mins(1);
 
@@ -37,6 +40,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 behind(arch).long_if(arch == Arm64),
                 before(arch).long_if(arch == X86_64),
                 while_reading(arch).long_if(arch == X86_64),
+                slow(arch).long_if(true),
             ]
         })
         .collect()
@@ -94,36 +98,67 @@ fn before(arch: Arch) -> Scenario {
 /// on another disk, boots all the same.
 fn while_reading(arch: Arch) -> Scenario {
     Scenario::new(format!("stuck-disk/{arch}/while-reading"), move |context| {
-        let mut chain = context.chain(arch, Bookworm, Trixie)?;
-        chain.cmdline.extend([" ", LEFT_ALONE]);
-        let files = chain.main_files(chain.make_initrd(&context.folder)?.as_deref());
-        chain.partitions = Some(vec![Partition::new("boot-b", Ext4, files.clone())]);
-        let image = context.folder.join("dying.img");
-        Disk {
-            partitions: vec![Partition::new("boot-a", Ext4, files)],
-            ..Disk::default()
-        }
-        .write(&image)?;
-        let file = image.display().to_string().replace(',', ",,");
         // Answers for its first 6 MiB, then one byte a second.
-        let dying = [
-            "-object",
-            "throttle-group,id=dying,x-bps-total=1,x-bps-total-max=6291456",
-            "-blockdev",
-            &format!("driver=file,node-name=whole,filename={file}"),
-            "-blockdev",
-            "driver=throttle,throttle-group=dying,node-name=slow,file=whole",
-            "-device",
-            "virtio-blk-pci,drive=slow,addr=0x1e",
-        ];
-        attach(&mut chain, &dying);
-        let ready = context.prepare(&chain)?;
-        let mut vm = context.start(&ready.machine)?;
-        vm.forbid(r"cato\[.*prompt: no entry left")?;
+        let (ready, mut vm) = throttled(context, arch, "x-bps-total=1,x-bps-total-max=6291456")?;
         vm.wait_for(
             r#"cato\[.*entry "a": step load did not end within 15 s; trying "b""#,
             SOON,
         )?;
         context.reports(&ready, &mut vm).map(drop)
     })
+}
+
+/// One that answers twice a second is waited for as long as any that does not answer, and no longer.
+fn slow(arch: Arch) -> Scenario {
+    Scenario::new(format!("stuck-disk/{arch}/slow"), move |context| {
+        let (ready, mut vm) = throttled(context, arch, "x-iops-total=2")?;
+        let asked = stamp(&vm.wait_for(r#"cato\[.*select: entry "a""#, SOON)?.text)?;
+        let failed = vm.wait_for(
+            r#"cato\[.*entry "a": source PARTLABEL=boot-a: not found within (29|30).[0-9] s; .*; trying "b""#,
+            SOON,
+        )?;
+        let took = stamp(&failed.text)? - asked;
+        ensure!((29.0..32.0).contains(&took), "the search took {took:.1} s");
+        let lines = vm.lines();
+        let said: Vec<&str> = (lines.iter().take_while(|line| line.ms < failed.ms))
+            .filter_map(|line| line.text.split_once("] probe: ")?.1.split_once(": no answer within"))
+            .map(|(who, _)| who)
+            .collect();
+        let each: BTreeSet<&str> = said.iter().copied().collect();
+        ensure!(
+            said.len() == each.len() && each.contains("vdb1"),
+            "it is said once of each: {said:?}"
+        );
+        context.reports(&ready, &mut vm).map(drop)
+    })
+}
+
+/// A machine whose first entry is on a disk that is throttled, and whose second is not.
+fn throttled(context: &Context, arch: Arch, how: &str) -> Result<(Ready, Vm)> {
+    let mut chain = context.chain(arch, Bookworm, Trixie)?;
+    chain.cmdline.extend([" ", LEFT_ALONE]);
+    let files = chain.main_files(chain.make_initrd(&context.folder)?.as_deref());
+    chain.partitions = Some(vec![Partition::new("boot-b", Ext4, files.clone())]);
+    let image = context.folder.join("throttled.img");
+    Disk {
+        partitions: vec![Partition::new("boot-a", Ext4, files)],
+        ..Disk::default()
+    }
+    .write(&image)?;
+    let file = image.display().to_string().replace(',', ",,");
+    let disk = [
+        "-object",
+        &format!("throttle-group,id=throttled,{how}"),
+        "-blockdev",
+        &format!("driver=file,node-name=whole,filename={file}"),
+        "-blockdev",
+        "driver=throttle,throttle-group=throttled,node-name=slow,file=whole",
+        "-device",
+        "virtio-blk-pci,drive=slow,addr=0x1e",
+    ];
+    attach(&mut chain, &disk);
+    let ready = context.prepare(&chain)?;
+    let mut vm = context.start(&ready.machine)?;
+    vm.forbid(r"cato\[.*prompt: no entry left")?;
+    Ok((ready, vm))
 }

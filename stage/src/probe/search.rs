@@ -96,6 +96,8 @@ pub(crate) struct Search<'a, 'i> {
     say: &'a mut dyn FnMut(&str),
     known_late: &'a [String],
     late: &'a mut dyn FnMut(&str),
+    /// Those of which it was said that they are.
+    excused: BTreeSet<String>,
 }
 
 /// Who looks for something: what they know, and what they want to hear.
@@ -138,6 +140,7 @@ impl<'a, 'i> Search<'a, 'i> {
             say,
             known_late,
             late,
+            excused: BTreeSet::new(),
         })
     }
 
@@ -255,8 +258,11 @@ impl<'a, 'i> Search<'a, 'i> {
     /// Says that `who` was late, and gives the others the time it took.
     fn excuse(&mut self, who: &str, took: Duration) {
         let seconds = took.as_secs();
-        (self.say)(&format!("{who}: no answer within {seconds} s; going on without it"));
-        (self.late)(who);
+        // A slow disk is late again and again.
+        if self.excused.insert(who.to_owned()) {
+            (self.say)(&format!("{who}: no answer within {seconds} s; going on without it"));
+            (self.late)(who);
+        }
         let took = took.min(self.late_share);
         self.late_share = self.late_share.saturating_sub(took);
         self.deadline = self.deadline.checked_add(took).unwrap_or(self.deadline);
