@@ -21,6 +21,7 @@ pub mod gdb;
 pub mod guests;
 pub mod loader;
 pub mod machine;
+pub mod nbd;
 pub mod power;
 pub mod qmp;
 pub mod scenario;

@@ -29,6 +29,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             all.push(worker(arch, fault, says, resets).long_if(long));
         }
         all.push(pid1_panics(arch).long_if(arch == X86_64));
+        all.push(pid1_has_no_memory(arch));
     }
     all
 }
@@ -72,6 +73,20 @@ fn pid1_panics(arch: Arch) -> Scenario {
         vm.wait_end(SOON)?;
         Ok(())
     })
+}
+
+/// No memory is left for it, which ends a program of Rust's at once: the kernel panics, and resets the machine.
+fn pid1_has_no_memory(arch: Arch) -> Scenario {
+    let scenario = Scenario::new(format!("worker/{arch}/pid1-has-no-memory"), move |context| {
+        let chain = chain(context, arch, &["cato.fault=pid1:no-memory"])?;
+        let ready = context.prepare(&chain)?;
+        let mut vm = context.start(&ready.machine)?;
+        vm.wait_for("memory allocation of [0-9]+ bytes failed", SOON)?;
+        vm.wait_for("Kernel panic - not syncing: Attempted to kill init!", SOON)?;
+        vm.wait_end(SOON)?;
+        Ok(())
+    });
+    scenario.long_if(true)
 }
 
 /// Design T3: 6.12 oopses in kexec_load on a CPU with 52-bit addresses, unless told `arm64.nolva`.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use config::Arch;
 use qemu::chain::Ready;
+use qemu::nbd::{Lie, Nbd};
 use qemu::scenario::{Context, Scenario};
 use qemu::vm::Vm;
 use serde_json::json;
@@ -18,50 +19,56 @@ use crate::slots::{Plan, each, state_of};
 /// nothing can be written, only B is booted.
 struct Fault {
     name: &'static str,
-    /// Of the blockdev that the state's disk is read and written through; the file is node `file`.
-    through: &'static [&'static str],
+    through: Through,
     said: &'static [&'static str],
+}
+
+/// What the state's disk is read and written through.
+enum Through {
+    /// A blockdev of QEMU's, `state`; the file is node `file`.
+    Qemu(&'static [&'static str]),
+    Liar(Lie),
 }
 
 const UNPROVEN: &str = r#"cato: entry: entry "a": state: vdb1: the attempt can't be written down: .*; only a slot that is good is booted without that; trying "b""#;
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 10] = [
     Fault {
         name: "write-error",
-        through: &[
+        through: Through::Qemu(&[
             "-blockdev",
             "driver=blkdebug,node-name=state,image=file,inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno=5",
-        ],
+        ]),
         said: &[r"cato: slots: A \(untested, 3 tries left\), B \(good\)", UNPROVEN],
     },
     Fault {
         name: "no-space",
-        through: &[
+        through: Through::Qemu(&[
             "-blockdev",
             "driver=blkdebug,node-name=state,image=file,inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno=28",
-        ],
+        ]),
         said: &[UNPROVEN],
     },
     Fault {
         name: "flush-error",
-        through: &[
+        through: Through::Qemu(&[
             "-blockdev",
             "driver=blkdebug,node-name=state,image=file,inject-error.0.event=none,inject-error.0.iotype=flush,inject-error.0.errno=5",
-        ],
+        ]),
         said: &[UNPROVEN],
     },
     Fault {
         name: "read-only",
-        through: &["-blockdev", "driver=raw,node-name=state,file=file,read-only=on"],
+        through: Through::Qemu(&["-blockdev", "driver=raw,node-name=state,file=file,read-only=on"]),
         said: &[UNPROVEN],
     },
     // The partition begins at 1 MiB: sector 2048.
     Fault {
         name: "first-copy-unreadable",
-        through: &[
+        through: Through::Qemu(&[
             "-blockdev",
             "driver=blkdebug,node-name=state,image=file,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.sector=2048,inject-error.0.errno=5",
-        ],
+        ]),
         said: &[
             r"cato: slots: vdb1 .*: one copy of the state is lost \(I/O error",
             r"cato: slots: A \(untested, 3 tries left\), B \(good\)",
@@ -69,12 +76,12 @@ const FAULTS: [Fault; 8] = [
     },
     Fault {
         name: "unreadable",
-        through: &[
+        through: Through::Qemu(&[
             "-blockdev",
             "driver=blkdebug,node-name=half,image=file,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.sector=2048,inject-error.0.errno=5",
             "-blockdev",
             "driver=blkdebug,node-name=state,image=half,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.sector=3072,inject-error.0.errno=5",
-        ],
+        ]),
         // It may be read another time: nothing is known, and nothing may be written.
         said: &[
             "cato: slots: warning: vdb1 .*: the state can't be read .*; nothing is counted",
@@ -83,27 +90,37 @@ const FAULTS: [Fault; 8] = [
     },
     Fault {
         name: "slow",
-        through: &[
+        through: Through::Qemu(&[
             "-object",
             "throttle-group,id=slow,x-iops-total=4",
             "-blockdev",
             "driver=throttle,throttle-group=slow,node-name=state,file=file",
-        ],
+        ]),
         said: &[r#"cato: select: entry "a""#],
     },
     Fault {
         // It takes the first write, and no other.
         name: "never-answers",
-        through: &[
+        through: Through::Qemu(&[
             "-object",
             "throttle-group,id=stuck,x-bps-write=1",
             "-blockdev",
             "driver=throttle,throttle-group=stuck,node-name=state,file=file",
-        ],
+        ]),
         said: &[
             "cato: warning: the state can't be written: no answer within 10 s",
             UNPROVEN,
         ],
+    },
+    Fault {
+        name: "drops-writes",
+        through: Through::Liar(Lie::Drops),
+        said: &[r"cato: slots: A \(untested, 3 tries left\), B \(good\)", UNPROVEN],
+    },
+    Fault {
+        name: "mangles-writes",
+        through: Through::Liar(Lie::Mangles),
+        said: &[r"cato: slots: A \(untested, 3 tries left\), B \(good\)", UNPROVEN],
     },
 ];
 
@@ -198,7 +215,12 @@ fn on_a_stick(context: &Context, arch: Arch, stick: Stick) -> Result<()> {
 }
 
 /// Starts the machine of [`Fault`] with that one, and more in `boot.toml`.
-fn start(context: &Context, arch: Arch, fault: &'static Fault, config: Option<&'static str>) -> Result<(Ready, Vm)> {
+fn start(
+    context: &Context,
+    arch: Arch,
+    fault: &'static Fault,
+    config: Option<&'static str>,
+) -> Result<(Ready, Vm, Option<Nbd>)> {
     let usual = Plan::default();
     let plan = Plan {
         good: Some(&["A", "B"]),
@@ -219,11 +241,27 @@ fn start(context: &Context, arch: Arch, fault: &'static Fault, config: Option<&'
         "-device",
         "virtio-blk-pci,drive=state,addr=0x1e,werror=report,rerror=report",
     ];
-    let all = fault.through.iter().chain(&device).chain(firmware);
-    chain.machine.extra.extend(all.map(|word| (*word).to_owned()));
+    let extra = &mut chain.machine.extra;
+    let liar = match fault.through {
+        Through::Qemu(words) => {
+            extra.extend(words.iter().map(|word| (*word).to_owned()));
+            None
+        }
+        Through::Liar(lie) => {
+            let liar = Nbd::start(&context.folder.join("state-disk.img"), lie)?;
+            let path = liar.socket();
+            let through = format!(
+                "driver=nbd,node-name=state,server.type=unix,server.path={}",
+                path.display()
+            );
+            extra.extend(["-blockdev".to_owned(), through]);
+            Some(liar)
+        }
+    };
+    extra.extend(device.iter().chain(firmware).map(|word| (*word).to_owned()));
     let ready = context.prepare(&chain)?;
     let vm = context.start(&ready.machine)?;
-    Ok((ready, vm))
+    Ok((ready, vm, liar))
 }
 
 /// What takes a device from its driver never comes back: that is said, and the jump is tried. The kernel waits for the driver then.
@@ -233,7 +271,7 @@ fn unbinding_hangs(context: &Context, arch: Arch) -> Result<()> {
         .find(|fault| fault.name == "never-answers")
         .context("no such fault")?;
     let config = "[quiesce]\nunbind = [\"driver:virtio_blk\"]\n";
-    let (_, vm) = start(context, arch, fault, Some(config))?;
+    let (_, vm, _liar) = start(context, arch, fault, Some(config))?;
     each(
         &vm,
         &[
@@ -247,7 +285,7 @@ fn unbinding_hangs(context: &Context, arch: Arch) -> Result<()> {
 }
 
 fn play(context: &Context, arch: Arch, fault: &'static Fault) -> Result<()> {
-    let (ready, mut vm) = start(context, arch, fault, None)?;
+    let (ready, mut vm, _liar) = start(context, arch, fault, None)?;
     each(&vm, fault.said)?;
     context.reports(&ready, &mut vm)?;
     // What has never been marked good was booted only where its attempt is written down, or nothing is known of any slot.

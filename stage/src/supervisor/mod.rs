@@ -38,7 +38,7 @@ use watchdog::Watchdogs;
 /// Runs the box. Returns only as `!`: there is nothing to return to.
 ///
 /// # Panics
-/// Where `cato.fault=pid1:panic` asks for it; a panic resets the machine.
+/// Where `cato.fault=pid1:panic` asks for it; a panic resets the machine. `pid1:no-memory` ends it without one, and the kernel panics.
 pub fn run() -> ! {
     let began_us = boottime_us();
     std::panic::set_hook(Box::new(|info| {
@@ -74,6 +74,7 @@ pub fn run() -> ! {
     // Faults for the tests, as those of the worker.
     let fault = crate::text::cmdline::value(&cmdline, "cato.fault");
     let (hangs, panics) = (fault == Some("pid1:hang"), fault == Some("pid1:panic"));
+    let wants_too_much = fault == Some("pid1:no-memory");
     let mut supervisor = Supervisor {
         log,
         menu,
@@ -91,6 +92,9 @@ pub fn run() -> ! {
             std::thread::park();
         }
         assert!(!panics, "cato.fault");
+        if wants_too_much {
+            std::hint::black_box(Vec::<u8>::with_capacity(isize::MAX.unsigned_abs()));
+        }
     }
 }
 
