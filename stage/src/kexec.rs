@@ -13,6 +13,8 @@ use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::cause::Cause;
 use crate::layout::{Layout, Segment};
+use crate::machine::Machine;
+use crate::machine::encryption::Encryption;
 use crate::sys::kexec;
 
 /// Proof that the kernel holds a loaded image. Only [`load`] makes one, and [`Loaded::jump`] is the only way on.
@@ -117,7 +119,7 @@ fn explain(call: Call, errno: Errno) -> &'static str {
     }
 }
 
-/// Why the service kernel takes no image from this process, whatever it is. Known before anything is read.
+/// Why no image can be loaded or started from this process, whatever it is. Known before anything is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// ENOSYS.
@@ -142,6 +144,11 @@ pub(crate) enum Refusal {
         "no CPU of this machine can be taken offline, so the service kernel refuses kexec_load; boot it with nr_cpus=1"
     )]
     StuckCpus,
+    /// No error of the kernel's: what runs between the kernels would read ciphertext, or fault.
+    #[error(
+        "this is a virtual machine whose memory is encrypted ({_0}), and the purgatory can't run in it; let its firmware boot the main kernel"
+    )]
+    Encrypted(&'static str),
 }
 
 impl Refusal {
@@ -198,6 +205,17 @@ pub(crate) fn may_load(root: &Path) -> Result<(), HandOffError> {
         Some(refusal) => Err(refusal.into()),
         None if !kexec::is_there() => Err(Refusal::Absent.into()),
         None => Ok(()),
+    }
+}
+
+/// Whether the purgatory can run on that machine.
+///
+/// # Errors
+/// [`HandOffError::Refused`]
+pub(crate) fn may_run(machine: &Machine) -> Result<(), HandOffError> {
+    match machine.encryption {
+        Some(Encryption::Guest(name)) => Err(Refusal::Encrypted(name).into()),
+        _ => Ok(()),
     }
 }
 
@@ -301,6 +319,18 @@ mod tests {
 
     fn found(root: &tempfile::TempDir) -> Option<Refusal> {
         Refusal::find(root.path(), Some(Arch::Arm64))
+    }
+
+    #[test]
+    fn a_virtual_machine_whose_memory_is_encrypted_is_refused_by_name() {
+        let mut machine = crate::load::fakes::machine(Arch::X86_64);
+        assert!(may_run(&machine).is_ok());
+        machine.encryption = Some(Encryption::Own);
+        assert!(may_run(&machine).is_ok());
+        machine.encryption = Some(Encryption::Guest("SEV-SNP"));
+        let error = may_run(&machine).unwrap_err();
+        assert_eq!(error.cause(), Cause::Refused);
+        assert!(error.to_string().contains("(SEV-SNP)"), "{error}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn machine(arch: Arch) -> Machine {
         ticks_per_ms: x86.then_some(2_000_000),
         cmdline: String::new(),
         huge_pages: 0,
-        encrypts: None,
+        encryption: None,
         live_lpis: false,
     }
 }

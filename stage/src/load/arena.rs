@@ -50,8 +50,9 @@ impl Budget {
         if !self.in_place {
             return Err(WhyNot::Asked);
         }
-        if let Some(flag) = machine.encrypts {
-            return Err(WhyNot::Encrypted(flag));
+        // Guests are refused as a whole.
+        if machine.encryption.is_some() {
+            return Err(WhyNot::Encrypted);
         }
         let initrd = Some(self.initrd_len()).filter(|len| *len > 0);
         let header = &self.kernel.sniffed.plan.header;

@@ -96,7 +96,7 @@ pub(crate) fn machine(arch: Arch) -> Machine {
         ticks_per_ms: None,
         cmdline: String::new(),
         huge_pages: 0,
-        encrypts: None,
+        encryption: None,
         live_lpis: false,
     }
 }

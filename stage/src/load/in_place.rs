@@ -29,8 +29,8 @@ pub(crate) enum WhyNot {
     #[error("set in boot.toml")]
     Asked,
     /// The main kernel would see ciphertext where this process sees plain text.
-    #[error("this machine may encrypt its memory (CPU flag {0})")]
-    Encrypted(&'static str),
+    #[error("the kernel encrypts this machine's memory (SME)")]
+    Encrypted,
     /// A kernel from before 4.6: memory below it is lost.
     #[error("this Image must be at the start of RAM (Linux before 4.6)")]
     LowImage,

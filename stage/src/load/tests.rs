@@ -720,7 +720,13 @@ fn what_has_no_pages_is_said_and_read_all_the_same() {
         budget(|_, entry| entry.arena = config::Arena::Segments, vec![]),
         "segments: set in boot.toml"
     );
-    assert!(budget(|machine, _| machine.encrypts = Some("sme"), vec![]).contains("CPU flag sme"));
+    assert!(
+        budget(
+            |machine, _| machine.encryption = Some(crate::machine::encryption::Encryption::Own),
+            vec![]
+        )
+        .contains("(SME)")
+    );
     let said = budget(|_, _| (), apart[..1].to_vec());
     assert!(said.contains("1 huge page, longest contiguous run 2 MiB"), "{said}");
 }

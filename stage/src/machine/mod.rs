@@ -1,6 +1,7 @@
 //! What the placement needs to know of the machine, as plain data: read by `probe::machine`, made up by tests.
 
 mod console;
+pub(crate) mod encryption;
 mod files;
 mod identity;
 mod read;
@@ -57,8 +58,8 @@ pub(crate) struct Machine {
     pub cmdline: String,
     /// Bytes of huge pages that the service kernel was started with and that are free: no part of its free memory.
     pub huge_pages: u64,
-    /// The CPU flag that says memory may be encrypted, so that what this process reads is not what lies in memory.
-    pub encrypts: Option<&'static str>,
+    /// Whether memory is encrypted, and by whom.
+    pub encryption: Option<encryption::Encryption>,
     /// arm64: the interrupt controller may still be writing to LPI tables that nobody can see, so that nothing may be
     /// placed (GICv3 with ITS, no EFI, and no `irqchip.gicv3_nolpi=1` on the service command line).
     pub live_lpis: bool,

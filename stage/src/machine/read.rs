@@ -8,6 +8,7 @@ use std::path::Path;
 
 use config::Arch;
 
+use super::encryption;
 use super::files::{Files, hex};
 use super::{Conduit, EfiInfo, Machine, console};
 use crate::devicetree::{self as dtb, DtbError};
@@ -50,7 +51,11 @@ pub(crate) enum MachineError {
 /// # Errors
 /// [`MachineError`]
 pub(crate) fn running(root: &Path) -> Result<Machine, MachineError> {
-    read(&root, Arch::running().ok_or(MachineError::Arch)?)
+    let machine = read(&root, Arch::running().ok_or(MachineError::Arch)?)?;
+    Ok(Machine {
+        encryption: encryption::running(),
+        ..machine
+    })
 }
 
 /// Reads a machine of that architecture from its `files`.
@@ -83,7 +88,7 @@ pub(crate) fn read(files: &dyn Files, arch: Arch) -> Result<Machine, MachineErro
         ticks_per_ms: None,
         cmdline,
         huge_pages: huge_pages(files),
-        encrypts: encrypts(&cpuinfo),
+        encryption: None,
         live_lpis: false,
     };
     match arch {
@@ -249,15 +254,6 @@ fn huge_pages(files: &dyn Files) -> u64 {
         .iter()
         .filter_map(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok());
     kibs.filter_map(of).fold(0, u64::saturating_add)
-}
-
-/// The flag of `/proc/cpuinfo` that says memory may be encrypted (Documentation/arch/x86/amd-memory-encryption.rst, tdx.rst).
-/// Whether it is, user space is not told.
-fn encrypts(cpuinfo: &str) -> Option<&'static str> {
-    let flags = cpuinfo_field(cpuinfo, "flags").unwrap_or_default();
-    ["sme", "sev", "sev_es", "sev_snp", "tdx_guest"]
-        .into_iter()
-        .find(|name| flags.split_ascii_whitespace().any(|flag| flag == *name))
 }
 
 /// The value of a field of the first CPU.

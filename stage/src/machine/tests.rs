@@ -318,24 +318,6 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn memory_that_may_be_encrypted_is_known_by_its_flag() {
-    let dir = pc();
-    assert_eq!(read(&dir.path(), Arch::X86_64).unwrap().encrypts, None);
-    for (flags, found) in [
-        ("fpu sme", Some("sme")),
-        ("tdx_guest la57", Some("tdx_guest")),
-        ("fpu sevx smep", None),
-    ] {
-        put(
-            &dir,
-            "/proc/cpuinfo",
-            format!("processor\t: 0\nflags\t\t: {flags}\n").as_bytes(),
-        );
-        assert_eq!(read(&dir.path(), Arch::X86_64).unwrap().encrypts, found, "{flags}");
-    }
-}
-
-#[test]
 fn huge_pages_the_kernel_was_started_with_are_counted() {
     let dir = pc();
     assert_eq!(read(&dir.path(), Arch::X86_64).unwrap().huge_pages, 0);

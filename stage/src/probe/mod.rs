@@ -7,7 +7,6 @@
 pub(crate) mod block;
 pub(crate) mod devices;
 mod gpt;
-pub(crate) mod kernel_log;
 mod mbr;
 mod modules;
 mod mounting;

@@ -13,7 +13,6 @@ use std::time::Instant;
 use config::paths;
 use nix::errno::Errno;
 
-use super::kernel_log::KernelLog;
 use super::modules::Modules;
 use super::superblock::FileSystem;
 use super::tree::{DirTree, FileTree, FileTreeError, Listed, OpenFile};
@@ -22,6 +21,7 @@ use crate::cause::Cause;
 use crate::deadlines::{BUSY, BUSY_LOOK};
 use crate::sys::block::set_read_only;
 use crate::sys::dm::{Snapshot, SnapshotError};
+use crate::sys::kernel_log::KernelLog;
 use crate::sys::module::ModuleError;
 use crate::sys::mount::{MountError, Mounted};
 

@@ -3,9 +3,11 @@
 pub(crate) mod block;
 pub(crate) mod child;
 pub(crate) mod counter;
+pub(crate) mod cpuid;
 pub(crate) mod devmem;
 pub(crate) mod dm;
 pub(crate) mod hugepages;
+pub(crate) mod kernel_log;
 pub(crate) mod kexec;
 pub(crate) mod module;
 pub(crate) mod mount;

@@ -30,7 +30,7 @@ use crate::menu::view::Told;
 use crate::probe::{self, Caller, ProbeError, Seen};
 use crate::quiesce;
 use crate::step::Step;
-use crate::sys::{counter, hugepages};
+use crate::sys::{counter, hugepages, kernel_log};
 use crate::text::cmdline::{self, Own};
 use crate::text::{cut, password};
 
@@ -173,7 +173,7 @@ fn lent(Loan { tty, what }: Loan) -> Result<Answer, Failure> {
         Lent::Send(log) => {
             let files = [
                 ("cato.log".to_owned(), log.into_bytes()),
-                ("kernel.log".to_owned(), probe::kernel_log::whole().into_bytes()),
+                ("kernel.log".to_owned(), kernel_log::whole().into_bytes()),
             ];
             line::send(&tty, &files, &mut tell_bytes)?;
             Ok(Answer::Done)
@@ -267,6 +267,7 @@ fn lay_out(boot: &Boot, seen: &mut Option<Seen>, phases: &mut Phases) -> Result<
     enter(Step::Probe, phases)?;
     let index = modules()?;
     let machine = machine(&boot.purgatory)?;
+    kexec::may_run(&machine)?;
     if machine.seed.is_none() {
         say("warning: the service kernel has no entropy yet, so the main kernel gets no KASLR and no RNG seed");
     }

@@ -1,7 +1,7 @@
-//! What the kernel said meanwhile.
+//! What the kernel said.
 //!
-//! Given `/dev/kmsg`; responsible for the kernel's own lines since a moment: mount(2) gives a number, and they the reason. They are
-//! there whatever reaches the console. Never waits; bounded in records and bytes.
+//! Given `/dev/kmsg`; responsible for the kernel's own lines, at the start or since a moment: mount(2) gives a number, and they the
+//! reason. They are there whatever reaches the console. Never waits; bounded in records and bytes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -15,7 +15,7 @@ const KMSG: &str = "/dev/kmsg";
 const RECORDS: usize = 1000;
 const LINES: usize = 4;
 const LETTERS: usize = 200;
-/// The most of [`whole`], bytes and records.
+/// The most of [`whole`], bytes, and of it and [`with`], records.
 const WHOLE: usize = 1 << 20;
 const WHOLE_RECORDS: usize = 100_000;
 /// No record is longer (include/linux/printk.h, PRINTK_MESSAGE_MAX).
@@ -23,11 +23,11 @@ const RECORD: usize = 8192;
 
 /// A place in the kernel's log.
 #[derive(Debug)]
-pub(super) struct KernelLog(Option<File>);
+pub(crate) struct KernelLog(Option<File>);
 
 impl KernelLog {
     /// Where it ends now. Without `/dev/kmsg` there is nothing to say later.
-    pub(super) fn from_now() -> Self {
+    pub(crate) fn from_now() -> Self {
         Self::at_its_end(Path::new(KMSG)).map_or(Self(None), |file| Self(Some(file)))
     }
 
@@ -38,7 +38,7 @@ impl KernelLog {
     }
 
     /// The kernel's lines since then that have one of the `words` in them, the last few, ready to be shown.
-    pub(super) fn since(&self, words: &[String]) -> Vec<String> {
+    pub(crate) fn since(&self, words: &[String]) -> Vec<String> {
         let mut lines = Vec::new();
         let Some(file) = &self.0 else { return lines };
         records(file, RECORDS, |record| lines.extend(line(record)));
@@ -65,6 +65,18 @@ fn records(mut file: &File, most: usize, mut take: impl FnMut(&[u8])) {
             Err(_) => break,
         }
     }
+}
+
+/// The kernel's own lines, of all that it remembers, that have one of the `words` in them.
+pub(crate) fn with(words: &[&str]) -> String {
+    let mut text = String::new();
+    if let Some(file) = open(Path::new(KMSG)) {
+        records(&file, WHOLE_RECORDS, |record| {
+            let line = line(record).filter(|line| words.iter().any(|word| line.contains(word)));
+            text.extend(line.map(|line| line + "\n"));
+        });
+    }
+    text
 }
 
 /// All that the kernel remembers, its own lines and those of programs, each with its time.
