@@ -133,6 +133,8 @@ fn vt100(context: &Context, arch: Arch) -> Result<()> {
     vm.send("\u{1b}[B")?;
     // The bar is painted where it was, and where it is.
     vm.wait_for(r"\* 1  a .*  2  b ", SOON)?;
+    // No person is quicker, and what is counts for nothing.
+    std::thread::sleep(Duration::from_millis(200));
     vm.send("\r")?;
     vm.wait_for(r#"cato\[.*select: entry "b".*picked in the menu"#, SOON)?;
     context.reports(&ready, &mut vm)?;

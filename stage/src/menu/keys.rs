@@ -46,6 +46,9 @@ pub(crate) enum Key {
 /// may come in two packets of a network.
 pub(crate) const ALONE: Millis = 100;
 
+/// So long after the last byte of a sequence that has not ended, nothing more of it comes, ms: a network's retransmission may.
+const CUT: Millis = 1000;
+
 /// Takes bytes as they come.
 #[derive(Default)]
 pub(crate) struct Decoder {
@@ -75,22 +78,33 @@ impl Decoder {
     /// What these bytes mean.
     pub(crate) fn feed(&mut self, now: Millis, bytes: &[u8]) -> Vec<Key> {
         let mut keys: Vec<Key> = self.idle(now).into_iter().collect();
-        let Some(last) = bytes.last() else { return keys };
+        if bytes.is_empty() {
+            return keys;
+        }
         let mut press = Press {
             keys: &mut keys,
             is_shifted: &mut self.is_shifted,
             rest: &mut self.rest,
             is_return: &mut self.is_return,
         };
-        self.parser.advance(&mut press, bytes);
-        self.is_escape = *last == 0x1b;
+        for byte in bytes {
+            // Two keys, and not a sequence with a key in it.
+            if std::mem::replace(&mut self.is_escape, *byte == 0x1b) && *byte < 0x1b {
+                press.keys.push(Key::Escape);
+                self.parser = Parser::default();
+            }
+            self.parser.advance(&mut press, &[*byte]);
+        }
         self.last = Some(now);
         keys
     }
 
     /// The key that an ESC was, once nothing has followed it for [`ALONE`]; what else has begun and not ended is dropped.
     pub(crate) fn idle(&mut self, now: Millis) -> Option<Key> {
-        self.last.filter(|last| now >= last.saturating_add(ALONE))?;
+        let last = self.last?;
+        if now < last.saturating_add(if self.is_escape { ALONE } else { CUT }) {
+            return None;
+        }
         let key = self.is_escape.then_some(Key::Escape);
         *self = Self::default();
         key
@@ -98,7 +112,8 @@ impl Decoder {
 
     /// When [`idle`](Self::idle) is to be asked.
     pub(crate) fn wake(&self) -> Option<Millis> {
-        self.last.map(|last| last.saturating_add(ALONE))
+        self.last
+            .map(|last| last.saturating_add(if self.is_escape { ALONE } else { CUT }))
     }
 }
 
@@ -182,9 +197,11 @@ impl Perform for Press<'_> {
             _ if is_cut || !intermediates.is_empty() => Key::Other,
             ('R', Some(column)) => Key::Cursor(first, column),
             ('~', _) => numbered(first),
-            ('n' | 'J' | 'K', _) => Key::Echo,
+            ('n', _) => Key::Echo,
+            // End of a VT100 as edk2 has it.
+            ('K', None) => Key::End,
             // With a second number, a key has 1 for the first, and for that the keys held with it.
-            ('H', Some(column)) if first != 1 || !(2..=16).contains(&column) => Key::Echo,
+            ('H', Some(column)) if first != 1 || column == 1 => Key::Echo,
             // F1 to F5 of the Linux console, and a mouse (xterm's mode 9, 1000).
             ('[' | 'M', None) => {
                 *self.rest = if action == 'M' { 3 } else { 1 };
@@ -280,7 +297,11 @@ mod tests {
         assert_eq!((decoder.idle(300), decoder.wake()), (None, None));
         // A string that nobody ends does not swallow what is typed later.
         assert_eq!(decoder.feed(400, b"\x1bPx"), []);
-        assert_eq!(decoder.feed(600, b"1"), [Key::Char('1')]);
+        assert_eq!(decoder.feed(1400, b"1"), [Key::Char('1')]);
+        // What has begun may go on later than an Escape would.
+        assert_eq!(decoder.feed(3000, b"\x1b["), []);
+        assert_eq!(decoder.feed(3300, b"24;80R"), [Key::Cursor(24, 80)]);
+        assert_eq!(decoder.feed(5000, b"\x1b\r"), [Key::Escape, Key::Enter]);
     }
 
     proptest! {

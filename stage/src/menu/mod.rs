@@ -426,6 +426,8 @@ impl Menu {
         if let Some(session) = &mut self.session {
             session.has_asked = false;
             session.printed.clear();
+            // Whoever holds Enter down boots nothing with it.
+            session.paste.hush();
             session.screen.admit(may);
         }
     }
@@ -437,19 +439,22 @@ impl Menu {
             Kind::Asked { until, .. } => Some(until),
             Kind::Known { .. } => None,
         });
-        let enter = session.and_then(|session| session.paste.wake());
+        let held = session.and_then(|session| session.paste.wake());
         let gates = self.gates.iter().filter_map(|(_, gate)| gate.wake());
         // What has passed was seen, and waits for something else.
-        gates.chain(asked).chain(enter).filter(|at| *at > now).min()
+        gates.chain(asked).chain(held).filter(|at| *at > now).min()
     }
 
     /// A key came from a console. Of the view, only what is waited for is looked at unless somebody has the menu.
     pub(crate) fn press(&mut self, now: Millis, place: Place, key: Key, view: &View) -> Vec<Effect> {
         let has_it = self.place() == Some(place);
+        let mut effects = Vec::new();
         if has_it {
-            let entered = self.entered(now, view);
-            if !entered.is_empty() {
-                return entered;
+            effects = self.entered(now, view);
+            let is_over = self.session.as_ref().is_none_or(|session| session.has_asked);
+            if !effects.is_empty() && is_over {
+                // What comes of that is seen before another key counts.
+                return effects;
             }
         }
         let Some((name, gate)) = self.gates.get_mut(place) else {
@@ -464,19 +469,21 @@ impl Menu {
         };
         if let Key::Cursor(row, column) = key {
             session.answered(now, row, column);
-            return Vec::new();
+            return effects;
         }
-        let strokes: Vec<Stroke> = (session.paste.feed(now, key, session.screen.is_editing())).collect();
-        // What is pasted may have any sequence in it.
-        let is_theirs = session.paste.is_open() && key != Key::Noise;
+        let waits = session.form().is_some_and(|form| session.screen.acts(key, form));
+        let strokes: Vec<Stroke> = session.paste.feed(now, key, waits).collect();
+        // What is pasted may have anything in it.
+        let is_theirs = session.paste.is_open();
         if !is_theirs && (gate.closes(now, key) || session.is_echo(key)) {
             let how = how_to_stop(&self.console.stop);
             let tell =
                 format!("{name} sends noise, or echoes what it is sent: its menu is closed; {how} to have it again");
-            return self.shut().into_iter().chain([Effect::Tell(tell)]).collect();
+            effects.extend(self.shut().into_iter().chain([Effect::Tell(tell)]));
+            return effects;
         }
-        let pressed = strokes.into_iter().flat_map(|stroke| self.press_theirs(stroke, view));
-        pressed.collect()
+        effects.extend(strokes.into_iter().flat_map(|stroke| self.press_theirs(stroke, view)));
+        effects
     }
 
     /// Time has passed.
@@ -498,7 +505,7 @@ impl Menu {
         effects
     }
 
-    /// What comes of an Enter that nothing has followed.
+    /// What comes of a key that nothing has followed.
     fn entered(&mut self, now: Millis, view: &View) -> Vec<Effect> {
         let stroke = self.session.as_mut().and_then(|session| session.paste.idle(now));
         stroke.map(|stroke| self.press_theirs(stroke, view)).unwrap_or_default()

@@ -5,9 +5,11 @@ use super::keys::Key;
 
 /// A terminal that says where a paste begins (xterm's mode 2004) may lose its end: it has ended so long after its last key, ms.
 const ENDS: Millis = 1000;
-/// Nobody presses two keys so close to each other, ms: a line end with another key so close to it is pasted, whether a terminal
+/// Nobody presses two keys so close to each other, ms: they are pasted, or come back from a line that echoes, whether a terminal
 /// says so or not.
 const PRESSED: Millis = 20;
+/// Whoever has held a key down has let it go after so long a pause, ms.
+const LET_GO: Millis = 500;
 
 /// A key, and where it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +25,14 @@ pub(super) struct Paste {
     is_open: bool,
     /// When the last key came.
     last: Option<Millis>,
-    /// An Enter is believed then, if nothing comes before.
-    enter: Option<Millis>,
+    /// A key, and when it is believed, if nothing comes before.
+    held: Option<(Key, Millis)>,
+    /// None is believed before a pause.
+    is_hushed: bool,
 }
 
 impl Paste {
-    /// What is known once this key has come, after [`idle`](Self::idle). Where Enter does what a line end must not, it `waits`.
+    /// What is known once this key has come, after [`idle`](Self::idle). Where it does what none of a text must do, it `waits`.
     pub(super) fn feed(&mut self, now: Millis, key: Key, waits: bool) -> impl Iterator<Item = Stroke> {
         let is_soon = |time: Millis| self.last.is_some_and(|last| now < last.saturating_add(time));
         let is_close = is_soon(PRESSED);
@@ -37,37 +41,38 @@ impl Paste {
             Key::PasteEnd => false,
             _ => self.is_open && is_soon(ENDS),
         };
+        self.is_hushed &= is_soon(LET_GO);
         self.last = Some(now);
-        let followed = self.enter.take().map(|_| Stroke {
-            key: Key::Enter,
-            is_pasted: true,
-        });
-        let may_be_pasted = waits && key == Key::Enter && !self.is_open;
-        if may_be_pasted && !is_close {
-            self.enter = Some(now.saturating_add(PRESSED));
+        let followed = self.held.take().map(|(key, _)| Stroke { key, is_pasted: true });
+        let may_be_pasted = waits && !self.is_open;
+        if may_be_pasted && !is_close && !self.is_hushed {
+            self.held = Some((key, now.saturating_add(PRESSED)));
         }
-        let this = self.enter.is_none().then_some(Stroke {
+        let this = self.held.is_none().then_some(Stroke {
             key,
             is_pasted: self.is_open || may_be_pasted,
         });
         followed.into_iter().chain(this)
     }
 
-    /// The Enter that nothing has followed.
+    /// The key that nothing has followed.
     pub(super) fn idle(&mut self, now: Millis) -> Option<Stroke> {
-        self.enter.take_if(|at| now >= *at).map(|_| Stroke {
-            key: Key::Enter,
-            is_pasted: false,
-        })
+        let (key, _) = self.held.take_if(|(_, at)| now >= *at)?;
+        Some(Stroke { key, is_pasted: false })
     }
 
     /// When [`idle`](Self::idle) is to be asked.
     pub(super) fn wake(&self) -> Option<Millis> {
-        self.enter
+        self.held.map(|(_, at)| at)
     }
 
     /// Whether what comes is pasted, as the terminal says.
     pub(super) fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// What comes now was meant for something else, until there is a pause.
+    pub(super) fn hush(&mut self) {
+        self.is_hushed = true;
     }
 }

@@ -431,6 +431,7 @@ impl Screen {
         let rows = self.text(form);
         let links = Self::links(&rows);
         let last = rows.len().saturating_sub(height);
+        let now = self.top.min(last);
         let bar = self.bar.unwrap_or(0).min(links.len().saturating_sub(1));
         let row = |bar: usize| links.get(bar).map(|(row, _)| *row);
         let leads = |bar: usize| links.get(bar).map(|(_, leads)| (*leads).to_owned());
@@ -441,20 +442,20 @@ impl Screen {
                 return Some(self.browse(above));
             }
             Key::Escape | Key::Char('q' | '0') | Key::Left => return self.act(Act::Back, view),
-            Key::Enter | Key::Right if row(bar).is_some_and(|row| is_in_view(row, self.top)) => {
+            Key::Enter | Key::Right if row(bar).is_some_and(|row| is_in_view(row, now)) => {
                 let goes = leads(bar)?;
                 return Some(self.browse(goes));
             }
             // The bar goes first, where there is one to go to.
             Key::Up | Key::Down => {
                 let (next, top) = if key == Key::Down {
-                    (bar.checked_add(1), self.top.saturating_add(1).min(last))
+                    (bar.checked_add(1), now.saturating_add(1).min(last))
                 } else {
-                    (bar.checked_sub(1), self.top.saturating_sub(1))
+                    (bar.checked_sub(1), now.saturating_sub(1))
                 };
                 let next = next.and_then(|next| Some((next, row(next)?)));
                 match next {
-                    Some((next, row)) if is_in_view(row, self.top) => (self.top, Some(next)),
+                    Some((next, row)) if is_in_view(row, now) => (now, Some(next)),
                     Some((next, row)) if is_in_view(row, top) => (top, Some(next)),
                     _ => (top, None),
                 }
@@ -464,9 +465,9 @@ impl Screen {
             // Enter goes on, never back, where one more would boot something.
             Key::PageUp | Key::PageDown | Key::Char(' ') | Key::Enter => {
                 let top = if key == Key::PageUp {
-                    self.top.saturating_sub(height)
+                    now.saturating_sub(height)
                 } else {
-                    self.top.saturating_add(height).min(last)
+                    now.saturating_add(height).min(last)
                 };
                 (top, links.iter().position(|(row, _)| is_in_view(*row, top)))
             }
@@ -587,15 +588,24 @@ impl Screen {
         self.top.saturating_add(Self::height(form)) >= self.text(form).len()
     }
 
-    /// Whether Enter would boot what is on the line.
-    pub(crate) fn is_editing(&self) -> bool {
-        matches!(self.page, Page::Edit(_))
+    /// Whether that key would do something, and not only stand on a line or move a mark: then it has to have been pressed.
+    pub(crate) fn acts(&self, key: Key, form: Form) -> bool {
+        match self.page {
+            Page::Password => false,
+            Page::Edit(_) => key == Key::Enter,
+            _ => form.is_full && matches!(key, Key::Enter | Key::Char(_)),
+        }
     }
 
     /// What is pasted is for a line. On a page without one, none of it was meant.
     pub(crate) fn paste(&mut self, key: Key, form: Form) {
         match self.page {
-            Page::Edit(_) => self.edited.paste(key),
+            Page::Edit(_) => {
+                self.edited.paste(key);
+                if key == Key::Enter {
+                    "Press Enter, and nothing with it, to boot it.".clone_into(&mut self.said);
+                }
+            }
             Page::Password => self.typed.paste(key),
             _ if !form.is_full => self.typed.paste(key),
             _ => {}

@@ -28,6 +28,19 @@ struct Sitting {
     is_asked: bool,
 }
 
+/// How long the first key's bytes are.
+fn first_key(text: &str) -> usize {
+    let mut letters = text.char_indices().skip(1);
+    let is_sequence = text.starts_with("\u{1b}[") || text.starts_with("\u{1b}O");
+    if text.starts_with('\u{1b}') {
+        let last = letters
+            .skip(usize::from(is_sequence))
+            .find(|(_, c)| ('@'..='~').contains(c));
+        return last.map_or(text.len(), |(at, c)| at + c.len_utf8());
+    }
+    letters.next().map_or(text.len(), |(at, _)| at)
+}
+
 /// A terminal of that size, which is UTF-8.
 const VT100: &str = "\u{1b}[1;2R\u{1b}[24;80R";
 
@@ -75,14 +88,31 @@ impl Sitting {
         self.types("");
     }
 
-    /// All of it at once, a while after what came before.
+    /// Key by key, as a person does.
     fn types(&mut self, text: &str) {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (key, after) = rest.split_at(first_key(rest));
+            self.comes(key);
+            self.now += 20;
+            self.settles();
+            rest = after;
+        }
+        self.settles();
+    }
+
+    /// All of it at once, a while after what came before.
+    fn comes(&mut self, text: &str) {
         self.now += 30;
         let keys = self.decoder.feed(self.now, text.as_bytes());
         for key in keys {
             let effects = self.menu.press(self.now, 0, key, &self.demo.view);
             self.take(effects);
         }
+        self.settles();
+    }
+
+    fn settles(&mut self) {
         let effects = self.menu.tick(self.now, &self.demo.view);
         self.take(effects);
         let effects = self.menu.refresh(self.now, &self.demo.view);
@@ -207,15 +237,21 @@ fn a_command_line_is_edited_for_one_boot() {
         sitting.is(&format!("edit-{name}"));
         // What is pasted does not boot it, whether a terminal says that it is, or no person types so quickly: with line ends
         // before it, in it and behind it, all at once or not.
-        sitting.types("\u{1b}[200~ a\rb\u{15}\r\u{1b}[201~");
-        sitting.types("\rc\r");
+        sitting.comes("\u{1b}[200~ a\rb\u{15}\r\u{1b}[201~");
+        sitting.comes("\rc\r");
         sitting.now += 1000;
-        sitting.types("\r");
+        sitting.comes("\r");
         sitting.now -= 25;
-        sitting.types("\r");
+        sitting.comes("\r");
         assert_eq!(sitting.commands, []);
+        assert!(
+            sitting
+                .shown
+                .text()
+                .contains("Press Enter, and nothing with it, to boot it.")
+        );
         sitting.now += 1000;
-        sitting.types("\r");
+        sitting.comes("\r");
         assert_eq!(sitting.commands, []);
         sitting.waits(20);
         let wanted = "root=PARTLABEL=root-a ro single a b c";
@@ -272,6 +308,8 @@ fn disks_and_folders_are_walked_through() {
     // A text below a row that leads somewhere is read to its end, and back.
     let mut sitting = Sitting::open(false, VT100);
     drop(sitting.menu.press(sitting.now, 0, Key::Char('l'), &sitting.demo.view));
+    sitting.now += 20;
+    drop(sitting.menu.tick(sitting.now, &sitting.demo.view));
     let long: Vec<Told> = (0..60).map(|n| format!("row {n}").into()).collect();
     let up = Told {
         text: "..".to_owned(),
@@ -426,8 +464,8 @@ fn a_small_terminal_shows_what_would_be_done() {
 #[test]
 fn what_is_pasted_presses_no_key() {
     let mut sitting = Sitting::open(false, VT100);
-    sitting.types("\u{1b}[200~root=/dev/vda2\ro\u{1b}[6n\u{1b}[24;1H");
-    sitting.types("rest");
+    sitting.comes("\u{1b}[200~root=/dev/vda2\ro\u{1b}[6n\u{1b}[24;1H");
+    sitting.comes("rest");
     assert_eq!(
         (sitting.commands.as_slice(), sitting.menu.place()),
         ([].as_slice(), Some(0))
@@ -439,13 +477,9 @@ fn what_is_pasted_presses_no_key() {
     }
     sitting.types("r");
     assert_eq!(sitting.commands, [Command::Reboot]);
-    let mut sitting = Sitting::open(false, VT100);
-    sitting.types("\u{1b}[200~");
-    sitting.types(&"\0".repeat(8));
-    assert_eq!(sitting.menu.place(), None, "noise is no text");
     let mut sitting = Sitting::with(false, Terminal::Auto, Access::Password(String::new()), VT100);
     sitting.stops();
-    sitting.types("\u{1b}[200~secret\r\u{1b}[201~\r");
+    sitting.comes("\u{1b}[200~secret\r\u{1b}[201~\r");
     assert_eq!(sitting.commands.last(), Some(&Command::Password("secret".to_owned())));
 }
 
@@ -458,6 +492,65 @@ fn leaving_a_text_boots_nothing() {
         let does_more = |command: &&Command| !matches!(command, Command::Look(_));
         assert_eq!(sitting.commands.iter().find(does_more), None, "{keys:?}");
     }
+}
+
+/// Without a word of the terminal's that it is pasted, or from a line that begins to echo: what comes in one go was pressed by nobody.
+#[test]
+fn a_burst_presses_no_key() {
+    for text in [
+        "root=/dev/sda1",
+        "sudo apt",
+        "only",
+        "\r\nhost login: ",
+        "[    1.234567] random: crng init done\r\n",
+        "^[[11;17H299 s without",
+        "24;80R",
+    ] {
+        for page in ["", "d", "l", "o"] {
+            let mut sitting = Sitting::open(false, VT100);
+            sitting.types(page);
+            sitting.commands.clear();
+            sitting.comes(text);
+            sitting.waits(100);
+            assert_eq!(sitting.commands, [], "{text:?} on the page of {page:?}");
+        }
+    }
+    // The answer to the question for the size comes in two pieces.
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("d");
+    sitting.comes("\u{1b}[");
+    sitting.waits(300);
+    sitting.comes("24;80R");
+    sitting.waits(100);
+    assert_eq!(sitting.commands, []);
+}
+
+/// An Escape and an Enter in one packet are two keys, and Enter is for the page that Escape leads to.
+#[test]
+fn what_was_given_up_is_not_booted() {
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("e");
+    sitting.types("x");
+    sitting.comes("\u{1b}\r");
+    sitting.waits(100);
+    assert_eq!(sitting.commands, []);
+    assert!(sitting.shown.text().starts_with("Cato "), "{}", sitting.shown.text());
+}
+
+/// Enter is held down behind the password.
+#[test]
+fn nothing_is_booted_by_the_password_s_enter() {
+    let mut sitting = Sitting::with(false, Terminal::Auto, Access::Password(String::new()), VT100);
+    sitting.stops();
+    sitting.types("secret\r");
+    sitting.commands.clear();
+    for _ in 0..20 {
+        sitting.comes("\r");
+    }
+    assert_eq!(sitting.commands, []);
+    sitting.waits(500);
+    sitting.types("\r");
+    assert!(matches!(sitting.commands[..], [Command::Boot { .. }]));
 }
 
 /// What was asked for comes when another page is up, or was shown already.
@@ -481,11 +574,16 @@ fn whoever_waits_for_a_text_is_told() {
     for (answers, keys) in [(VT100, "f"), ("", "f\r")] {
         let mut sitting = Sitting::open(false, answers);
         let view = sitting.demo.view.clone();
+        // The machine takes its time.
+        let mut effects = Vec::new();
         for key in Decoder::default().feed(sitting.now, keys.as_bytes()) {
-            for effect in sitting.menu.press(sitting.now, 0, key, &view) {
-                if let Effect::Send(_, text) = effect {
-                    sitting.shown.take(&text);
-                }
+            effects.extend(sitting.menu.press(sitting.now, 0, key, &view));
+        }
+        sitting.now += 20;
+        effects.extend(sitting.menu.tick(sitting.now, &view));
+        for effect in effects {
+            if let Effect::Send(_, text) = effect {
+                sitting.shown.take(&text);
             }
         }
         let wait = std::mem::replace(&mut sitting.demo.view.wait, Wait::Child);
@@ -666,7 +764,7 @@ fn the_string_is_asked_for_again_in_the_end() {
 #[test]
 fn noise_takes_the_menu_away() {
     let mut sitting = Sitting::open(false, VT100);
-    sitting.types(&"\0".repeat(8));
+    sitting.comes(&"\0".repeat(8));
     sitting.types("r");
     assert_eq!(sitting.commands, []);
     assert!(
@@ -718,7 +816,10 @@ fn nobody_has_it_when_the_machine_goes_on_by_itself() {
     // Who has asked for a boot has it when that comes back.
     let mut sitting = Sitting::open(false, VT100);
     let view = sitting.demo.view.clone();
-    let effects = sitting.menu.press(sitting.now, 0, Key::Enter, &view);
+    sitting.now += 100;
+    assert_eq!(sitting.menu.press(sitting.now, 0, Key::Enter, &view), []);
+    sitting.now += 20;
+    let effects = sitting.menu.tick(sitting.now, &view);
     assert!(
         matches!(effects[..], [_, Effect::Send(..), Effect::Do(Command::Boot { .. })]),
         "{effects:?}"

@@ -173,14 +173,16 @@ impl Screen {
         let height = Self::height(form);
         let text = self.text(form);
         let marked = Self::links(&text).get(self.bar.unwrap_or(0)).map(|(row, _)| *row);
-        let (count, last) = (text.len(), self.top.saturating_add(height).min(text.len()));
-        for (at, row) in text.into_iter().enumerate().skip(self.top).take(height) {
+        // The terminal may have become larger.
+        let top = self.top.min(text.len().saturating_sub(height));
+        let (count, last) = (text.len(), top.saturating_add(height).min(text.len()));
+        for (at, row) in text.into_iter().enumerate().skip(top).take(height) {
             let is_bar = form.is_full && marked == Some(at);
             rows.push(Row { text: row.text, is_bar });
         }
         if form.is_full {
-            let first = self.top.saturating_add(1).min(last);
-            let is_marked = marked.is_some_and(|row| (self.top..last).contains(&row));
+            let first = top.saturating_add(1).min(last);
+            let is_marked = marked.is_some_and(|row| (top..last).contains(&row));
             let enter = if is_marked { "    Enter  open" } else { "" };
             rows.push(Row::new(format!(
                 "Rows {first} to {last} of {count}    q  back{enter}    Up, Down, Space  move"
