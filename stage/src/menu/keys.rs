@@ -99,12 +99,9 @@ impl Decoder {
         keys
     }
 
-    /// The key that an ESC was, once nothing has followed it for [`ALONE`]; what else has begun and not ended is dropped.
+    /// The key that an ESC was, once nothing has followed it for [`ALONE`]; what else has begun and not ended is dropped after [`CUT`].
     pub(crate) fn idle(&mut self, now: Millis) -> Option<Key> {
-        let last = self.last?;
-        if now < last.saturating_add(if self.is_escape { ALONE } else { CUT }) {
-            return None;
-        }
+        self.wake().filter(|at| now >= *at)?;
         let key = self.is_escape.then_some(Key::Escape);
         *self = Self::default();
         key
@@ -112,8 +109,8 @@ impl Decoder {
 
     /// When [`idle`](Self::idle) is to be asked.
     pub(crate) fn wake(&self) -> Option<Millis> {
-        self.last
-            .map(|last| last.saturating_add(if self.is_escape { ALONE } else { CUT }))
+        let pause = if self.is_escape { ALONE } else { CUT };
+        self.last.map(|last| last.saturating_add(pause))
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Paste {
 }
 
 impl Paste {
-    /// What is known once this key has come, after [`idle`](Self::idle). Where it does what none of a text must do, it `waits`.
+    /// What is known once this key has come, after [`idle`](Self::idle). One that would act `waits` until it is known to be pressed.
     pub(super) fn feed(&mut self, now: Millis, key: Key, waits: bool) -> impl Iterator<Item = Stroke> {
         let is_soon = |time: Millis| self.last.is_some_and(|last| now < last.saturating_add(time));
         let is_close = is_soon(PRESSED);
