@@ -8,6 +8,8 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 const GOOD: &str = "version = 1\norder = [\"a\"]\n\n[entry.a]\nsource = \"PARTLABEL=boot-a\"\nkernel = \"Image\"\n";
 
@@ -207,8 +209,9 @@ fn nobody_who_reads_stderr_changes_nothing() {
 #[test]
 fn the_menu_is_shown_on_a_terminal() {
     let command = format!("{} menu --demo --failed", env!("CARGO_BIN_EXE_cato"));
-    let mut script = Command::new("script")
-        .args(["-qec", &command, "/dev/null"])
+    // What is awaited in vain ends with the terminal.
+    let mut script = Command::new("timeout")
+        .args(["60", "script", "-qec", &command, "/dev/null"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -225,13 +228,18 @@ fn the_menu_is_shown_on_a_terminal() {
         }
         shown.clear();
     };
+    let mut press = |key: &[u8]| {
+        // Nobody presses two keys at once.
+        sleep(Duration::from_millis(100));
+        keys.write_all(key).unwrap();
+    };
     // It asks where its cursor is, and for the last corner.
     until("\u{1b}[999;999H\u{1b}[6n");
-    keys.write_all(b"\x1b[1;2R\x1b[24;80R").unwrap();
+    press(b"\x1b[1;2R\x1b[24;80R");
     until("\u{1b}[7m* 1  a");
-    keys.write_all(b"\x1b[B").unwrap();
+    press(b"\x1b[B");
     until("\u{1b}[7m  2  b");
-    keys.write_all(b"\r").unwrap();
+    press(b"\r");
     until("demo: \"b\" would be booted, this time");
     assert!(script.wait().unwrap().success());
 }
