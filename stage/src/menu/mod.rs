@@ -10,8 +10,8 @@ mod gate;
 pub(crate) mod keys;
 mod line;
 mod paint;
-mod paste;
 mod screen;
+mod strokes;
 pub(crate) mod view;
 
 use std::time::Duration;
@@ -22,8 +22,8 @@ use fit::Form;
 use gate::Gate;
 use keys::Key;
 use paint::{Row, Screenful, Typed};
-use paste::{Paste, Stroke};
 use screen::Screen;
+use strokes::{Stroke, Strokes};
 use view::{Told, View, Wait};
 
 /// Milliseconds since boot.
@@ -129,7 +129,7 @@ struct Session {
     typed: Typed,
     /// What a plain terminal has been printed.
     printed: Vec<Row>,
-    paste: Paste,
+    strokes: Strokes,
     /// PID 1 is busy, as somebody wanted; the screen is not shown.
     is_away: bool,
     /// A command was given that may make it so.
@@ -211,7 +211,7 @@ impl Session {
             screenful: Screenful::default(),
             typed: Typed::default(),
             printed: Vec::new(),
-            paste: Paste::default(),
+            strokes: Strokes::default(),
             is_away: false,
             // To stop what runs.
             has_asked: true,
@@ -427,7 +427,7 @@ impl Menu {
             session.has_asked = false;
             session.printed.clear();
             // Whoever holds Enter down boots nothing with it.
-            session.paste.hush();
+            session.strokes.hush();
             session.screen.admit(may);
         }
     }
@@ -439,7 +439,7 @@ impl Menu {
             Kind::Asked { until, .. } => Some(until),
             Kind::Known { .. } => None,
         });
-        let held = session.and_then(|session| session.paste.wake());
+        let held = session.and_then(|session| session.strokes.wake());
         let gates = self.gates.iter().filter_map(|(_, gate)| gate.wake());
         // What has passed was seen, and waits for something else.
         gates.chain(asked).chain(held).filter(|at| *at > now).min()
@@ -447,43 +447,56 @@ impl Menu {
 
     /// A key came from a console. Of the view, only what is waited for is looked at unless somebody has the menu.
     pub(crate) fn press(&mut self, now: Millis, place: Place, key: Key, view: &View) -> Vec<Effect> {
-        let has_it = self.place() == Some(place);
-        let mut effects = Vec::new();
-        if has_it {
-            effects = self.entered(now, view);
-            let is_over = self.session.as_ref().is_none_or(|session| session.has_asked);
-            if !effects.is_empty() && is_over {
-                // What comes of that is seen before another key counts.
-                return effects;
+        if self.place() != Some(place) {
+            if let Some((_, gate)) = self.gates.get_mut(place) {
+                gate.press(now, key);
             }
-        }
-        let Some((name, gate)) = self.gates.get_mut(place) else {
-            return Vec::new();
-        };
-        if !has_it {
-            gate.press(now, key);
             return Vec::new();
         }
+        let mut effects = self.entered(now, view);
+        let is_over = self.session.as_ref().is_none_or(|session| session.has_asked);
+        // What comes of a held key is seen before another counts.
+        if effects.is_empty() || !is_over {
+            effects.extend(self.hear(now, key, view));
+        }
+        effects
+    }
+
+    /// A key, or an answer, of the terminal that has the menu.
+    fn hear(&mut self, now: Millis, key: Key, view: &View) -> Vec<Effect> {
         let Some(session) = &mut self.session else {
             return Vec::new();
         };
         if let Key::Cursor(row, column) = key {
             session.answered(now, row, column);
-            return effects;
+            return Vec::new();
         }
         let waits = session.form().is_some_and(|form| session.screen.acts(key, form));
-        let strokes: Vec<Stroke> = session.paste.feed(now, key, waits).collect();
+        let strokes: Vec<Stroke> = session.strokes.feed(now, key, waits).collect();
         // What is pasted may have anything in it.
-        let is_theirs = session.paste.is_open();
-        if !is_theirs && (gate.closes(now, key) || session.is_echo(key)) {
-            let how = how_to_stop(&self.console.stop);
-            let tell =
-                format!("{name} sends noise, or echoes what it is sent: its menu is closed; {how} to have it again");
-            effects.extend(self.shut().into_iter().chain([Effect::Tell(tell)]));
-            return effects;
+        if !session.strokes.is_paste() && self.is_noise(now, key) {
+            return self.close_on_noise();
         }
-        effects.extend(strokes.into_iter().flat_map(|stroke| self.press_theirs(stroke, view)));
-        effects
+        let each = strokes.into_iter();
+        each.flat_map(|stroke| self.press_theirs(stroke, view)).collect()
+    }
+
+    /// Whether this key makes what comes from the terminal that has the menu more than a person sends.
+    fn is_noise(&mut self, now: Millis, key: Key) -> bool {
+        let Some(session) = &self.session else { return false };
+        let gate = self.gates.get_mut(session.place);
+        gate.is_some_and(|(_, gate)| gate.closes(now, key)) || session.is_echo(key)
+    }
+
+    fn close_on_noise(&mut self) -> Vec<Effect> {
+        let gate = self.place().and_then(|place| self.gates.get(place));
+        let how = how_to_stop(&self.console.stop);
+        let tell = gate.map(|(name, _)| {
+            Effect::Tell(format!(
+                "{name} sends noise, or echoes what it is sent: its menu is closed; {how} to have it again"
+            ))
+        });
+        self.shut().into_iter().chain(tell).collect()
     }
 
     /// Time has passed.
@@ -507,7 +520,7 @@ impl Menu {
 
     /// What comes of a key that nothing has followed.
     fn entered(&mut self, now: Millis, view: &View) -> Vec<Effect> {
-        let stroke = self.session.as_mut().and_then(|session| session.paste.idle(now));
+        let stroke = self.session.as_mut().and_then(|session| session.strokes.idle(now));
         stroke.map(|stroke| self.press_theirs(stroke, view)).unwrap_or_default()
     }
 

@@ -20,9 +20,9 @@ pub(super) struct Stroke {
 
 /// Follows a terminal's keys.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Paste {
-    /// The terminal has said where it begins, and not yet where it ends.
-    is_open: bool,
+pub(super) struct Strokes {
+    /// The terminal has said where a paste begins, and not yet where it ends.
+    is_paste: bool,
     /// When the last key came.
     last: Option<Millis>,
     /// A key, and when it is believed, if nothing comes before.
@@ -31,26 +31,26 @@ pub(super) struct Paste {
     is_hushed: bool,
 }
 
-impl Paste {
+impl Strokes {
     /// What is known once this key has come, after [`idle`](Self::idle). One that would act `waits` until it is known to be pressed.
     pub(super) fn feed(&mut self, now: Millis, key: Key, waits: bool) -> impl Iterator<Item = Stroke> {
         let is_soon = |time: Millis| self.last.is_some_and(|last| now < last.saturating_add(time));
         let is_close = is_soon(PRESSED);
-        self.is_open = match key {
+        self.is_paste = match key {
             Key::PasteBegin => true,
             Key::PasteEnd => false,
-            _ => self.is_open && is_soon(ENDS),
+            _ => self.is_paste && is_soon(ENDS),
         };
         self.is_hushed &= is_soon(LET_GO);
         self.last = Some(now);
         let followed = self.held.take().map(|(key, _)| Stroke { key, is_pasted: true });
-        let may_be_pasted = waits && !self.is_open;
+        let may_be_pasted = waits && !self.is_paste;
         if may_be_pasted && !is_close && !self.is_hushed {
             self.held = Some((key, now.saturating_add(PRESSED)));
         }
         let this = self.held.is_none().then_some(Stroke {
             key,
-            is_pasted: self.is_open || may_be_pasted,
+            is_pasted: self.is_paste || may_be_pasted,
         });
         followed.into_iter().chain(this)
     }
@@ -67,8 +67,8 @@ impl Paste {
     }
 
     /// Whether what comes is pasted, as the terminal says.
-    pub(super) fn is_open(&self) -> bool {
-        self.is_open
+    pub(super) fn is_paste(&self) -> bool {
+        self.is_paste
     }
 
     /// What comes now was meant for something else, until there is a pause.
