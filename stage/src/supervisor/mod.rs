@@ -73,8 +73,6 @@ pub fn run() -> ! {
     let menu = Menu::new(log.consoles.names(), console);
     // Faults for the tests, as those of the worker.
     let fault = crate::text::cmdline::value(&cmdline, "cato.fault");
-    let (hangs, panics) = (fault == Some("pid1:hang"), fault == Some("pid1:panic"));
-    let wants_too_much = fault == Some("pid1:no-memory");
     let mut supervisor = Supervisor {
         log,
         menu,
@@ -87,13 +85,19 @@ pub fn run() -> ! {
     };
     loop {
         supervisor.turn();
-        // Nothing is fed from here on.
-        while hangs && supervisor.watchdogs.is_any_open() {
-            std::thread::park();
-        }
-        assert!(!panics, "cato.fault");
-        if wants_too_much {
-            std::hint::black_box(Vec::<u8>::with_capacity(isize::MAX.unsigned_abs()));
+        match fault {
+            // Nothing is fed from here on.
+            Some("pid1:hang") => {
+                while supervisor.watchdogs.is_any_open() {
+                    std::thread::park();
+                }
+            }
+            #[expect(clippy::panic, reason = "asked for")]
+            Some("pid1:panic") => panic!("cato.fault"),
+            Some("pid1:no-memory") => {
+                std::hint::black_box(Vec::<u8>::with_capacity(isize::MAX.unsigned_abs()));
+            }
+            _ => {}
         }
     }
 }

@@ -1,0 +1,93 @@
+//! The two copies of the state on a disk whose power may fail in the middle of a write.
+
+use super::*;
+
+/// The two copies: what each holds, with how new it is; none where it is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Disk(pub(super) [Option<(State, u64)>; 2]);
+
+impl Disk {
+    pub(super) fn of(state: Option<State>) -> Self {
+        let copy = state.map(|state| (state, 1));
+        Self([copy.clone(), copy])
+    }
+
+    pub(super) fn medium(&self) -> Medium {
+        let block = |copy: &Option<(State, u64)>| match copy {
+            Some((state, sequence)) => block::encode(state, *sequence),
+            None => [0xa5; block::SIZE],
+        };
+        Medium {
+            blocks: self.0.each_ref().map(block),
+            writes_left: usize::MAX,
+            torn: false,
+        }
+    }
+
+    pub(super) fn load(&self) -> Result<Stored, LoadError> {
+        store::load(&mut self.medium())
+    }
+
+    /// What [`load`](Self::load) finds, without reading blocks.
+    pub(super) fn state(&self) -> Option<&State> {
+        let [first, second] = &self.0;
+        let newer = match (first, second) {
+            (Some(first), Some(second)) if second.1 > first.1 => second,
+            (Some(first), _) => first,
+            (None, second) => second.as_ref()?,
+        };
+        Some(&newer.0)
+    }
+
+    /// What a program of the main system does to it.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut State) -> Result<(), Refusal>) -> Result<(), Refusal> {
+        let mut medium = self.medium();
+        let mut stored = store::load(&mut medium).map_err(|_| Refusal::Unknown)?;
+        change(&mut stored.state)?;
+        stored.save(&mut medium).unwrap();
+        *self = medium.disk();
+        Ok(())
+    }
+}
+
+/// The disk while it is written to.
+#[derive(Debug, Clone)]
+pub(super) struct Medium {
+    pub(super) blocks: [Block; 2],
+    /// Then the power fails.
+    pub(super) writes_left: usize,
+    /// That write leaves a part of itself.
+    pub(super) torn: bool,
+}
+
+impl Medium {
+    pub(super) fn disk(&self) -> Disk {
+        Disk(self.blocks.each_ref().map(|block| block::decode(block).ok()))
+    }
+
+    fn block(&mut self, copy: Copy) -> &mut Block {
+        match copy {
+            Copy::First => &mut self.blocks[0],
+            Copy::Second => &mut self.blocks[1],
+        }
+    }
+}
+
+impl Copies for Medium {
+    fn read(&mut self, copy: Copy) -> io::Result<Block> {
+        Ok(*self.block(copy))
+    }
+
+    fn write(&mut self, copy: Copy, block: &Block) -> io::Result<()> {
+        if self.writes_left == 0 {
+            if std::mem::take(&mut self.torn) {
+                self.block(copy)[..100].copy_from_slice(&block[..100]);
+                self.block(copy)[100..].fill(0xff);
+            }
+            return Err(io::Error::other("no power"));
+        }
+        self.writes_left -= 1;
+        *self.block(copy) = *block;
+        Ok(())
+    }
+}
