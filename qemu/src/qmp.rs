@@ -77,6 +77,13 @@ impl Qmp {
         self.execute("block_resize", &arguments).map(drop)
     }
 
+    /// Where each CPU stands: its registers, for whoever asks why a machine says nothing more.
+    pub fn registers(&mut self) -> Result<String> {
+        let arguments = json!({ "command-line": "info registers -a" });
+        let text = self.execute("human-monitor-command", &arguments)?;
+        Ok(text.as_str().unwrap_or_default().to_owned())
+    }
+
     fn read(&mut self) -> Result<Value> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use config::Arch;
 use qemu::scenario::{Context, Scenario};
 use regex_lite::Regex;
@@ -20,8 +20,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             let scenario = Scenario::new(format!("soak/{arch}/{updates}-updates"), body);
             all.push(scenario.long_if(true).limit(Duration::from_mins(10)));
         }
-        let body = move |context: &Context| kills(context, arch, 100);
-        all.push(Scenario::new(format!("power-cut/{arch}/100-kills"), body).long_if(true));
+        // 500 in pieces of an hour or less, each at other times.
+        for part in 1..=5 {
+            let body = move |context: &Context| kills(context, arch, 100, part);
+            let scenario = Scenario::new(format!("power-cut/{arch}/100-kills-{part}"), body);
+            all.push(scenario.long_if(true));
+        }
     }
     all
 }
@@ -54,10 +58,10 @@ impl Random {
 
 /// The power goes at any time, again and again; whatever that leaves behind, a system is up and has changed the state within three
 /// starts.
-fn kills(context: &Context, arch: Arch, count: usize) -> Result<()> {
+fn kills(context: &Context, arch: Arch, count: usize, part: u64) -> Result<()> {
     let ready = context.prepare(&updates().chain(context, arch)?)?;
     let up = "report: run=set-next .: exit 0";
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut random = Random(0x2545_f491_4f6c_dd1d_u64.wrapping_mul(part));
     let start = || {
         let mut vm = context.start(&ready.machine)?;
         vm.forbid(r"cato\[.*(prompt: no |given up|are lost|can't be written)")?;
@@ -98,10 +102,13 @@ fn soak(context: &Context, arch: Arch, count: usize, is_tuned: bool) -> Result<(
     let (mut done, mut cuts, mut longest) = (0, 0, 0.0_f64);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     while done < count {
-        let mut vm = context.start(&ready.machine)?;
+        let (mut vm, mut monitor) = context.start_with_monitor(&ready.machine)?;
         vm.forbid(r"cato\[.*(prompt: no |given up|are lost|can't be written)")?;
         for _ in 0..=random.below(4) {
-            vm.wait_for("report: run=set-next .: exit 0", SOON)?;
+            if let Err(error) = vm.wait_for("report: run=set-next .: exit 0", SOON) {
+                let registers = monitor.registers().unwrap_or_else(|error| format!("{error:#}"));
+                bail!("after {done} updates: {error:#}\n{registers}");
+            }
             done += 1;
         }
         thread::sleep(Duration::from_millis(random.below(6000)));
