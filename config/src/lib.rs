@@ -35,5 +35,5 @@ pub use model::{
 pub use parse::{DEFAULT_TRIES, MAX_BYTES, Reading, parse, read};
 pub use purgatory::Check;
 pub use render::render;
-pub use slot::{MAX_SLOTS, SLOT_NAME_BYTES, SlotName};
+pub use slot::{BOOT_WORDS, MAX_SLOTS, SLOT_NAME_BYTES, SlotName};
 pub use value::Fault;

@@ -231,6 +231,7 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems<'_>) -> Opti
         unbind: unbind?,
         entries: defined.into_iter().map(|(_, entry)| entry).collect::<Option<_>>()?,
     };
+    forgotten(document, &config, problems);
     let usual = (!config.slot_names().is_empty()).then_some(WATCHDOG);
     config.watchdog = match watchdog? {
         WatchdogTimeout::Usual => usual,
@@ -238,6 +239,27 @@ fn root(text: &str, document: &DeTable<'_>, problems: &mut Problems<'_>) -> Opti
         WatchdogTimeout::After(timeout) => Some(timeout),
     };
     Some(config)
+}
+
+/// A slot that only a person would ever boot is most likely one that `order` lacks.
+fn forgotten(document: &DeTable<'_>, config: &Config, problems: &mut Problems<'_>) {
+    let in_order = config.order.iter().filter_map(|name| config.entry(name)?.slot.as_ref());
+    let ordered: BTreeSet<&SlotName> = in_order.collect();
+    for entry in &config.entries {
+        let slot = entry.slot.as_ref().filter(|slot| !ordered.contains(slot));
+        let value = document
+            .get("entry")
+            .and_then(|entries| entries.get_ref().get(&*entry.name)?.get_ref().get("slot"));
+        if let Some((slot, value)) = slot.zip(value) {
+            problems.push(Diagnostic {
+                kind: DiagnosticKind::Doubtful,
+                message: format!("slot {slot} is never booted by itself"),
+                span: value.span(),
+                label: "no entry of this slot is in `order`".to_owned(),
+                help: Some("add this entry to `order`, or remove its `slot`".to_owned()),
+            });
+        }
+    }
 }
 
 fn console(value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Option<Console> {

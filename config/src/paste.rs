@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::BOOT_WORDS;
 use crate::lookalike::{Lookalike, is_invisible, named, places};
 use crate::problems::Problems;
 use crate::reader::{Value, in_file_order};
@@ -45,6 +46,7 @@ fn check_value(text: &str, key: &str, value: &Value<'_>, problems: &mut Problems
     }
     if is_cmdline {
         entities(string, &span, problems);
+        copied(string, &span, problems);
     } else if key != "title" {
         edges(key, string, &span, problems);
     }
@@ -77,6 +79,25 @@ fn entities(text: &str, span: &Range<usize>, problems: &mut Problems<'_>) {
         let message = format!("`cmdline` contains {entity}");
         let help = "write the character itself; was it pasted from the source of a web page?";
         warn(span, message, "the kernel takes it as it is", help, problems);
+    }
+}
+
+/// What Cato has added to the command line of a system that runs.
+fn copied(text: &str, span: &Range<usize>, problems: &mut Problems<'_>) {
+    let keys = text
+        .split_ascii_whitespace()
+        .take_while(|word| *word != "--")
+        .filter_map(|word| word.trim_start_matches('"').split('=').next());
+    if let Some(key) = keys.into_iter().find(|key| BOOT_WORDS.contains(key)) {
+        let message = format!("`cmdline` contains {key}");
+        let help = "remove it; was it copied from /proc/cmdline of a system that Cato has booted?";
+        warn(
+            span,
+            message,
+            "Cato names each boot itself, and leaves this out",
+            help,
+            problems,
+        );
     }
 }
 

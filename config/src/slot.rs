@@ -26,6 +26,9 @@ impl SlotName {
     }
 }
 
+/// What Cato says of one boot on the main system's command line, and nobody else.
+pub const BOOT_WORDS: [&str; 4] = ["cato.slot", "cato.nonce", "cato.state", "cato.trial"];
+
 impl FromStr for SlotName {
     type Err = Fault;
 

@@ -59,14 +59,14 @@ pub(crate) struct Completed {
 /// Words of Cato's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Own {
-    /// Which boot this is: added in any case, as without them no slot can prove itself.
+    /// Which boot this is: in any case, and in the place of the entry's own, as without them no slot can prove itself.
     pub identity: Vec<String>,
     /// What is added unless the entry wants nothing.
     pub safety: Vec<String>,
 }
 
 /// The entry's command line with what it lacks; only the first of these, where `extra` is off:
-/// - what names this boot, and
+/// - what names this boot, for which the entry's own words of these keys are left out, and
 /// - the running kernel's `console=` words when the entry has none;
 /// - its `earlycon` and `earlyprintk` words when the entry has neither and no console of its own either;
 /// - `panic=30` when the entry says nothing about panics;
@@ -75,7 +75,15 @@ pub(crate) struct Own {
 /// Words are separated and quoted as in the kernel's `next_arg`; what follows a lone `--` is for init, so additions go
 /// before it.
 pub(crate) fn complete(entry: &str, running: &str, words_of_ours: &Own, extra: bool) -> Completed {
-    let entry = entry.trim();
+    let key = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+    let identity: Vec<String> = words_of_ours.identity.iter().map(|word| key(word)).collect();
+    let is_of_a_boot = |word: &Word<'_>| {
+        let key = word.key();
+        // In an entry they are an older boot's, copied from a main system.
+        config::BOOT_WORDS.contains(&key) || identity.iter().any(|own| own == key)
+    };
+    let entry = without(entry.trim(), is_of_a_boot);
+    let entry = entry.as_str();
     let own: Vec<Word<'_>> = words(entry).collect();
     let own_console = kernel_words(&own).any(|w| w.key() == "console");
     let own_early = kernel_words(&own).any(|w| is_early(w.key()));
@@ -94,11 +102,10 @@ pub(crate) fn complete(entry: &str, running: &str, words_of_ours: &Own, extra: b
     if extra && kernel_words(&own).all(|w| w.key() != "panic") {
         added.push(PANIC.to_owned());
     }
-    let key = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
     let is_said = |word: &&String| kernel_words(&own).any(|w| w.key() == key(word));
     let safety = words_of_ours.safety.iter().filter(|_| extra);
-    let wanted = words_of_ours.identity.iter().chain(safety);
-    added.extend(wanted.filter(|word| !is_said(word)).cloned());
+    added.extend(words_of_ours.identity.iter().cloned());
+    added.extend(safety.filter(|word| !is_said(word)).cloned());
 
     let separator = own.iter().find(|w| w.text == "--").map(|w| w.at);
     // After a quote that never closes everything is one word: then the additions go first.
@@ -120,6 +127,20 @@ pub(crate) fn complete(entry: &str, running: &str, words_of_ours: &Own, extra: b
         text.push_str(word);
     }
     Completed { text, added }
+}
+
+/// The command line without those of its words for the kernel.
+fn without(line: &str, is_unwanted: impl Fn(&Word<'_>) -> bool) -> String {
+    let all: Vec<Word<'_>> = words(line).collect();
+    let unwanted = kernel_words(&all).filter(|word| is_unwanted(word));
+    let mut text = String::new();
+    let mut from = 0;
+    for word in unwanted {
+        text.push_str(line.get(from..word.at).unwrap_or_default());
+        from = word.at.saturating_add(word.text.len());
+    }
+    text.push_str(line.get(from..).unwrap_or_default());
+    text.trim().to_owned()
 }
 
 /// Whether `cmdline` has the word for the kernel, with a value or without.
@@ -285,6 +306,38 @@ mod tests {
         // A word that only starts alike is another parameter.
         assert!(text("console_msg_format=syslog panic_on_oops=1").ends_with("panic=30"));
         assert!(text("console_msg_format=syslog").contains("console=tty0"));
+    }
+
+    /// `cat /proc/cmdline` of a main system, as an entry's.
+    #[test]
+    fn what_names_another_boot_is_left_out() {
+        let own = Own {
+            identity: ["cato.slot=A", "cato.nonce=2", "rauc.slot=A"]
+                .map(str::to_owned)
+                .to_vec(),
+            safety: vec!["watchdog.open_timeout=120".to_owned()],
+        };
+        let copied =
+            "cato.trial=600 ro cato.slot=B  cato.nonce=1 \"rauc.slot=B\" watchdog.open_timeout=60 -- cato.slot=C";
+        let done = complete(copied, "", &own, true);
+        assert_eq!(value(&done.text, "cato.trial"), None);
+        for (key, wanted) in [
+            ("cato.slot", "A"),
+            ("cato.nonce", "2"),
+            ("rauc.slot", "A"),
+            ("watchdog.open_timeout", "60"),
+        ] {
+            assert_eq!(values(&done.text, key), [wanted], "{}", done.text);
+        }
+        assert!(
+            done.text.starts_with("ro ") && done.text.ends_with(" -- cato.slot=C"),
+            "{}",
+            done.text
+        );
+        // An entry without a slot is no boot of one; RAUC's word is its own.
+        let done = complete(copied, "", &Own::default(), true);
+        assert_eq!(values(&done.text, "cato.slot"), [""; 0]);
+        assert_eq!(values(&done.text, "rauc.slot"), ["B"]);
     }
 
     #[test]
