@@ -4,6 +4,7 @@
 //! usage.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -34,7 +35,7 @@ usage: cato check FILE     say whether FILE is a valid boot.toml: exit 0, or 1 a
                            what the last kernel that panicked said, as far as pstore had it
        cato mark-good      this system is well (exit 3 when it is not the one that was booted)
        cato mark-good SLOT [PLACE] | mark-bad SLOT [PLACE]
-                           the slot is well, or is not to be booted
+                           the slot is well, or is not to be booted; the last one that can be only with --force
        cato set-next SLOT [PLACE]
                            the slot is the first choice from now on; with --once for one boot
        cato trial          wait for [slots] trial, then exit 4 when this system was not marked good by then:
@@ -142,10 +143,7 @@ fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -
                     writeln!(out, "{end}")?;
                     Ok(Outcome::Yes)
                 }
-                Err(error) => {
-                    writeln!(err, "error: the terminal: {error}")?;
-                    Ok(Outcome::No)
-                }
+                Err(error) => failed(err, &format_args!("the terminal: {error}")),
             },
             Err(why) => misused(err, &format!("menu: {why}")),
         },
@@ -154,16 +152,10 @@ fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -
                 writeln!(out, "{hash}")?;
                 Ok(Outcome::Yes)
             }
-            Err(why) => {
-                writeln!(err, "error: {why}")?;
-                Ok(Outcome::No)
-            }
+            Err(why) => failed(err, &why),
         },
         [command, ..] if *command == "password" => misused(err, "password: too many words"),
-        [command] if *command == "wdtest" => {
-            writeln!(err, "error: {}", wdtest::run(Path::new("/")))?;
-            Ok(Outcome::No)
-        }
+        [command] if *command == "wdtest" => failed(err, &wdtest::run(Path::new("/"))),
         [command, ..] if *command == "wdtest" => misused(err, "wdtest: too many words"),
         [command, ..] if slots::WORDS.iter().any(|word| command == word) => on_slots(&words, out, err),
         [] => misused(err, "no command given"),
@@ -176,9 +168,24 @@ fn is_option(word: &OsStr) -> bool {
     word.as_encoded_bytes().starts_with(b"-")
 }
 
+/// What somebody has typed, or called a file, drives no terminal; letters stay as they are.
+fn shown(text: &str) -> String {
+    let each = text.chars().map(|c| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    });
+    each.collect()
+}
+
 fn misused(err: &mut impl Write, why: &str) -> io::Result<Outcome> {
-    write!(err, "cato: {why}\n{USAGE}")?;
+    write!(err, "cato: {}\n{USAGE}", shown(why))?;
     Ok(Outcome::Misused)
+}
+
+/// One line, whatever a file is called.
+fn failed(err: &mut impl Write, why: &dyn fmt::Display) -> io::Result<Outcome> {
+    writeln!(err, "error: {}", shown(&why.to_string()))?;
+    Ok(Outcome::No)
 }
 
 /// What `cato report` is to give.
@@ -216,9 +223,11 @@ fn on_slots(words: &[&OsStr], out: &mut impl Write, err: &mut impl Write) -> io:
     };
     match slots::run(&command) {
         Ok(said) => {
+            // A kernel's words are all for whoever asks for them.
+            let is_theirs = matches!(command, slots::Command::LastWords(_));
             for line in said.lines() {
-                if line.starts_with("warning: ") {
-                    writeln!(err, "{line}")?;
+                if line.starts_with("warning: ") && !is_theirs {
+                    writeln!(err, "{}", shown(line))?;
                 } else {
                     writeln!(out, "{line}")?;
                 }
@@ -226,11 +235,11 @@ fn on_slots(words: &[&OsStr], out: &mut impl Write, err: &mut impl Write) -> io:
             Ok(Outcome::Yes)
         }
         Err(error) => {
-            writeln!(err, "error: {error}")?;
+            let failed = failed(err, &error)?;
             Ok(match error {
                 slots::SlotsError::TrialOver { .. } => Outcome::TrialOver,
-                slots::SlotsError::Refused { .. } | slots::SlotsError::NotBooted => Outcome::Refused,
-                _ => Outcome::No,
+                error if error.is_refusal() => Outcome::Refused,
+                _ => failed,
             })
         }
     }
@@ -241,18 +250,14 @@ fn report_on(forms: &Forms<'_>, out: &mut impl Write, err: &mut impl Write) -> i
     let root = Path::new("/");
     let report = match report::report(root, || report::running(root)) {
         Ok(report) => report,
-        Err(error) => {
-            writeln!(err, "error: {error}")?;
-            return Ok(Outcome::No);
-        }
+        Err(error) => return failed(err, &error),
     };
     if let Some(file) = forms.svg {
         let picture = report::svg(&report);
         if file == Path::new("-") {
             out.write_all(picture.as_bytes())?;
         } else if let Err(error) = std::fs::write(file, picture) {
-            writeln!(err, "error: {}: {error}", file.display())?;
-            return Ok(Outcome::No);
+            return failed(err, &format_args!("{}: {error}", file.display()));
         }
     }
     if forms.json {
@@ -265,16 +270,13 @@ fn report_on(forms: &Forms<'_>, out: &mut impl Write, err: &mut impl Write) -> i
 
 /// `cato check FILE`.
 fn check(path: &Path, out: &mut impl Write, err: &mut impl Write) -> io::Result<Outcome> {
-    let name = path.display();
+    let name = shown(&path.display().to_string());
     let bytes = match read(path) {
         Ok(bytes) => bytes,
-        Err(error) => {
-            writeln!(err, "error: {name}: {error}")?;
-            return Ok(Outcome::No);
-        }
+        Err(error) => return failed(err, &format_args!("{name}: {error}")),
     };
     let reading = config::read(&bytes);
-    err.write_all(reading.render(&name.to_string()).as_bytes())?;
+    err.write_all(reading.render(&name).as_bytes())?;
     let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     let warnings = reading.diagnostics.iter().filter(|d| d.is_warning()).count();
     let also = match warnings {

@@ -501,13 +501,21 @@ fn of_state(input: &[u8]) {
     bytes[8..10].copy_from_slice(&1_u16.to_le_bytes());
     let sum = crc32([&bytes[..12], &[0; 4], &bytes[16..]]);
     bytes[12..16].copy_from_slice(&sum.to_le_bytes());
-    let (mut known, sequence) = match state::block::decode(&bytes) {
+    let state::block::Written {
+        state: mut known,
+        sequence,
+        blocks,
+    } = match state::block::decode(&bytes) {
         Ok(read) => read,
         Err(error) => return drop(error.to_string()),
     };
     let same = |state: &State| {
-        let read = state::block::decode(&state::block::encode(state, sequence)).expect("what is written can be read");
-        assert_eq!(read, (state.clone(), sequence));
+        let written = state::block::encode(state, sequence, blocks);
+        let read = state::block::decode(&written).expect("what is written can be read");
+        assert_eq!(
+            (read.state, read.sequence, read.blocks),
+            (state.clone(), sequence, blocks)
+        );
     };
     same(&known);
     let names: Vec<SlotName> = known.slots.iter().map(|slot| slot.name.clone()).collect();

@@ -118,6 +118,24 @@ fn a_name_need_not_be_utf_8() {
 }
 
 #[test]
+fn what_is_shown_back_drives_no_terminal() {
+    for arguments in [
+        &["check", "/nope\u{1b}[2J\nerror: K\u{e4}se"][..],
+        &["mark-good", "A", "/nope\u{1b}[2J\nerror: K\u{e4}se"],
+        &["check", "--\u{1b}[2J\nerror: K\u{e4}se"],
+        &["\u{1b}[2J\nerror: K\u{e4}se"],
+        &["rauc", "get-state", "A\u{1b}[2J\nerror: K\u{e4}se"],
+    ] {
+        let (_, _, err) = words(arguments);
+        assert!(!err.contains('\u{1b}') && !err.contains("\nerror: K"), "{err}");
+        assert!(
+            err.contains("K\u{e4}se") || err.contains("not valid; a slot's name is"),
+            "{err}"
+        );
+    }
+}
+
+#[test]
 fn a_system_that_cato_did_not_boot_has_no_report() {
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("x.svg");

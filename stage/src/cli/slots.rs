@@ -58,8 +58,8 @@ pub(super) enum Command<'a> {
 /// What becomes of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It is not to be booted.
-    Bad,
+    /// It is not to be booted, even if nothing else is left.
+    Bad { force: bool },
     /// It is the first choice from now on.
     Next,
     /// It is booted next, and once.
@@ -96,7 +96,16 @@ impl<'a> Command<'a> {
         let place = rest.get(2).copied().map(Path::new);
         let rest: Vec<&str> = rest.iter().map(|word| word.to_str().unwrap_or_default()).collect();
         let mut options = Options(options);
-        let slot = |name: &str| name.parse::<SlotName>().map_err(|fault| fault.message);
+        let slot = |name: &str| {
+            let read = name.parse::<SlotName>();
+            read.map_err(|fault| {
+                [Some(fault.message), fault.help]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            })
+        };
         let command = match (rest.as_slice(), place) {
             (["state", "init", _, good @ ..], Some(place)) => {
                 let good: Vec<SlotName> = good.iter().map(|name| slot(name)).collect::<Result<_, _>>()?;
@@ -131,7 +140,9 @@ impl<'a> Command<'a> {
                 Self::Change {
                     slot: slot(name)?,
                     change: match *command {
-                        "mark-bad" => Change::Bad,
+                        "mark-bad" => Change::Bad {
+                            force: options.take("--force"),
+                        },
                         _ if options.take("--once") => Change::Once,
                         _ => Change::Next,
                     },
@@ -201,6 +212,9 @@ pub(super) enum SlotsError {
     /// Something else is.
     #[error("{}: not empty, or not readable: {error}; --force overwrites it", place.display())]
     Foreign { place: PathBuf, error: LoadError },
+    /// The same, where there is no state.
+    #[error("{}: not empty, or not readable, though there is no state in it; --force overwrites it", place.display())]
+    NotEmpty { place: PathBuf },
     /// Cato has not booted this system from a slot.
     #[error(
         "this system was not booted from a slot: neither its command line nor a hand-over record of Cato names one"
@@ -220,6 +234,16 @@ pub(super) enum SlotsError {
     Refused { slot: SlotName, why: Refusal },
 }
 
+impl SlotsError {
+    /// Whether it could be done, and is not.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { .. } | Self::NotBooted | Self::Exists { .. } | Self::Foreign { .. } | Self::NotEmpty { .. }
+        )
+    }
+}
+
 /// What was done, for stdout.
 pub(super) fn run(command: &Command<'_>) -> Result<String, SlotsError> {
     match command {
@@ -234,7 +258,13 @@ pub(super) fn run(command: &Command<'_>) -> Result<String, SlotsError> {
         }
         Command::MarkGood { slot: Some(slot), on } => mark_good(*on, slot),
         Command::Change { slot, change: how, on } => change(*on, slot, |state| match how {
-            Change::Bad => state.mark_bad(slot, now()),
+            Change::Bad { force } => {
+                // RAUC may say so of any: it is about to write to it.
+                if state.is_last(slot) && !force {
+                    return Err(Refusal::Last);
+                }
+                state.mark_bad(slot, now())
+            }
             Change::Next => state.set_primary(slot, now()),
             Change::Once => state.set_once(slot, now()),
         }),
@@ -329,15 +359,18 @@ fn rauc(request: &Request) -> Result<String, SlotsError> {
     match request {
         Request::GetPrimary => line(state()?.primary().ok_or(SlotsError::NoPrimary)?),
         Request::GetCurrent => line(&booted().ok_or(SlotsError::NotBooted)?.0),
-        Request::GetState(slot) => match state()?.slot(slot) {
-            Some(found) if found.is_well() => line(&"good"),
-            // RAUC's journal has why.
-            Some(found) => Ok(format!("warning: slot {slot}: {found}\nbad\n")),
-            None => Err(SlotsError::Refused {
-                slot: slot.clone(),
-                why: Refusal::Unknown,
-            }),
-        },
+        Request::GetState(slot) => {
+            let state = state()?;
+            match state.slot(slot) {
+                Some(found) if state.is_well(found) => line(&"good"),
+                // RAUC's journal has why.
+                Some(found) => Ok(format!("warning: slot {slot}: {found}\nbad\n")),
+                None => Err(SlotsError::Refused {
+                    slot: slot.clone(),
+                    why: Refusal::Unknown,
+                }),
+            }
+        }
         Request::SetPrimary(slot) => change(None, slot, |state| state.set_primary(slot, now())),
         Request::SetState(slot, true) => mark_good(None, slot),
         Request::SetState(slot, false) => change(None, slot, |state| state.mark_bad(slot, now())),
@@ -391,6 +424,7 @@ fn init(place: &Path, good: &[SlotName], force: bool) -> Result<String, SlotsErr
     match store::load(&mut device) {
         Ok(_) | Err(LoadError::Newer(_)) if !force => Err(SlotsError::Exists { place }),
         Err(error) if !force && !error.is_empty() => Err(SlotsError::Foreign { place, error }),
+        Err(_) if !force && !device.is_blank().unwrap_or(false) => Err(SlotsError::NotEmpty { place }),
         // Newer than what is there.
         Ok(mut stored) => {
             stored.state = state;
@@ -416,7 +450,11 @@ fn change(
         Err(error) => return Err(SlotsError::Load { place, error }),
     };
     let slot = slot.clone();
+    let before = stored.state.clone();
     change(&mut stored.state).map_err(|why| SlotsError::Refused { slot, why })?;
+    if stored.state == before && stored.damage.is_none() {
+        return Ok(String::new());
+    }
     write(&place, &mut device, &mut stored)
 }
 
@@ -442,7 +480,7 @@ fn as_text(stored: &Stored) -> String {
     if state.slots.is_empty() {
         lines.push("no slots yet: Cato adds those of boot.toml when it boots".to_owned());
     }
-    lines.extend(state.once.iter().map(|slot| format!("next boot: slot {slot}, once")));
+    lines.extend(state.next_once().map(|slot| format!("next boot: slot {slot}, once")));
     lines.extend(state.attempt.iter().map(|attempt| {
         let mark = if attempt.is_confirmed {
             "marked good"
@@ -503,13 +541,14 @@ fn as_json(stored: &Stored) -> String {
         })
         .collect();
     format!(
-        "{{\"boots\":{},\"primary\":{},\"slots\":[{}],\"once\":{},\"booted\":{},\"marked_good\":{},\"events\":[{}]}}\n",
+        "{{\"boots\":{},\"primary\":{},\"slots\":[{}],\"once\":{},\"booted\":{},\"marked_good\":{},\"damage\":{},\"events\":[{}]}}\n",
         state.boots,
         optional(state.primary().map(ToString::to_string)),
         slots.join(","),
-        optional(state.once.as_ref().map(ToString::to_string)),
+        optional(state.next_once().map(ToString::to_string)),
         optional(state.attempt.as_ref().map(|attempt| attempt.slot.to_string())),
         state.attempt.as_ref().is_some_and(|attempt| attempt.is_confirmed),
+        optional(stored.damage.clone()),
         events.join(",")
     )
 }

@@ -97,10 +97,35 @@ fn an_image_is_made_changed_and_shown() {
     assert_eq!(value["slots"][0]["condition"], "untested");
     assert_eq!(value["once"], "A");
     assert_eq!(value["events"].as_array().unwrap().len(), 3);
+    assert_eq!(value["damage"], serde_json::Value::Null);
+    // One copy goes bad.
+    std::os::unix::fs::FileExt::write_all_at(image.as_file(), b"x", 600).unwrap();
+    let json = run(format!("state show --json {place}")).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["damage"], "checksum mismatch");
     run(format!("state init {place} --force")).unwrap();
     let json = run(format!("state show --json {place}")).unwrap();
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["primary"], serde_json::Value::Null);
+}
+
+/// Nothing would ever be booted again by itself.
+#[test]
+fn the_last_slot_is_marked_bad_by_force_only() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(8192).unwrap();
+    let place = image.path().to_str().unwrap();
+    let run = |text: String| run(&Command::of(&words(&text)).unwrap());
+    run(format!("state init {place} A B")).unwrap();
+    run(format!("mark-bad B {place}")).unwrap();
+    assert!(matches!(
+        run(format!("mark-bad A {place}")),
+        Err(SlotsError::Refused { why: Refusal::Last, .. })
+    ));
+    // What is bad may be said to be so again.
+    run(format!("mark-bad B {place}")).unwrap();
+    run(format!("mark-bad --force A {place}")).unwrap();
+    assert!(run(format!("state show {place}")).unwrap().starts_with("slot A: bad"));
 }
 
 /// Whatever is there is somebody's. A new state is newer than any before.
@@ -113,6 +138,14 @@ fn only_force_makes_a_state_of_what_is_not_empty() {
     std::os::unix::fs::FileExt::write_all_at(image.as_file(), b"a file system", 1024).unwrap();
     let refused = run(format!("state init {place} A")).unwrap_err();
     assert!(matches!(refused, SlotsError::Foreign { .. }), "{refused}");
+    // Where btrfs begins, behind the first copy; and where last words are.
+    for at in [1 << 16, 1 << 18] {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(1 << 20).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(image.as_file(), b"_BHRfS_M", at).unwrap();
+        let refused = run(format!("state init {} A", image.path().display())).unwrap_err();
+        assert!(matches!(refused, SlotsError::NotEmpty { .. }), "{refused}");
+    }
     run(format!("state init {place} A --force")).unwrap();
     for _ in 0..3 {
         run(format!("set-next A {place}")).unwrap();
@@ -135,7 +168,7 @@ fn one_command_at_a_time() {
     let held = open(image.path(), true).unwrap();
     held.lock().unwrap();
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| made(format!("mark-bad A {place}")));
+        let waiting = scope.spawn(|| made(format!("set-next A {place}")));
         thread::sleep(Duration::from_millis(100));
         assert!(!waiting.is_finished());
         drop(held);
@@ -147,7 +180,7 @@ fn one_command_at_a_time() {
         held
     };
     assert!(matches!(
-        made(format!("mark-bad A {place}")),
+        made(format!("set-next A {place}")),
         Err(SlotsError::Locked { .. })
     ));
 }

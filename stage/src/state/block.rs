@@ -56,7 +56,9 @@ struct RawState {
     attempt: RawName,
     /// 64
     once: RawName,
-    _80: [u8; 48],
+    /// 80: how many blocks of this size the device had that it was written to.
+    blocks: U64,
+    _88: [u8; 40],
     /// 128
     slots: [RawSlot; MOST_SLOTS],
     _256: [u8; 256],
@@ -118,6 +120,9 @@ pub(crate) enum BlockError {
     /// Torn, or rotten.
     #[error("checksum mismatch")]
     Checksum,
+    /// An image was written over the first one, and this is what was there before it.
+    #[error("it is of an older state: an image of another size was written over the first copy")]
+    Before,
     /// The sum is right, so a program wrote it, and not ours.
     #[error("{0} makes no sense")]
     Value(&'static str),
@@ -201,6 +206,8 @@ fn kind_bytes(kind: EventKind) -> (u8, RawFailing) {
         EventKind::Reset(reset) => (10, [reset_number(reset), 0, 0]),
         EventKind::Died(reset) => (11, [reset_number(reset), 0, 0]),
         EventKind::Tested => (12, [0; 3]),
+        EventKind::Stopped => (13, [0; 3]),
+        EventKind::Damaged => (14, [0; 3]),
     }
 }
 
@@ -218,6 +225,8 @@ fn kind(number: u8, detail: RawFailing) -> Option<EventKind> {
         (10, [why, 0, 0]) => EventKind::Reset(reset(why)?),
         (11, [why, 0, 0]) => EventKind::Died(reset(why)?),
         (12, [0, 0, 0]) => EventKind::Tested,
+        (13, [0, 0, 0]) => EventKind::Stopped,
+        (14, [0, 0, 0]) => EventKind::Damaged,
         _ => return None,
     })
 }
@@ -249,8 +258,19 @@ fn text(bytes: &[u8]) -> Option<String> {
     rest.iter().all(|byte| *byte == 0).then(|| text.to_owned())
 }
 
+/// What a block has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// The state.
+    pub state: State,
+    /// One more than that of the state before.
+    pub sequence: u64,
+    /// How many blocks the device had, which says where the copies are.
+    pub blocks: u64,
+}
+
 /// The state as a block. What is more than there is room for is left out: the oldest events, the last slots.
-pub(crate) fn encode(state: &State, sequence: u64) -> Block {
+pub(crate) fn encode(state: &State, sequence: u64, blocks: u64) -> Block {
     let slots = state.slots.get(..MOST_SLOTS).unwrap_or(&state.slots);
     let events = state
         .events
@@ -260,6 +280,7 @@ pub(crate) fn encode(state: &State, sequence: u64) -> Block {
     raw.magic = MAGIC;
     raw.version = VERSION.into();
     raw.sequence = sequence.into();
+    raw.blocks = blocks.into();
     raw.machine = state.machine.into();
     raw.boots = state.boots.into();
     raw.tries = state.tries;
@@ -304,11 +325,11 @@ fn checksum(raw: &RawState) -> u32 {
     crc32([front, &[0; 4], behind])
 }
 
-/// The state in a block, and its sequence number.
+/// What is in a block.
 ///
 /// # Errors
 /// [`BlockError`]
-pub(crate) fn decode(block: &Block) -> Result<(State, u64), BlockError> {
+pub(crate) fn decode(block: &Block) -> Result<Written, BlockError> {
     if block.iter().all(|byte| *byte == 0) {
         return Err(BlockError::Zeros);
     }
@@ -353,9 +374,16 @@ pub(crate) fn decode(block: &Block) -> Result<(State, u64), BlockError> {
         slots,
         once: name(raw.once)?,
         attempt,
-        events: events.iter().map(event).collect::<Result<_, _>>()?,
+        events: events
+            .iter()
+            .filter_map(|raw| event(raw).transpose())
+            .collect::<Result<_, _>>()?,
     };
-    Ok((state, raw.sequence.get()))
+    Ok(Written {
+        state,
+        sequence: raw.sequence.get(),
+        blocks: raw.blocks.get(),
+    })
 }
 
 fn slot(raw: &RawSlot) -> Result<Slot, BlockError> {
@@ -371,9 +399,13 @@ fn slot(raw: &RawSlot) -> Result<Slot, BlockError> {
     })
 }
 
-fn event(raw: &RawEvent) -> Result<Event, BlockError> {
-    Ok(Event {
-        kind: kind(raw.kind, raw.detail).ok_or(BlockError::Value("an event"))?,
+/// `Ok(None)` for one that a newer Cato knows: the others are worth as much without it.
+fn event(raw: &RawEvent) -> Result<Option<Event>, BlockError> {
+    let Some(kind) = kind(raw.kind, raw.detail) else {
+        return Ok(None);
+    };
+    Ok(Some(Event {
+        kind,
         boot: raw.boot.get(),
         uptime_ms: raw.uptime_ms.get(),
         time: raw.time.get(),
@@ -381,5 +413,5 @@ fn event(raw: &RawEvent) -> Result<Event, BlockError> {
         entry: text(&raw.entry).ok_or(BlockError::Value("an entry's name"))?,
         kernel: raw.kernel,
         kexecs: raw.kexecs.get(),
-    })
+    }))
 }

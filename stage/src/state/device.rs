@@ -16,6 +16,7 @@ use super::words;
 #[derive(Debug)]
 pub(crate) struct Device {
     file: File,
+    blocks: u64,
     second: u64,
     /// Where the last words are; none where there is no room for them.
     words: Option<u64>,
@@ -58,6 +59,7 @@ impl Device {
         let words = (blocks >> 2).saturating_mul(BLOCK);
         Ok(Self {
             file,
+            blocks,
             second: (blocks >> 1).saturating_mul(BLOCK),
             words: (blocks >= 32).then_some(words),
         })
@@ -92,6 +94,25 @@ impl Device {
             .write_all_at(&area.0, self.words.ok_or(io::ErrorKind::StorageFull)?)
     }
 
+    /// Whether there is nothing where a file system or a RAID has its first word, nor where last words are kept.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub(crate) fn is_blank(&mut self) -> io::Result<bool> {
+        let words = self.words.unwrap_or(0);
+        let area = u64::try_from(words::SIZE).unwrap_or(0);
+        let ends = self.blocks.saturating_mul(BLOCK);
+        let begin = (0..BLANK.min(ends)).step_by(SIZE);
+        let mut block = Box::new(Aligned([0; SIZE]));
+        for at in begin.chain((words..words.saturating_add(area).min(ends)).step_by(SIZE)) {
+            self.file.read_exact_at(&mut block.0, at)?;
+            if block.0.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn at(&self, copy: Copy) -> u64 {
         match copy {
             Copy::First => 0,
@@ -100,6 +121,8 @@ impl Device {
     }
 }
 
+/// Bytes at its start in which any file system or RAID has left something (btrfs begins at 64 KiB).
+const BLANK: u64 = 1 << 20;
 /// [`SIZE`] as offsets are counted.
 const BLOCK: u64 = size_of::<[u8; SIZE]>() as u64;
 
@@ -113,6 +136,10 @@ impl Copies for Device {
     fn write(&mut self, copy: Copy, block: &Block) -> io::Result<()> {
         let block = Box::new(Aligned(*block));
         self.file.write_all_at(&block.0, self.at(copy))
+    }
+
+    fn blocks(&self) -> u64 {
+        self.blocks
     }
 }
 

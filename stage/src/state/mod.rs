@@ -202,6 +202,10 @@ pub(crate) enum EventKind {
     GivenUp(Because),
     /// Both copies of the state were damaged.
     Lost,
+    /// One copy of the state was.
+    Damaged,
+    /// Somebody stopped this start at the console: that nothing was booted says nothing of a slot.
+    Stopped,
     /// The state is another machine's.
     Cloned,
 }
@@ -269,6 +273,8 @@ impl fmt::Display for EventKind {
             Self::Died(reset) => write!(f, "nothing was booted: {reset}"),
             Self::GivenUp(why) => write!(f, "given up: {why}"),
             Self::Lost => f.write_str("both copies of the state were lost"),
+            Self::Damaged => f.write_str("one copy of the state was lost"),
+            Self::Stopped => f.write_str("stopped at the console"),
             Self::Cloned => f.write_str("the state came from another machine"),
         }
     }

@@ -112,8 +112,11 @@ pub(crate) enum Refusal {
     #[error("this boot is marked good already")]
     Marked,
     /// A bad one is not booted.
-    #[error("the slot is bad; set-next without --once gives it new tries")]
+    #[error("the slot is bad, or its tries are used up; set-next without --once gives it new ones")]
     Bad,
+    /// Nothing would be left to boot.
+    #[error("no other slot can be booted; install into one first, or add --force")]
+    Last,
 }
 
 impl Slot {
@@ -136,14 +139,9 @@ impl Slot {
         }
     }
 
-    /// Whether an updater may take it for a system that boots. One that is not proven and fell through in the service Linux
-    /// keeps its tries, but another one runs in its place.
-    pub(crate) fn is_well(&self) -> bool {
-        let fell_through = match self.failure {
-            Some(Failing::Stage(_, cause)) => !cause.is_machines(),
-            _ => false,
-        };
-        self.is_bootable() && !(self.condition == Condition::Untested && fell_through)
+    /// Whether what is in it is as it was marked, as far as anybody knows.
+    fn is_plainly_good(&self) -> bool {
+        (self.condition, self.strikes, self.failure) == (Condition::Good, 0, None)
     }
 }
 
@@ -182,6 +180,18 @@ impl State {
     /// The slot of that name.
     pub(crate) fn slot(&self, name: &SlotName) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.name == *name)
+    }
+
+    /// Whether an updater may take the slot for a system that boots. One that fell through in the service Linux keeps its tries, or is
+    /// good, but another one runs in its place. One that runs may still prove itself, on its last try, too.
+    pub(crate) fn is_well(&self, slot: &Slot) -> bool {
+        let fell_through = match slot.failure {
+            Some(Failing::Stage(_, cause)) => !cause.is_machines(),
+            _ => false,
+        };
+        let runs = |attempt: &Attempt| attempt.slot == slot.name && !attempt.is_over;
+        let may_be_proven = slot.condition == Condition::Untested && self.attempt.as_ref().is_some_and(runs);
+        may_be_proven || slot.is_bootable() && !fell_through
     }
 
     fn slot_mut(&mut self, name: &SlotName) -> Option<&mut Slot> {
@@ -227,7 +237,11 @@ impl State {
     pub(crate) fn suspect(&self, reset: Reset) -> Option<Suspect> {
         const OOPS: EventKind = EventKind::Failed(Failing::Stage(Step::Kexec, Cause::Crash));
         let choices = self.choices();
-        let boots = || (0..=self.boots).rev();
+        let was_stopped = |boot: &u32| {
+            let is_it = |event: &Event| event.boot == *boot && event.kind == EventKind::Stopped;
+            self.events.iter().any(is_it)
+        };
+        let boots = || (0..=self.boots).rev().filter(|boot| !was_stopped(boot));
         let ended = |boot: u32| self.events.iter().rfind(|event| event.boot == boot && event.is_try());
         if let Some(last) = ended(self.boots).filter(|event| event.kind == OOPS) {
             let slot = last.slot.clone().filter(|slot| choices.contains(&slot))?;
@@ -235,14 +249,14 @@ impl State {
             let again = oopses.count() >= choices.len().max(OOPSES);
             return Some(Suspect { slot, again });
         }
-        // It has survived them all: it was reset at the prompt.
+        // Somebody was there, or it has survived them all: it was reset at the prompt.
         let has_failed = |slot: &&SlotName| {
             let mut of_it = self.events.iter().rev().take_while(|event| event.boot == self.boots);
             of_it.any(|event| {
                 matches!(event.kind, EventKind::Failed(Failing::Stage(..))) && event.slot.as_ref() == Some(*slot)
             })
         };
-        if self.has_jumped() || choices.iter().all(has_failed) {
+        if self.has_jumped() || self.did(EventKind::Stopped) || choices.iter().all(has_failed) {
             return None;
         }
         let died = self.events.iter().rev().filter_map(|event| match event.kind {
@@ -273,6 +287,27 @@ impl State {
         self.did(EventKind::Jumped) || self.was_test()
     }
 
+    /// Somebody stops this start at the console. Gives whether that is news.
+    pub(crate) fn stopped(&mut self, now: Now<'_>) -> bool {
+        let is_news = !self.did(EventKind::Stopped);
+        if is_news {
+            self.tell(EventKind::Stopped, None, now);
+        }
+        is_news
+    }
+
+    /// One copy was lost. That is told as long as it is remembered, and not each time: a disk that is worn out would push out all else.
+    pub(crate) fn damaged(&mut self, now: Now<'_>) {
+        if self.events.iter().all(|event| event.kind != EventKind::Damaged) {
+            self.tell(EventKind::Damaged, None, now);
+        }
+    }
+
+    /// Whether nothing could be booted without this slot.
+    pub(crate) fn is_last(&self, name: &SlotName) -> bool {
+        self.choices() == [name]
+    }
+
     /// Whether this happened in the last start.
     fn did(&self, kind: EventKind) -> bool {
         let of_it = self.events.iter().rev().take_while(|event| event.boot == self.boots);
@@ -287,7 +322,7 @@ impl State {
 
     /// A new boot of the service Linux, after `reset`, on `machine` (a hash of what names it; 0 when nothing does).
     pub(crate) fn wake(&mut self, rules: &Rules, machine: u64, reset: Reset, now: Now<'_>) {
-        let has_jumped = self.has_jumped();
+        let has_ended = self.has_jumped() || self.did(EventKind::Stopped);
         let is_first = self.boots == 0;
         self.boots = self.boots.saturating_add(1);
         if machine != 0 && self.machine != machine {
@@ -309,7 +344,7 @@ impl State {
             } else if reset.is_failure() {
                 self.tell(EventKind::Reset(reset), Some(&slot), now);
             }
-        } else if !is_first && !has_jumped {
+        } else if !is_first && !has_ended {
             self.tell(EventKind::Died(reset), None, now);
         }
     }
@@ -409,8 +444,8 @@ impl State {
     /// # Errors
     /// [`Refusal::Other`] and [`Refusal::Stale`] when it is not that main system.
     pub(crate) fn mark_booted_good(&mut self, name: &SlotName, nonce: u64, now: Now<'_>) -> Result<(), Refusal> {
-        self.running(name, nonce)?.is_confirmed = true;
-        self.mark_good(name, now)
+        let was_confirmed = std::mem::replace(&mut self.running(name, nonce)?.is_confirmed, true);
+        self.prove(name, was_confirmed, now)
     }
 
     /// Somebody who knows says that a slot is well that is not the one that runs.
@@ -418,7 +453,15 @@ impl State {
     /// # Errors
     /// [`Refusal::Unknown`]
     pub(crate) fn mark_good(&mut self, name: &SlotName, now: Now<'_>) -> Result<(), Refusal> {
+        self.prove(name, true, now)
+    }
+
+    /// What says nothing new leaves no event: a check each minute would push out all others.
+    fn prove(&mut self, name: &SlotName, is_known: bool, now: Now<'_>) -> Result<(), Refusal> {
         let slot = self.slot_mut(name).ok_or(Refusal::Unknown)?;
+        if is_known && slot.is_plainly_good() {
+            return Ok(());
+        }
         (slot.condition, slot.strikes, slot.failure) = (Condition::Good, 0, None);
         self.tell(EventKind::MarkedGood, Some(name), now);
         Ok(())
@@ -453,6 +496,8 @@ impl State {
             slot = Slot::new(slot.name, self.tries);
         }
         self.slots.insert(0, slot);
+        // From now on, and not after something else.
+        self.once = None;
         self.tell(EventKind::Primary, Some(name), now);
         Ok(())
     }
@@ -484,6 +529,12 @@ impl State {
         Ok(())
     }
 
+    /// The slot that is booted next and then no more than before, where it can be.
+    pub(crate) fn next_once(&self) -> Option<&SlotName> {
+        let can_be = |name: &&SlotName| self.slot(name).is_some_and(Slot::is_bootable);
+        self.once.as_ref().filter(can_be)
+    }
+
     /// The slot that is booted but for a boot that is asked for once.
     pub(crate) fn primary(&self) -> Option<&SlotName> {
         let good = self.slots.iter().find(|slot| slot.is_bootable());
@@ -493,10 +544,7 @@ impl State {
 
     /// The slots to boot, the best first.
     pub(crate) fn choices(&self) -> Vec<&SlotName> {
-        let once = self
-            .once
-            .as_ref()
-            .filter(|name| self.slot(name).is_some_and(Slot::is_bootable));
+        let once = self.next_once();
         let others = self
             .slots
             .iter()

@@ -197,22 +197,81 @@ fn an_update_that_can_t_be_booted_is_not_well() {
     let mut state = state();
     boot(&mut state, "A", true, Reset::PowerOn);
     state.mark_bad(&name("B"), NOW).unwrap();
-    assert!(!slot(&state, "B").is_well());
+    assert!(!state.is_well(slot(&state, "B")));
     state.set_primary(&name("B"), NOW).unwrap();
-    assert!(slot(&state, "B").is_well());
+    assert!(state.is_well(slot(&state, "B")));
     // Not its own doing.
     state.failed(&name("B"), Step::Load, Cause::Busy, NOW);
-    assert!(slot(&state, "B").is_well());
+    assert!(state.is_well(slot(&state, "B")));
     state.failed(&name("B"), Step::Budget, Cause::Format, NOW);
-    assert!(!slot(&state, "B").is_well());
+    assert!(!state.is_well(slot(&state, "B")));
     assert_eq!(choices(&state), ["B", "A"]);
     // The next bundle.
     state.mark_bad(&name("B"), NOW).unwrap();
     state.set_primary(&name("B"), NOW).unwrap();
-    assert!(slot(&state, "B").is_well());
-    // A good one is as good as before.
+    assert!(state.is_well(slot(&state, "B")));
+    // A good one that could not be booted is the first choice as before, and whoever updates the machine hears of it.
     state.failed(&name("A"), Step::Probe, Cause::Missing, NOW);
-    assert!(slot(&state, "A").is_well());
+    assert!(!state.is_well(slot(&state, "A")));
+    boot(&mut state, "A", true, Reset::Unknown);
+    assert!(state.is_well(slot(&state, "A")));
+}
+
+/// The system that asks runs on it, and may still mark itself.
+#[test]
+fn the_last_try_is_well_while_it_runs() {
+    let mut state = state();
+    for _ in 0..2 {
+        boot(&mut state, "A", false, Reset::Unknown);
+    }
+    state.jump(&name("A"), 1, NOW);
+    assert_eq!((slot(&state, "A").tries, choices(&state)), (0, vec!["B"]));
+    assert!(state.is_well(slot(&state, "A")));
+    state.wake(&rules(), MACHINE, Reset::Unknown, NOW);
+    assert!(!state.is_well(slot(&state, "A")));
+}
+
+#[test]
+fn a_mark_that_says_nothing_new_leaves_no_event() {
+    let mut state = state();
+    state.jump(&name("A"), 1, NOW);
+    state.mark_booted_good(&name("A"), 1, NOW).unwrap();
+    let marked = state.clone();
+    state.mark_booted_good(&name("A"), 1, NOW).unwrap();
+    state.mark_good(&name("A"), NOW).unwrap();
+    assert_eq!(state, marked);
+    // The next boot's first mark does, and so does one after a failure.
+    boot(&mut state, "A", true, Reset::Unknown);
+    let count = |state: &State| state.events.iter().filter(|e| e.kind == EventKind::MarkedGood).count();
+    assert_eq!(count(&state), 2);
+    state.failed(&name("A"), Step::Load, Cause::Io, NOW);
+    state.mark_good(&name("A"), NOW).unwrap();
+    assert_eq!((count(&state), slot(&state, "A").failure), (3, None));
+}
+
+#[test]
+fn whoever_says_from_now_on_does_not_mean_after_something_else() {
+    let mut state = state();
+    state.set_once(&name("B"), NOW).unwrap();
+    assert_eq!(choices(&state), ["B", "A"]);
+    state.set_primary(&name("A"), NOW).unwrap();
+    assert_eq!((choices(&state), state.next_once()), (vec!["A", "B"], None));
+}
+
+/// A technician who looks at the menu and reboots is no reason to suspect a slot.
+#[test]
+fn a_start_that_somebody_stopped_says_nothing_of_a_slot() {
+    let mut state = state();
+    boot(&mut state, "A", true, Reset::Unknown);
+    for _ in 0..8 {
+        state.stopped(NOW);
+        state.stopped(NOW);
+        assert_eq!(state.suspect(Reset::Watchdog), None);
+        state.wake(&rules(), MACHINE, Reset::Watchdog, NOW);
+    }
+    let count = |wanted| state.events.iter().filter(|event| event.kind == wanted).count();
+    assert_eq!(count(EventKind::Stopped), 8);
+    assert_eq!(count(EventKind::Died(Reset::Watchdog)), 0);
 }
 
 #[test]

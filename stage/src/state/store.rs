@@ -8,7 +8,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use super::block::{Block, BlockError, decode, encode};
+use super::block::{Block, BlockError, Written, decode, encode};
 
 /// A device with room for two copies, far apart.
 pub(crate) trait Copies {
@@ -22,6 +22,8 @@ pub(crate) trait Copies {
     /// # Errors
     /// What the system says.
     fn write(&mut self, copy: Copy, block: &Block) -> io::Result<()>;
+    /// How many blocks it has: that decides where the second copy is.
+    fn blocks(&self) -> u64;
 }
 
 /// One of the two.
@@ -106,7 +108,7 @@ pub(crate) struct Stored {
     pub damage: Option<String>,
 }
 
-fn read(device: &mut impl Copies, copy: Copy) -> Result<(State, u64), CopyError> {
+fn read(device: &mut impl Copies, copy: Copy) -> Result<Written, CopyError> {
     Ok(decode(&device.read(copy)?)?)
 }
 
@@ -115,20 +117,25 @@ fn read(device: &mut impl Copies, copy: Copy) -> Result<(State, u64), CopyError>
 /// # Errors
 /// [`LoadError`]
 pub(crate) fn load(device: &mut impl Copies) -> Result<Stored, LoadError> {
-    let copies = (read(device, Copy::First), read(device, Copy::Second));
+    let (first, mut second) = (read(device, Copy::First), read(device, Copy::Second));
+    // An image that is smaller than its place, or larger, was written there: it has brought its first copy only.
+    if second.is_ok() && first.as_ref().is_ok_and(|first| first.blocks != device.blocks()) {
+        second = Err(BlockError::Before.into());
+    }
+    let copies = (first, second);
     for copy in [&copies.0, &copies.1] {
         if let Err(CopyError::Block(BlockError::Newer(version))) = copy {
             return Err(LoadError::Newer(*version));
         }
     }
-    let stored = |(state, sequence), older, damage: Option<String>| Stored {
-        state,
-        sequence,
+    let stored = |written: Written, older, damage: Option<String>| Stored {
+        state: written.state,
+        sequence: written.sequence,
         older,
         damage,
     };
     match copies {
-        (Ok(first), Ok(second)) if first.1 >= second.1 => Ok(stored(first, Copy::Second, None)),
+        (Ok(first), Ok(second)) if first.sequence >= second.sequence => Ok(stored(first, Copy::Second, None)),
         (Ok(_), Ok(second)) => Ok(stored(second, Copy::First, None)),
         (Ok(first), Err(error)) => Ok(stored(first, Copy::Second, Some(error.to_string()))),
         (Err(error), Ok(second)) => Ok(stored(second, Copy::First, Some(error.to_string()))),
@@ -160,7 +167,7 @@ impl Stored {
     /// [`SaveError`] when no copy has it.
     pub(crate) fn save(&mut self, device: &mut impl Copies) -> Result<Option<SaveError>, SaveError> {
         let sequence = self.sequence.saturating_add(1);
-        let block = encode(&self.state, sequence);
+        let block = encode(&self.state, sequence, device.blocks());
         let (older, newer) = (self.older, self.older.other());
         if let Err(error) = put(device, older, &block) {
             // What mangles one copy may mangle the other, which is all there is.

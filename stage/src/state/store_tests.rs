@@ -88,7 +88,14 @@ impl Copies for Disk {
         *self.block(copy) = Some(*block);
         Ok(())
     }
+
+    fn blocks(&self) -> u64 {
+        BLOCKS
+    }
 }
+
+/// What any of these has room for.
+const BLOCKS: u64 = 1024;
 
 fn name(name: &str) -> config::SlotName {
     name.parse().unwrap()
@@ -283,6 +290,35 @@ fn lost_and_newer_are_told_apart() {
     assert!(matches!(load(&mut disk), Err(LoadError::Newer(2))));
 }
 
+/// The factory's image is smaller than the partition, and is written to a machine that has run for long: what is in the middle of
+/// the partition is not its second copy.
+#[test]
+fn an_image_that_is_written_over_it_counts_from_then_on() {
+    let mut disk = healthy();
+    for _ in 0..5 {
+        let mut stored = load(&mut disk).unwrap();
+        stored.state.mark_bad(&name("A"), Now::default()).unwrap();
+        stored.save(&mut disk).unwrap();
+    }
+    let factory = State::factory(&[name("A")]);
+    disk.blocks[0] = Some(encode(&factory, 1, BLOCKS / 4));
+    let mut stored = load(&mut disk).unwrap();
+    assert_eq!(stored.state, factory);
+    assert_eq!(
+        stored.damage.as_deref(),
+        Some("it is of an older state: an image of another size was written over the first copy")
+    );
+    // The power fails in the middle of writing the second one.
+    disk.left = Some(SIZE);
+    assert!(stored.clone().save(&mut disk).is_err());
+    disk.left = None;
+    assert_eq!(load(&mut disk).unwrap().state, factory);
+    stored.state.wake(&rules(), 7, Reset::PowerOn, Now::default());
+    assert!(stored.save(&mut disk).unwrap().is_none());
+    assert_eq!(disk.blocks[0], disk.blocks[1]);
+    assert!(load(&mut disk).unwrap().damage.is_none());
+}
+
 #[test]
 fn a_device_that_keeps_nothing_is_found() {
     struct Deaf;
@@ -292,6 +328,9 @@ fn a_device_that_keeps_nothing_is_found() {
         }
         fn write(&mut self, _: Copy, _: &Block) -> io::Result<()> {
             Ok(())
+        }
+        fn blocks(&self) -> u64 {
+            BLOCKS
         }
     }
     let saved = Stored::new(State::new(&rules())).save(&mut Deaf);
@@ -310,6 +349,9 @@ fn a_device_that_mangles_what_it_is_given_keeps_the_old_state() {
             let mut mangled = *block;
             mangled[700] ^= 1;
             self.0.write(copy, &mangled)
+        }
+        fn blocks(&self) -> u64 {
+            BLOCKS
         }
     }
     let mut disk = Mangles(healthy());
@@ -339,6 +381,9 @@ fn a_copy_that_can_not_be_written_any_more_is_done_without() {
                 return Err(gone());
             }
             self.0.write(copy, block)
+        }
+        fn blocks(&self) -> u64 {
+            BLOCKS
         }
     }
     for is_readable in [false, true] {

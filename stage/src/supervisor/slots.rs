@@ -114,13 +114,18 @@ impl Slots {
             }
             FoundStored::Nothing(why) => return self.do_without(rules, now, &why, chance),
         };
+        let mut is_damaged = false;
         if let Some(damage) = stored.damage.take() {
             lines.push(format!("{}: one copy of the state is lost ({damage})", found.describe));
+            is_damaged = true;
         }
         self.suspect = stored.state.suspect(self.reset);
         self.was_test = stored.state.was_test();
         self.rules = rules.clone();
         stored.state.wake(rules, found.machine, self.reset, at);
+        if is_damaged {
+            stored.state.damaged(at);
+        }
         // The last wake's are this boot's; those before it may have been dropped.
         let (boot, events) = (stored.state.boots, &stored.state.events);
         let new = events.iter().filter(|event| event.boot == boot);
@@ -141,6 +146,14 @@ impl Slots {
         });
         self.is_unsaved = true;
         lines
+    }
+
+    /// Somebody stops this start.
+    pub(super) fn stopped(&mut self, now: Millis) {
+        let moment = self.moment(now, "");
+        if let Some(kept) = &mut self.kept {
+            self.is_unsaved |= kept.stored.state.stopped(moment);
+        }
     }
 
     fn moment<'e>(&self, now: Millis, entry: &'e str) -> Now<'e> {

@@ -186,7 +186,12 @@ impl Policy {
         let Asking {
             question, then, told, ..
         } = asking;
-        let is_theirs = !matches!(question, Question::Password { .. }) || matches!(answer, Ok(Answer::Fits(true)));
+        // What is written down takes nobody's time, and a wrong password gives none.
+        let is_theirs = match question {
+            Question::Keep(_) => false,
+            Question::Password { .. } => matches!(answer, Ok(Answer::Fits(true))),
+            _ => true,
+        };
         let mut actions = match question {
             Question::Watchdog => self.watchdog_bound(answer),
             Question::LastJump(_) => self.last_jump(answer),

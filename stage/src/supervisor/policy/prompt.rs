@@ -52,7 +52,14 @@ impl Policy {
         let text = format!("{why}; {alone} by itself in {} s; {how}", wait.as_secs());
         // Why it came to this, for whoever reads nothing but the end of the log.
         let known = self.slots.told().into_iter().map(|line| Action::Log("slots", line));
-        known.chain([Action::Log("prompt", text)]).collect()
+        let mut actions: Vec<Action> = known.chain([Action::Log("prompt", text)]).collect();
+        if why == STOPPED {
+            self.slots.stopped(now);
+            // A reset from here on is not the slot's doing.
+            let kept = self.slots.unsaved().map(|kept| Question::Keep(Box::new(kept)));
+            actions.extend(kept.map(|kept| self.ask(now, kept, Then::Prompt { retry })));
+        }
+        actions
     }
 
     /// What happens where nobody is.

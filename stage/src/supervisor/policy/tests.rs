@@ -8,7 +8,7 @@ mod unattended;
 use crate::menu::Topic;
 use crate::menu::view::Wait;
 use crate::select::Why;
-use crate::state::State;
+use crate::state::{EventKind, State};
 use crate::state::slots::{Now, Rules};
 use crate::state::store::Stored;
 use crate::worker::message::{Answer, FoundState, FoundStored, Lent, Loan, ReceivedKind};

@@ -242,3 +242,23 @@ fn without_progress_nothing_is_fed() {
     };
     assert!(!policy.on(3500, Event::Tick).contains(&Action::Feed));
 }
+
+/// A reset from the menu is not the slot's doing: that somebody was there is written down at once, and gives nobody more time.
+#[test]
+fn a_stop_is_written_down() {
+    let mut policy = slotted();
+    policy.console.access = Access::Password("x".to_owned());
+    on(&mut policy, 0, Event::Tick);
+    answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
+    let stored = Stored::new(State::new(&Rules::of(policy.config.as_ref().unwrap())));
+    known(&mut policy, 2, FoundStored::Known(stored), Reset::Unknown);
+    on(&mut policy, 3, STOP);
+    let actions = on(&mut policy, 4, Event::Gone(Exit::Signal(9)));
+    let Some(Action::Give(Job::Ask(Question::Keep(kept)))) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(kept.stored.state.events.last().unwrap().kind, EventKind::Stopped);
+    let kept = Answer::Kept(Box::new(kept.stored.clone()), None);
+    assert_eq!(answered(&mut policy, 5, kept), []);
+    assert_eq!(policy.waits(), Wait::Choice(4 + millis(deadlines::LOGIN)));
+}

@@ -14,7 +14,7 @@ impl Disk {
 
     pub(super) fn medium(&self) -> Medium {
         let block = |copy: &Option<(State, u64)>| match copy {
-            Some((state, sequence)) => block::encode(state, *sequence),
+            Some((state, sequence)) => block::encode(state, *sequence, BLOCKS),
             None => [0xa5; block::SIZE],
         };
         Medium {
@@ -62,7 +62,7 @@ pub(super) struct Medium {
 
 impl Medium {
     pub(super) fn disk(&self) -> Disk {
-        Disk(self.blocks.each_ref().map(|block| block::decode(block).ok()))
+        Disk(self.blocks.each_ref().map(decoded))
     }
 
     fn block(&mut self, copy: Copy) -> &mut Block {
@@ -71,6 +71,15 @@ impl Medium {
             Copy::Second => &mut self.blocks[1],
         }
     }
+}
+
+/// What any disk here has room for.
+const BLOCKS: u64 = 256;
+
+/// What is in a block, with how new it is.
+pub(super) fn decoded(block: &Block) -> Option<(State, u64)> {
+    let written = block::decode(block).ok()?;
+    Some((written.state, written.sequence))
 }
 
 impl Copies for Medium {
@@ -89,5 +98,9 @@ impl Copies for Medium {
         self.writes_left -= 1;
         *self.block(copy) = *block;
         Ok(())
+    }
+
+    fn blocks(&self) -> u64 {
+        BLOCKS
     }
 }

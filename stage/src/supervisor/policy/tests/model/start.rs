@@ -1,6 +1,7 @@
 //! One start of the service Linux, with whatever happens to it.
 
 use super::checks::{check_choice, check_rescue};
+use super::disk::decoded;
 use super::*;
 
 /// How a start ends.
@@ -178,7 +179,7 @@ impl Start<'_> {
                 if medium.blocks[copy] == before.blocks[copy] {
                     return world.disk.0[copy].clone();
                 }
-                block::decode(&medium.blocks[copy]).ok()
+                decoded(&medium.blocks[copy])
             });
             let next = World {
                 disk: Disk(copies),
