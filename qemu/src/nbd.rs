@@ -1,5 +1,5 @@
 //! A disk that lies: a server of the network block device protocol (doc/proto.md of NBD), which QEMU reads and writes a disk
-//! through. What is written is taken, and not kept.
+//! through.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -11,13 +11,15 @@ use std::thread;
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
-/// What becomes of a write that was taken.
+/// What is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
-    /// Nothing: what was there is read again.
+    /// What is written is taken, and what was there is read again.
     Drops,
-    /// One bit of each is another one.
+    /// One bit of each write is another one.
     Mangles,
+    /// The byte there is read once. Who asks again waits for ever.
+    AnswersOnce(u64),
 }
 
 /// A server.
@@ -97,12 +99,17 @@ fn serve(mut stream: UnixStream, image: &File, lie: Lie) -> Result<()> {
     const REQUEST: u64 = 0x2560_9513;
     const REPLY: u32 = 0x6744_6698;
     agree(&mut stream, image.metadata()?.len())?;
+    let mut was_read = false;
     loop {
         ensure!(number::<4>(&mut stream)? == REQUEST, "no request");
         let (_flags, kind) = (number::<2>(&mut stream)?, number::<2>(&mut stream)?);
         let (handle, at) = (number::<8>(&mut stream)?, number::<8>(&mut stream)?);
         let length = number::<4>(&mut stream)?;
         let mut data = vec![0; usize::try_from(length)?];
+        let is_read = kind == 0 && matches!(lie, Lie::AnswersOnce(byte) if (at..at + length).contains(&byte));
+        if is_read && std::mem::replace(&mut was_read, true) {
+            continue;
+        }
         match kind {
             0 => image.read_exact_at(&mut data, at)?,
             1 => {

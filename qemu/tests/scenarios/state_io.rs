@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use config::Arch;
+use mkinitramfs::disk::image::MIB;
 use qemu::chain::Ready;
 use qemu::nbd::{Lie, Nbd};
 use qemu::scenario::{Context, Scenario};
@@ -32,7 +33,7 @@ enum Through {
 
 const UNPROVEN: &str = r#"cato: entry: entry "a": state: vdb1: the attempt can't be written down: .*; only a slot that is good is booted without that; trying "b""#;
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     Fault {
         name: "write-error",
         through: Through::Qemu(&[
@@ -113,6 +114,16 @@ const FAULTS: [Fault; 10] = [
         ],
     },
     Fault {
+        // Its kind can be seen, and it can't be read: each entry would find it again.
+        name: "reads-hang",
+        through: Through::Liar(Lie::AnswersOnce(MIB)),
+        said: &[
+            "cato: slots: warning: no answer within 40 s; nothing is counted",
+            r#"cato: select: entry "a""#,
+            r"cato: hand-off: reboot\(KEXEC\)",
+        ],
+    },
+    Fault {
         name: "drops-writes",
         through: Through::Liar(Lie::Drops),
         said: &[r"cato: slots: A \(untested, 3 tries left\), B \(good\)", UNPROVEN],
@@ -134,6 +145,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         }
         for (name, stick) in [
             ("comes-late", Stick::ComesLate),
+            ("comes-too-late", Stick::ComesTooLate),
             ("missing", Stick::Missing),
             ("unplugged", Stick::Goes),
         ] {
@@ -159,6 +171,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 enum Stick {
     /// Plugged in while Cato looks for it.
     ComesLate,
+    /// Plugged in when that was given up, and the first entry's disk is waited for.
+    ComesTooLate,
     /// Never.
     Missing,
     /// Pulled out when the state has been read.
@@ -169,6 +183,7 @@ fn on_a_stick(context: &Context, arch: Arch, stick: Stick) -> Result<()> {
     let plan = Plan {
         good: Some(&["A", "B"]),
         updated: Some("A"),
+        is_there: [stick != Stick::ComesTooLate, true],
         state_disk: Some(&[
             "-blockdev",
             "driver=file,node-name=state,filename=STATE",
@@ -191,6 +206,19 @@ fn on_a_stick(context: &Context, arch: Arch, stick: Stick) -> Result<()> {
             thread::sleep(Duration::from_secs(3));
             plug()?;
             each(&vm, &[known, r#"cato: select: entry "a""#])?;
+        }
+        Stick::ComesTooLate => {
+            each(&vm, &["cato: slots: warning: .*not found.*; nothing is counted"])?;
+            plug()?;
+            each(
+                &vm,
+                &[
+                    r#"cato: entry: entry "a": source PARTLABEL=boot-a: not found"#,
+                    r#"cato: entry: entry "b": the state is there now; choosing again"#,
+                    r#"cato: select: entry "b""#,
+                    "cato: .*: command line: added .*cato.slot=B",
+                ],
+            )?;
         }
         Stick::Missing => each(
             &vm,
@@ -287,6 +315,11 @@ fn unbinding_hangs(context: &Context, arch: Arch) -> Result<()> {
 fn play(context: &Context, arch: Arch, fault: &'static Fault) -> Result<()> {
     let (ready, mut vm, _liar) = start(context, arch, fault, None)?;
     each(&vm, fault.said)?;
+    if matches!(fault.through, Through::Liar(Lie::AnswersOnce(_))) {
+        // As the disk is reset, QEMU waits for the answer, and stands still.
+        vm.stop();
+        return Ok(());
+    }
     context.reports(&ready, &mut vm)?;
     // What has never been marked good was booted only where its attempt is written down, or nothing is known of any slot.
     let lines = vm.lines();

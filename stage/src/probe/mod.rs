@@ -93,6 +93,8 @@ pub(crate) struct Opened {
     pub describe: String,
     /// Devices that were asked for on the way and are still being bound.
     pub unfinished: Vec<Unfinished>,
+    /// The partition with the state was seen on the way.
+    pub has_state: bool,
 }
 
 impl fmt::Debug for Opened {
@@ -203,6 +205,7 @@ pub(crate) fn open_source(
             tree: Box::new(tree),
             describe: format!("initramfs {folder}"),
             unfinished: Vec::new(),
+            has_state: false,
         });
     }
     open_device(Wanted::Source(source), index, deadline, caller)
@@ -233,6 +236,7 @@ fn open_found(
 ) -> Result<Opened, ProbeError> {
     let mut search = Search::begin(Path::new("/sys"), Path::new("/dev"), modules, caller)?;
     let volume = search.find(wanted, deadline)?;
+    let has_state = search.sees(Wanted::State);
     let unfinished = search.unfinished();
     let filesystems = match wanted {
         Wanted::Source(source) => volume.filesystems(source),
@@ -243,6 +247,7 @@ fn open_found(
             tree,
             describe: volume.to_string(),
             unfinished,
+            has_state,
         }),
         Err(problem) => Err(ProbeError::Volume {
             wanted: wanted.to_string(),

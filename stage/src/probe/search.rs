@@ -189,6 +189,11 @@ impl<'a, 'i> Search<'a, 'i> {
         }
     }
 
+    /// Whether such a volume was seen on the way.
+    pub(crate) fn sees(&self, wanted: Wanted<'_>) -> bool {
+        !self.matching(wanted).is_empty()
+    }
+
     /// The devices that have not come back.
     pub(crate) fn unfinished(self) -> Vec<Unfinished> {
         let jobs = std::mem::take(&mut self.seen.jobs).into_iter();

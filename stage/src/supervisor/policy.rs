@@ -72,6 +72,19 @@ enum Phase {
     Over,
 }
 
+/// What is done about a state that was not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looking {
+    /// A worker that sees it says so.
+    May,
+    /// One has: it is looked for before the next entry is chosen.
+    Next,
+    /// It was, or is there and can't be read: not before everything is tried anew.
+    Done,
+    /// It did not answer.
+    Never,
+}
+
 /// PID 1's mind.
 #[derive(Debug, Clone)]
 pub(super) struct Policy {
@@ -110,6 +123,8 @@ pub(super) struct Policy {
     late: Vec<String>,
     /// What is known of the slots.
     slots: Slots,
+    /// Whether a state that was not found is looked for again.
+    looking: Looking,
     /// The service command line asks for a test of the watchdog.
     is_test: bool,
     /// When watchdogs are fed next.
@@ -161,6 +176,7 @@ impl Policy {
             password_from: 0,
             late: Vec::new(),
             slots: Slots::default(),
+            looking: Looking::May,
             is_test: false,
             feed: 0,
             phase: Phase::New,
@@ -375,6 +391,7 @@ impl Policy {
         let chance = self.began_us.saturating_add(self.retries.into());
         Some(Boot {
             account: (self.slots).account(choice.entry.slot.as_ref(), choice.why, self.is_test, chance),
+            lacks_state: self.lacks_state() && self.looking == Looking::May,
             passed_over: self.passed_over(config, choice.entry.slot.as_ref()),
             watchdog: config.watchdog,
             trial: config.slots.trial,
@@ -385,6 +402,17 @@ impl Policy {
             began_us: self.began_us,
             late: self.late.clone(),
         })
+    }
+
+    /// Whether a state is wanted that is not known, and may be looked for.
+    fn lacks_state(&self) -> bool {
+        let has_slots = |config: &Config| !config.slot_names().is_empty();
+        self.config.as_ref().is_some_and(has_slots) && self.slots.known().is_none() && self.looking != Looking::Never
+    }
+
+    /// Looks for a state that was not found, and chooses an entry then.
+    fn look_again(&mut self, now: Millis) -> Vec<Action> {
+        vec![self.ask(now, Question::State, Then::Boot { loaded: false })]
     }
 
     /// The slot that was preferred to this one and failed, in this start or before it: for whoever updates the machine.
@@ -443,6 +471,12 @@ impl Policy {
                 self.slots.saved(*stored);
                 Vec::new()
             }
+            // Its disk was late: what was chosen without it may be the wrong one.
+            Event::Said(Message::StateIsThere) if self.lacks_state() && self.looking == Looking::May => {
+                self.looking = Looking::Next;
+                let text = format!("entry {:?}: the state is there now; choosing again", at.entry);
+                return self.stop(now, Action::Log("entry", text), false, false);
+            }
             Event::Said(Message::Fail(failure)) => return self.failed(now, &at, &failure, false),
             Event::Gone(exit) => {
                 let likely = match exit {
@@ -473,7 +507,7 @@ impl Policy {
                 let text = format!("step {} did not end within {} s", at.step, spent.as_secs());
                 return self.failed(now, &at, &Failure::new(Cause::Timeout, text), false);
             }
-            Event::Said(Message::Answer(_) | Message::Told(_))
+            Event::Said(Message::Answer(_) | Message::Told(_) | Message::StateIsThere)
             | Event::Tick
             | Event::Wants(_)
             | Event::Asks(_)
@@ -560,6 +594,10 @@ impl Policy {
         if std::mem::take(&mut self.is_stopped) {
             self.is_paused = false;
             return self.prompt(now, STOPPED);
+        }
+        if self.looking == Looking::Next {
+            self.looking = Looking::Done;
+            return self.look_again(now);
         }
         if std::mem::take(&mut self.is_paused) {
             let until = after(now, deadlines::LOAD_AGAIN);

@@ -101,6 +101,8 @@ pub(crate) struct Boot {
     pub late: Vec<String>,
     /// What to write down before the jump, where a state is known.
     pub account: Option<Account>,
+    /// A state is wanted and was not found: where its disk comes with the entry's, the entry is not booted.
+    pub lacks_state: bool,
     /// The slot that was preferred to this entry and failed: for the hand-over record.
     pub passed_over: Option<String>,
     /// How long the main system has to open the watchdog, where one is left running.
@@ -186,6 +188,8 @@ pub(crate) enum Message {
     Copying,
     /// This device did not answer in its time.
     Late(String),
+    /// The state that the boot lacks is there now: PID 1 may choose another entry with it.
+    StateIsThere,
     /// The attempt is written down.
     Accounted(Box<Stored>),
     /// What was asked.
@@ -341,6 +345,7 @@ mod tests {
         for reason in [None, Some(ReasonStore::Cmos(0x30)), Some(ReasonStore::Memory(0x1000))] {
             let job = Job::Boot(Box::new(Boot {
                 account: None,
+                lacks_state: true,
                 passed_over: None,
                 watchdog: Some(Duration::from_mins(1)),
                 trial: None,

@@ -69,6 +69,9 @@ enum WorkerError {
     NoWord,
     #[error("told to fail here by cato.fault")]
     Fault,
+    /// PID 1 reads it, and chooses again.
+    #[error("the state is there now")]
+    StateIsThere,
 }
 
 impl WorkerError {
@@ -82,7 +85,7 @@ impl WorkerError {
             Self::Place(error) => error.cause(),
             Self::HandOff(error) => error.cause(),
             Self::Keeping(error) => error.cause(),
-            Self::NoWord | Self::Fault => Cause::Crash,
+            Self::NoWord | Self::Fault | Self::StateIsThere => Cause::Crash,
         }
     }
 }
@@ -280,6 +283,10 @@ fn lay_out(boot: &Boot, seen: &mut Option<Seen>, phases: &mut Phases) -> Result<
     };
     let source = probe::open_source(&entry.source, &index, deadline, caller)?;
     *seen = None;
+    if boot.lacks_state && source.has_state {
+        tell(&Message::StateIsThere);
+        return Err(WorkerError::StateIsThere);
+    }
     say(&source.describe);
     for device in source.unfinished.iter().filter(|d| d.is_late() && d.is_running()) {
         say(&device.to_string());

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Action, Event, Millis, Phase, Policy, after};
+use super::{Action, Event, Looking, Millis, Phase, Policy, after};
 use crate::cause::{Cause, Failure};
 use crate::deadlines;
 use crate::menu::Command;
@@ -286,9 +286,16 @@ impl Policy {
         let lines = match answer {
             Ok(Answer::State(mut found)) => {
                 found.reset = self.trusted(found.reset);
+                // What is there and can't be read is not found again by looking for it.
+                if !found.device.is_empty() {
+                    self.looking = Looking::Done;
+                }
                 self.slots.know(&rules, now, *found, self.began_us)
             }
-            other => self.slots.do_without(&rules, now, &words(other), self.began_us),
+            other => {
+                self.looking = Looking::Never;
+                self.slots.do_without(&rules, now, &words(other), self.began_us)
+            }
         };
         self.tried.suspect = self.slots.suspect.take();
         // What comes now may be the end of the service Linux itself: it has to leave a trace.
@@ -341,7 +348,7 @@ impl Policy {
         if let Some(config) = &self.config {
             let watchdog = config.watchdog.map(|_| Question::Watchdog);
             let reason = config.purgatory.reason.map(Question::LastJump);
-            let state = (!config.slot_names().is_empty()).then_some(Question::State);
+            let state = self.lacks_state().then_some(Question::State);
             self.opening = Some([watchdog, reason, state].into_iter().flatten().collect());
         }
         self.open_next(now)

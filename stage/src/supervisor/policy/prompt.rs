@@ -6,12 +6,12 @@ use config::Access;
 
 use super::asking::Then;
 use super::line;
-use super::{Action, Event, Millis, NOTHING_LEFT, Phase, Policy, STOPPED, after};
+use super::{Action, Event, Looking, Millis, NOTHING_LEFT, Phase, Policy, STOPPED, after};
 use crate::deadlines;
 use crate::menu::view::{EntryView, View, Wait};
 use crate::menu::{Command, Topic, how_to_stop};
 use crate::select::{Choice, Tried, Why, select};
-use crate::worker::message::Question;
+use crate::worker::message::{Boot, Question};
 
 impl Policy {
     /// Longer each time: what did not help after a minute may after an hour, and until then the machine is not worn out.
@@ -71,9 +71,13 @@ impl Policy {
         }
     }
 
-    /// Everything is tried anew.
+    /// Everything is tried anew; a state that was not found may be there now.
     fn try_again(&mut self, now: Millis) -> Vec<Action> {
         self.failures.clear();
+        if self.lacks_state() {
+            self.looking = Looking::May;
+            return self.look_again(now);
+        }
         self.boot_next(now)
     }
 
@@ -172,6 +176,11 @@ impl Policy {
         let Some(boot) = choice.and_then(|choice| self.boot(choice)) else {
             self.phase = Phase::Prompt { retry };
             return vec![Action::Show(vec!["There is no such entry any more.".to_owned().into()])];
+        };
+        // It is only looked at.
+        let boot = Boot {
+            lacks_state: false,
+            ..boot
         };
         vec![self.ask(now, Question::Plan(Box::new(boot)), Then::Prompt { retry })]
     }

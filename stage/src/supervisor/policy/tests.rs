@@ -8,9 +8,9 @@ mod unattended;
 use crate::menu::Topic;
 use crate::menu::view::Wait;
 use crate::select::Why;
-use crate::state::{EventKind, State};
 use crate::state::slots::{Now, Rules};
 use crate::state::store::Stored;
+use crate::state::{EventKind, State};
 use crate::worker::message::{Answer, FoundState, FoundStored, Lent, Loan, ReceivedKind};
 use proptest::prelude::*;
 
@@ -429,6 +429,18 @@ fn commands() -> Vec<Command> {
     ]
 }
 
+/// What a child may find, or have written.
+fn states() -> Vec<Answer> {
+    let stored = || Stored::new(State::new(&Rules::of(&config(&["a"]))));
+    let found = |stored| unattended::state(stored, Reset::Unknown);
+    vec![
+        found(FoundStored::Nothing("x".to_owned())),
+        found(FoundStored::Lost("x".to_owned())),
+        found(FoundStored::Known(stored())),
+        Answer::Kept(Box::new(stored()), None),
+    ]
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let steps = [
         Step::Select,
@@ -447,6 +459,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Said(Message::Progress(1))),
         Just(Event::Said(Message::Say("x".to_owned()))),
         Just(Event::Said(Message::Late("x".to_owned()))),
+        Just(Event::Said(Message::StateIsThere)),
+        prop::sample::select(states()).prop_map(answer),
+        Just(fail(Cause::Timeout, "x")),
         Just(Event::Said(Message::Told("x".to_owned().into()))),
         Just(Event::Asks(lends(Lent::Shell))),
         Just(Event::Asks(lends(Lent::Receive))),
@@ -465,8 +480,11 @@ fn any_event() -> impl Strategy<Value = Event> {
 proptest! {
     /// After any events, either the reset was given or a tick within a quarter of an hour moves things on.
     #[test]
-    fn nothing_waits_for_ever(events in prop::collection::vec((0u64..20_000, any_event()), 0..60), known: bool, reason: bool, closed: bool) {
+    fn nothing_waits_for_ever(events in prop::collection::vec((0u64..20_000, any_event()), 0..60), known: bool, reason: bool, closed: bool, slotted: bool) {
         let mut config = config(&["a", "b"]);
+        if slotted {
+            config.entries[0].slot = "A".parse().ok();
+        }
         config.purgatory.reason = reason.then_some(ReasonStore::Cmos(0x30));
         if closed {
             config.console.access = Access::Password("x".to_owned());

@@ -32,7 +32,7 @@ fn slotted() -> Policy {
     Policy::new(Some(config), 1)
 }
 
-fn state(stored: FoundStored, reset: Reset) -> Answer {
+pub(super) fn state(stored: FoundStored, reset: Reset) -> Answer {
     Answer::State(Box::new(FoundState {
         device: "vda9".into(),
         partuuid: None,
@@ -241,6 +241,105 @@ fn without_progress_nothing_is_fed() {
         loaded: false,
     };
     assert!(!policy.on(3500, Event::Tick).contains(&Action::Feed));
+}
+
+/// Its disk is slower than the search for it.
+#[test]
+fn a_state_that_was_not_found_is_looked_for_again() {
+    let state_of = |stored| state(stored, Reset::Unknown);
+    let nothing = || match state_of(FoundStored::Nothing("no disk".to_owned())) {
+        Answer::State(found) => Answer::State(Box::new(FoundState {
+            device: String::new(),
+            ..*found
+        })),
+        other => other,
+    };
+    let kept = || {
+        let policy = slotted();
+        let mut stored = Stored::new(State::new(&Rules::of(policy.config.as_ref().unwrap())));
+        stored.state.mark_bad(&"A".parse().unwrap(), Now::default()).unwrap();
+        FoundStored::Known(stored)
+    };
+    let blind = || {
+        let mut policy = slotted();
+        on(&mut policy, 0, Event::Tick);
+        answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
+        let actions = answered(&mut policy, 2, nothing());
+        assert!(asks(&actions, Question::LastWords(None)));
+        let actions = answered(&mut policy, 3, Answer::Done);
+        assert_eq!(booted(&actions), Some(("a", Why::First)));
+        policy
+    };
+    // It is there when the entry's own disk is: what was chosen without it is not booted.
+    let mut policy = blind();
+    step(&mut policy, 4, Step::Probe);
+    let actions = on(&mut policy, 5, Event::Said(Message::StateIsThere));
+    assert_eq!(actions.last(), Some(&Action::Kill));
+    assert!(
+        log(&actions).contains("the state is there now; choosing again"),
+        "{}",
+        log(&actions)
+    );
+    // What the worker says of it is no failure of the entry.
+    on(&mut policy, 6, fail(Cause::Crash, "the state is there now"));
+    assert!(asks(&on(&mut policy, 7, Event::Gone(Exit::Code(1))), Question::State));
+    // Once more it is not looked for before the next entry, whatever became of it.
+    let mut gone = policy.clone();
+    let actions = answered(&mut gone, 8, nothing());
+    let Some(Action::Give(Job::Boot(boot))) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    assert!(!boot.lacks_state);
+    let actions = answered(&mut policy, 8, state_of(kept()));
+    let Some(Action::Give(Job::Ask(Question::Keep(state)))) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    let state = Answer::Kept(Box::new(state.stored.clone()), None);
+    assert_eq!(booted(&answered(&mut policy, 9, state)), Some(("b", Why::First)));
+    // Or only after a while at the prompt.
+    let mut policy = blind();
+    let mut actions = Vec::new();
+    for now in [10, 20, 30] {
+        step(&mut policy, now, Step::Probe);
+        on(&mut policy, now + 1, fail(Cause::Missing, "no disk"));
+        actions = on(&mut policy, now + 2, Event::Gone(Exit::Code(1)));
+    }
+    assert!(log(&actions).contains("no entry left"));
+    let retry = policy.due().unwrap();
+    assert!(asks(&on(&mut policy, retry, Event::Tick), Question::State));
+    let actions = answered(&mut policy, retry + 1, state_of(kept()));
+    let Some(Action::Give(Job::Ask(Question::Keep(state)))) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    let state = Answer::Kept(Box::new(state.stored.clone()), None);
+    assert_eq!(
+        booted(&answered(&mut policy, retry + 2, state)),
+        Some(("b", Why::First))
+    );
+}
+
+/// Each one that looked for it would hang as well.
+#[test]
+fn a_state_that_does_not_answer_is_not_looked_for_again() {
+    let mut policy = slotted();
+    on(&mut policy, 0, Event::Tick);
+    assert!(asks(
+        &answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown)),
+        Question::State
+    ));
+    let late = 1 + millis(deadlines::STATE);
+    assert!(asks(&on(&mut policy, late, Event::Tick), Question::LastWords(None)));
+    let mut actions = answered(&mut policy, late + 1, Answer::Done);
+    for entry in ["a", "b", "rescue"] {
+        let Some(Action::Give(Job::Boot(boot))) = actions.last() else {
+            panic!("{actions:?}")
+        };
+        assert_eq!((boot.choice.entry.name.as_str(), boot.lacks_state), (entry, false));
+        on(&mut policy, late + 2, fail(Cause::Missing, "no disk"));
+        actions = on(&mut policy, late + 2, Event::Gone(Exit::Code(1)));
+    }
+    let retry = policy.due().unwrap();
+    assert_eq!(booted(&on(&mut policy, retry, Event::Tick)), Some(("a", Why::First)));
 }
 
 /// A reset from the menu is not the slot's doing: that somebody was there is written down at once, and gives nobody more time.

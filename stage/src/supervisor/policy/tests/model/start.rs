@@ -117,21 +117,32 @@ impl Start<'_> {
                     let failed = Err(Failure::new(Cause::Timeout, "x"));
                     blind.answer(policy.clone(), world.clone(), failed, now, again);
                 }
-                let stored = match world.disk.load() {
-                    _ if self.is_blind => FoundStored::Nothing(String::new()),
-                    Ok(stored) => FoundStored::Known(stored),
-                    Err(lost) => FoundStored::Lost(lost.to_string()),
-                };
-                let found = FoundState {
-                    device: "vda9".into(),
+                let found = |device: &str, stored| FoundState {
+                    device: device.into(),
                     partuuid: None,
-                    describe: "vda9".into(),
+                    describe: device.into(),
                     stored,
                     kernel: [6, 12],
                     kexecs: 0,
                     machine: world.machine,
                     reset: world.reset,
                 };
+                if self.with_faults && !self.is_blind && policy.looking == Looking::May && world.reset == Reset::PowerOn
+                {
+                    let mut late = Start {
+                        with_faults: true,
+                        is_blind: true,
+                        out: &mut *self.out,
+                    };
+                    let nothing = Answer::State(Box::new(found("", FoundStored::Nothing(String::new()))));
+                    late.answer(policy.clone(), world.clone(), Ok(nothing), now, again);
+                }
+                let stored = match world.disk.load() {
+                    _ if self.is_blind => FoundStored::Nothing(String::new()),
+                    Ok(stored) => FoundStored::Known(stored),
+                    Err(lost) => FoundStored::Lost(lost.to_string()),
+                };
+                let found = found("vda9", stored);
                 let mut policy = policy;
                 let answer = Message::Answer(Answer::State(Box::new(found)));
                 let actions = policy.on(now, Event::Said(answer));
@@ -213,6 +224,17 @@ impl Start<'_> {
     }
 
     fn boot(&mut self, mut policy: Policy, mut world: World, boot: &Boot, now: Millis, again: bool) {
+        if self.with_faults && boot.lacks_state {
+            // Its disk is there when the entry's is.
+            let mut policy = policy.clone();
+            let actions = policy.on(now, Event::Said(Message::StateIsThere));
+            let mut sees = Start {
+                with_faults: true,
+                is_blind: false,
+                out: &mut *self.out,
+            };
+            sees.act(policy, world.clone(), actions, now, again);
+        }
         if self.with_faults && !again && policy.tried.failed.is_empty() {
             for (step, cause) in MACHINE {
                 let (policy, actions) = fail(policy.clone(), now, step, cause);
