@@ -333,6 +333,9 @@ impl Policy {
             let passed = "wdtest: passed, the watchdog has reset the machine; remove cato.wdtest from the service kernel's command line";
             return self.prompt(now, passed);
         }
+        if std::mem::take(&mut self.is_stopped) {
+            return self.prompt(now, STOPPED);
+        }
         if self.is_test {
             // Many drivers can't tell afterwards.
             let hint = "wdtest: the main system is to be reset by the watchdog; coming back to this line means that it was, where no \
@@ -340,9 +343,6 @@ impl Policy {
             let mut actions = vec![Action::Log("watchdog", hint.to_owned())];
             actions.extend(self.boot_next(now));
             return actions;
-        }
-        if std::mem::take(&mut self.is_stopped) {
-            return self.prompt(now, STOPPED);
         }
         // Where nobody can stop it, nobody waits for that.
         if countdown.is_zero() || config.console.access == Access::Locked {

@@ -136,6 +136,18 @@ fn a_watchdog_that_passed_its_test_ends_at_the_prompt() {
             assert_eq!((account.slot.as_ref(), account.is_test), (None, true));
         }
     }
+    // Whoever is there comes first.
+    let mut policy = slotted().testing(true);
+    on(&mut policy, 0, Event::Tick);
+    on(&mut policy, 1, STOP);
+    answered(&mut policy, 2, Answer::Watchdog(Reset::Unknown));
+    let actions = known(
+        &mut policy,
+        3,
+        FoundStored::Known(Stored::new(State::default())),
+        Reset::Unknown,
+    );
+    assert!(log(&actions).contains(STOPPED), "{}", log(&actions));
 }
 
 /// Without slots nothing is kept: the watchdog's word is enough.
