@@ -379,7 +379,12 @@ fn rauc(request: &Request) -> Result<String, SlotsError> {
 
 fn partition() -> Result<PathBuf, SlotsError> {
     let running = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    probe::present_state(cmdline::value(&running, "cato.state")).ok_or(SlotsError::NoPartition)
+    probe::present_state(
+        Path::new("/sys"),
+        Path::new("/dev"),
+        cmdline::value(&running, "cato.state"),
+    )
+    .ok_or(SlotsError::NoPartition)
 }
 
 /// What is on the place, or else on this machine's partition.

@@ -19,7 +19,6 @@ pub(crate) mod volumes;
 mod watchdogs;
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,6 +29,8 @@ use nix::errno::Errno;
 
 pub(crate) use self::mounting::VolumeProblem;
 use crate::cause::Cause;
+use crate::deadlines::READ_SHARE;
+use crate::sys::child::RemoteDevice;
 pub(crate) use crate::sys::mount::mount_basics;
 use modules::Modules;
 use search::Search;
@@ -298,23 +299,28 @@ pub(crate) fn open_volume(
     open_device(Wanted::Device(name), index, deadline, caller)
 }
 
-/// The state partition of a running system, as it is: nothing is loaded or bound for it. With a GUID, the one that has it.
-pub(crate) fn present_state(partuuid: Option<&str>) -> Option<PathBuf> {
-    let blocks = block::blocks(Path::new("/sys"));
-    let dev = |name: &str| Path::new("/dev").join(name);
+/// The state partition of a running system, as it is: nothing is loaded or bound for it. With a GUID, the one that has it. A disk
+/// that does not answer is another one.
+pub(crate) fn present_state(sys: &Path, dev: &Path, partuuid: Option<&str>) -> Option<PathBuf> {
+    let blocks = block::blocks(sys);
     let is_meant = |uuid: &str| partuuid.is_none_or(|wanted| wanted == uuid);
     let disks = blocks.iter().filter(|b| b.partition.is_none() && b.size != 0);
     disks
-        .filter_map(|disk| Some((disk, File::open(dev(&disk.name)).ok()?)))
-        .find_map(|(disk, file)| {
-            let table = table::read(&file, disk.sector, disk.bytes()).ok()?.ok()??;
+        .filter_map(|disk| {
+            let until = Instant::now().checked_add(READ_SHARE)?;
+            let remote = RemoteDevice::start(&dev.join(&disk.name), until).ok()?;
+            let table = table::read(&remote, disk.sector, disk.bytes());
+            remote.finish();
+            Some((disk, table.ok()?.ok()??))
+        })
+        .find_map(|(disk, table)| {
             let is_it = |b: &&&block::Block| {
                 table
                     .entry(b)
                     .is_some_and(|entry| entry.parttype.as_deref() == Some(STATE_TYPE) && is_meant(&entry.partuuid))
             };
             let found = volumes::partitions(&blocks, &disk.name);
-            found.iter().find(is_it).map(|b| dev(&b.name))
+            found.iter().find(is_it).map(|b| dev.join(&b.name))
         })
 }
 

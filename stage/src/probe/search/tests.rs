@@ -280,3 +280,19 @@ fn partitions_that_are_gone_are_added_again() {
     );
     assert!(lines[0].ends_with("; going on without it"), "{lines:?}");
 }
+
+/// Or a trial that is over would never be noted.
+#[test]
+fn a_disk_that_never_answers_is_not_the_one_with_the_state() {
+    let machine = Machine::new();
+    for name in ["a", "b"] {
+        disk(machine.dir.path(), name, READABLE);
+    }
+    let (sys, dev) = (machine.sys(), machine.dir.path().join("dev"));
+    let stuck = dev.join("a-disk"); // open(2) waits for a writer
+    fs::remove_file(&stuck).unwrap();
+    nix::unistd::mkfifo(&stuck, Mode::S_IRWXU).unwrap();
+    let begin = Instant::now();
+    assert_eq!(crate::probe::present_state(&sys, &dev, None), None);
+    assert!(begin.elapsed() < Duration::from_secs(20));
+}
