@@ -84,11 +84,11 @@ fn entities(text: &str, span: &Range<usize>, problems: &mut Problems<'_>) {
 
 /// What Cato has added to the command line of a system that runs.
 fn copied(text: &str, span: &Range<usize>, problems: &mut Problems<'_>) {
-    let keys = text
+    let mut keys = text
         .split_ascii_whitespace()
         .take_while(|word| *word != "--")
         .filter_map(|word| word.trim_start_matches('"').split('=').next());
-    if let Some(key) = keys.into_iter().find(|key| BOOT_WORDS.contains(key)) {
+    if let Some(key) = keys.find(|key| BOOT_WORDS.contains(key)) {
         let message = format!("`cmdline` contains {key}");
         let help = "remove it; was it copied from /proc/cmdline of a system that Cato has booted?";
         warn(

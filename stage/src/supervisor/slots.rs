@@ -114,16 +114,15 @@ impl Slots {
             }
             FoundStored::Nothing(why) => return self.do_without(rules, now, &why, chance),
         };
-        let mut is_damaged = false;
-        if let Some(damage) = stored.damage.take() {
+        let damage = stored.damage.take();
+        if let Some(damage) = &damage {
             lines.push(format!("{}: one copy of the state is lost ({damage})", found.describe));
-            is_damaged = true;
         }
         self.suspect = stored.state.suspect(self.reset);
         self.was_test = stored.state.was_test();
         self.rules = rules.clone();
         stored.state.wake(rules, found.machine, self.reset, at);
-        if is_damaged {
+        if damage.is_some() {
             stored.state.damaged(at);
         }
         // The last wake's are this boot's; those before it may have been dropped.
