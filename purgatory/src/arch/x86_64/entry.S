@@ -5,6 +5,21 @@
 # Out: Documentation/arch/x86/boot.rst, "64-bit Boot Protocol": CS = 0x10, DS = ES = SS = 0x18, flat, our GDT; interrupts
 #      off; identity mapping; RSI = zero page.
 
+# Intel SDM, volume 3, 2.2.1 and 2.5: fields of the control registers.
+.set IA32_EFER, 0xc0000080
+.set EFER_NXE, 1 << 11
+.set CR0_MP, 1 << 1
+.set CR0_EM_TS, 1 << 2 | 1 << 3
+.set CR0_WP, 1 << 16
+.set CR4_OSFXSR_OSXMMEXCPT, 1 << 9 | 1 << 10
+.set CR4_LA57, 1 << 12
+
+.set CODE, 0x10				# selectors of the GDT below
+.set DATA, 0x18
+.set VECTORS, 32
+.set GATE, 16				# bytes of one
+.set INTERRUPT_GATE, 0x8e00		# present, level 0
+
 .pushsection .params, "a", @progbits
 .globl params
 params:
@@ -18,7 +33,7 @@ params:
 exception_stack:		# grows down from here
 	.skip	2*1024 + 496
 stack:				# and so does this; what it does not have it takes from the exception's
-idt:	.skip	32*16
+idt:	.skip	VECTORS*GATE
 faulted: .skip	4
 left:	.skip	4
 
@@ -26,8 +41,8 @@ left:	.skip	4
 .p2align 4
 # The accessed bits are set: the CPU need not write to a page that is read-only.
 gdt:	.quad	0, 0
-	.quad	0x00af9b000000ffff	# 0x10: code, 64 bit
-	.quad	0x00cf93000000ffff	# 0x18: data
+	.quad	0x00af9b000000ffff	# CODE, 64 bit
+	.quad	0x00cf93000000ffff	# DATA
 
 .section .text.entry, "ax", @progbits
 .globl purgatory_start
@@ -47,56 +62,56 @@ purgatory_start:
 	lgdt	[rsp + 6]
 	lea	rdi, [rip + idt]
 	mov	[rsp + 8], rdi
-	mov	word ptr [rsp + 6], 32*16 - 1
+	mov	word ptr [rsp + 6], VECTORS*GATE - 1
 	lea	rax, [rip + vectors]
-	mov	ecx, 32
-1:	mov	edx, eax		# offset 15..0, selector 0x10
+	mov	ecx, VECTORS
+1:	mov	edx, eax		# offset 15..0, selector
 	and	edx, 0xffff
-	or	edx, 0x100000
+	or	edx, CODE << 16
 	mov	[rdi], edx
-	mov	edx, eax		# offset 31..16, present, interrupt gate
+	mov	edx, eax		# offset 31..16
 	and	edx, 0xffff0000
-	or	edx, 0x8e00
+	or	edx, INTERRUPT_GATE
 	mov	[rdi + 4], edx
 	mov	rdx, rax		# offset 63..32
 	shr	rdx, 32
 	mov	[rdi + 8], rdx
-	add	rax, 16
-	add	rdi, 16
+	add	rax, GATE
+	add	rdi, GATE
 	dec	ecx
 	jnz	1b
 	lidt	[rsp + 6]
 	add	rsp, 16
 
-	mov	eax, 0x18
+	mov	eax, DATA
 	mov	ds, eax
 	mov	es, eax
 	mov	ss, eax
 	mov	fs, eax
 	mov	gs, eax
-	push	0x10
+	push	CODE
 	lea	rax, [rip + 2f]
 	push	rax
 	retfq
 
 	# EFER.NXE: our tables have no-execute bits. It is on already, unless the service kernel runs without.
-2:	mov	ecx, 0xc0000080
+2:	mov	ecx, IA32_EFER
 	rdmsr
-	or	eax, 0x800
+	or	eax, EFER_NXE
 	wrmsr
 
 	# CR0: WP on, so that read-only means it; TS and EM off, MP on. CR4: OSFXSR and OSXMMEXCPT, else SSE faults.
 	mov	rax, cr0
-	and	eax, ~0xc
-	or	eax, 0x10002
+	and	eax, ~CR0_EM_TS
+	or	eax, CR0_WP | CR0_MP
 	mov	cr0, rax
 	mov	rcx, cr4
-	or	ecx, 0x600
+	or	ecx, CR4_OSFXSR_OSXMMEXCPT
 	mov	cr4, rcx
 
 	# Our page tables: four levels, then the root for five.
 	lea	rax, [rip + tables]
-	test	ecx, 0x1000
+	test	ecx, CR4_LA57
 	jz	3f
 	add	rax, 4096
 3:	mov	cr3, rax
@@ -105,10 +120,10 @@ purgatory_start:
 	call	purgatory_main		# returns if all is well
 
 	mov	rcx, cr4
-	and	ecx, ~0x600
+	and	ecx, ~CR4_OSFXSR_OSXMMEXCPT
 	mov	cr4, rcx
 	mov	rax, cr0
-	and	eax, ~0x10000
+	and	eax, ~CR0_WP
 	mov	cr0, rax
 	# From here to the main kernel's own IDT a fault is the main kernel's, and our gates say so.
 	mov	dword ptr [rip + left], 1
