@@ -34,6 +34,8 @@ const REGION: Span = Span {
     start: 0x5000_0000,
     end: 0x5000_1000,
 };
+/// Comes before the MMU is on, and after the vectors are there.
+const MRS_X9_ID_AA64MMFR3_EL1: u32 = 0xd538_0769;
 /// QEMU's PL011.
 const UART: u64 = 0x900_0000;
 
@@ -109,13 +111,22 @@ fn resets(context: &Context, regime: Regime) -> Result<()> {
             None,
         ),
         ("no parameter block", sha256, right, Some(Damage::Unmap(BASE)), None),
+        (
+            "a fault with the MMU off",
+            sha256,
+            right,
+            Some(Damage::Undefined(MRS_X9_ID_AA64MMFR3_EL1)),
+            Some("fault with the MMU off; resetting"),
+        ),
     ] {
         let image = segment(&blob, check, conduit, damage).context(what)?;
         let machine = machine(&context.folder, regime, &image)?;
         let mut vm = context.start(&machine)?;
         if let Some(says) = says {
-            vm.wait_for(&format!("purgatory: entry {}$", regime.name), SOON)
-                .context(what)?;
+            if !matches!(damage, Some(Damage::Undefined(_))) {
+                vm.wait_for(&format!("purgatory: entry {}$", regime.name), SOON)
+                    .context(what)?;
+            }
             vm.wait_for(&format!("purgatory: {says}"), SOON).context(what)?;
         }
         vm.wait_end(SOON).context(what)?;
@@ -130,6 +141,8 @@ enum Damage {
     Bytes(usize, u8),
     /// The page at this address not mapped any more.
     Unmap(u64),
+    /// An undefined instruction in the place of the only one that is this word.
+    Undefined(u32),
 }
 
 /// Different in each chunk.
@@ -186,6 +199,14 @@ fn segment(blob: &[u8], check: Check, conduit: Option<Conduit>, damage: Option<D
     let mut image = build(&job, BASE, blob)?;
     match damage {
         None => {}
+        Some(Damage::Undefined(word)) => {
+            let words = image.bytes.as_chunks_mut::<4>().0.iter_mut();
+            let mut found: Vec<_> = words.filter(|bytes| u32::from_le_bytes(**bytes) == word).collect();
+            ensure!(found.len() == 1, "{} such instructions", found.len());
+            for bytes in &mut found {
+                **bytes = [0; 4];
+            }
+        }
         Some(Damage::Bytes(at, mask)) => *image.bytes.get_mut(at).context("no such byte")? ^= mask,
         Some(Damage::Unmap(page)) => {
             // Page descriptors: Arm ARM D8.3, bits 1..0 are 3, 47..12 the address.

@@ -15,6 +15,40 @@
 .set SMC_TRIED, 2
 .set HVC_TRIED, 3
 
+// Arm ARM, D24.2: fields of the system registers.
+.set CPACR_FPEN, 3 << 20		// SIMD registers usable (VHE: CPTR_EL2, the same bits)
+.set CPTR_TFP, 1 << 10			// they are trapped
+.set MMFR3_S1PIE_S1POE, 0xf << 8 | 0xf << 16
+.set MMFR0_TGRAN4, 28			// 4 bits: 0xf is none
+.set MMFR0_TGRAN4_NONE, 0xf
+.set MMFR0_PARANGE, 0xf
+.set PARANGE_48_BITS, 5
+.set MAIR, 0xff04			// 0 Device-nGnRE, 1 Normal write-back
+.set TCR, 0x3510			// T0SZ 16 (48 bits, four levels), walks inner shareable write-back, 4 KiB granule
+.set TCR_EL1, TCR | 1 << 23		// EPD1: nothing in the upper half
+.set TCR_EL1_IPS, 32
+.set TCR_EL2, TCR | 1 << 31 | 1 << 23	// RES1
+.set TCR_EL2_PS, 16
+.set SCTLR_EL1_OFF, 0x30d00800		// as Linux wants it: RES1 and SPAN; SA0 off
+.set SCTLR_EL2_OFF, 0x30c50830		// RES1
+.set SCTLR_M, 1 << 0
+.set SCTLR_C, 1 << 2
+.set SCTLR_I, 1 << 12
+.set SCTLR_EL1_ON, SCTLR_EL1_OFF | SCTLR_M | SCTLR_C | SCTLR_I
+.set SCTLR_EL2_ON, SCTLR_EL2_OFF | SCTLR_M | SCTLR_C | SCTLR_I
+
+// What `say` needs of the UARTs: see uart.rs.
+.set MMIO_16550, 2
+.set LSR, 5
+.set LSR_THRE, 1 << 5
+.set PL011, 3
+.set FR, 0x18
+.set FR_TXFF, LSR_THRE			// the same bit, the other way round
+.set WORDS, 2				// shift of registers that are 32 bits wide
+.set POLLS, 0x20000
+
+.set PSCI_SYSTEM_RESET, 0x84000009	// Arm DEN0022, 5.1.9
+
 .pushsection .params, "a", %progbits
 .globl params
 params:
@@ -52,11 +86,32 @@ vectors:
 1:
 .endm
 
+.macro CONSTANT register, value
+	mov	\register, #(\value & 0xffff)
+	movk	\register, #(\value >> 16), lsl #16
+.endm
+
+// No translation and no instruction is left from before. At EL2 all of it, VHE or not: with E2H and without TGE, as a
+// kernel with hVHE has it, VMALLE1 would mean EL1's.
+.macro DROP_STALE
+	isb
+	cbnz	x21, .Lel2\@
+	tlbi	vmalle1
+	b	.Ldropped\@
+.Lel2\@:	tlbi	alle2
+.Ldropped\@:
+	dsb	nsh
+	ic	iallu
+	dsb	nsh
+	isb
+.endm
+
 .macro ADDRESS register, symbol
 	adrp	\register, \symbol
 	add	\register, \register, :lo12:\symbol
 .endm
 
+// 1. Registers only.
 .globl purgatory_start
 purgatory_start:
 	msr	daifset, #15
@@ -70,19 +125,21 @@ purgatory_start:
 	b.eq	1f
 
 	msr	vbar_el1, x9
-	mrs	x9, cpacr_el1		// FPEN: SIMD registers usable (VHE: CPTR_EL2, the same bits)
-	orr	x9, x9, #(3 << 20)
+	mrs	x9, cpacr_el1
+	orr	x9, x9, #CPACR_FPEN
 	msr	cpacr_el1, x9
 	b	2f
 1:	msr	vbar_el2, x9
-	mrs	x9, cptr_el2		// TFP: don't trap them
-	bic	x9, x9, #(1 << 10)
+	mrs	x9, cptr_el2
+	bic	x9, x9, #CPTR_TFP
 	msr	cptr_el2, x9
 2:	isb
 
-	// FEAT_TCR2: kernels since 6.5 leave permission indirection (PIE) on, which changes what the tables' bits mean.
+	// Kernels since 6.5 leave permission indirection (PIE) on, and overlays (POE), which change what the tables' bits mean.
+	// A CPU with TCR2 and neither keeps its TCR2: firmware that knows neither may trap it.
 	mrs	x9, s3_0_c0_c7_3	// ID_AA64MMFR3_EL1
-	tst	x9, #15			// TCRX
+	CONSTANT x10, MMFR3_S1PIE_S1POE
+	tst	x9, x10
 	b.eq	2f
 	cmp	x21, #1
 	b.eq	1f
@@ -91,54 +148,41 @@ purgatory_start:
 1:	msr	s3_4_c2_c0_3, xzr	// TCR2_EL2
 2:
 	mrs	x10, id_aa64mmfr0_el1
-	ubfx	x9, x10, #28, #4	// TGran4: 0xf is none
-	cmp	x9, #15
+	ubfx	x9, x10, #MMFR0_TGRAN4, #4
+	cmp	x9, #MMFR0_TGRAN4_NONE
 	b.eq	no_granule
-	and	x10, x10, #15		// PARange, at most 48 bits: the tables have no room for more
-	mov	x11, #5
+	and	x10, x10, #MMFR0_PARANGE
+	mov	x11, #PARANGE_48_BITS	// the tables have no room for more
 	cmp	x10, x11
 	csel	x10, x10, x11, lo
 
-	mov	x9, #0xff04		// MAIR: 0 Device-nGnRE, 1 Normal write-back
-	// TCR: T0SZ 16 (48 bits, four levels), walks inner shareable write-back, 4 KiB granule
-	mov	x12, #0x3510
+	mov	x9, #MAIR
 	ADDRESS	x13, tables		// the stage puts the root directly behind the blob
 	cmp	x21, #1
 	b.eq	1f
 
-	movk	x12, #0x0080, lsl #16	// EPD1: nothing in the upper half
-	orr	x12, x12, x10, lsl #32	// IPS
+	CONSTANT x12, TCR_EL1
+	orr	x12, x12, x10, lsl #TCR_EL1_IPS
 	msr	mair_el1, x9
 	msr	tcr_el1, x12
 	msr	ttbr0_el1, x13
-	isb
-	tlbi	vmalle1
-	dsb	nsh
-	ic	iallu
-	dsb	nsh
-	isb
-	mov	x9, #0x1805		// M, C, SA0 off, I; the rest RES1 and SPAN
-	movk	x9, #0x30d0, lsl #16
+	DROP_STALE
+	CONSTANT x9, SCTLR_EL1_ON
 	msr	sctlr_el1, x9
 	isb
 	b	cached
 
-1:	movk	x12, #0x8080, lsl #16	// RES1 bits 31 and 23
-	orr	x12, x12, x10, lsl #16	// PS
+1:	CONSTANT x12, TCR_EL2
+	orr	x12, x12, x10, lsl #TCR_EL2_PS
 	msr	mair_el2, x9
 	msr	tcr_el2, x12
 	msr	ttbr0_el2, x13
-	isb
-	tlbi	alle2
-	dsb	nsh
-	ic	iallu
-	dsb	nsh
-	isb
-	mov	x9, #0x1835		// M, C, I; the rest RES1
-	movk	x9, #0x30c5, lsl #16
+	DROP_STALE
+	CONSTANT x9, SCTLR_EL2_ON
 	msr	sctlr_el2, x9
 	isb
 
+// 2. Rust: the check.
 .globl cached
 cached:
 	ADDRESS	x9, stack
@@ -148,7 +192,7 @@ cached:
 	mov	x29, xzr
 	bl	purgatory_main		// returns if all is well
 
-	// Everything that was written, the Image and the device tree, to the point of coherency. DC CIVAC and not CVAC:
+	// 3. Everything that was written, the Image and the device tree, to the point of coherency. DC CIVAC and not CVAC:
 	// some Cortex-A53 need it (errata 819472, 824069, 826319, 827319). No store after the first of them.
 	REGIME
 	ADDRESS	x9, params
@@ -176,31 +220,21 @@ clean:	cbz	w10, uncache
 .endr
 	b	1b
 
+// 4. Registers only, again.
 .globl uncache
 uncache:
 	dsb	sy
 	isb				// Falkor erratum 1041
 	cmp	x21, #1
 	b.eq	1f
-	mov	x9, #0x0800		// as the kernel leaves it: RES1 and SPAN
-	movk	x9, #0x30d0, lsl #16
+	CONSTANT x9, SCTLR_EL1_OFF
 	msr	sctlr_el1, x9
 	b	uncached
-1:	mov	x9, #0x0830
-	movk	x9, #0x30c5, lsl #16
+1:	CONSTANT x9, SCTLR_EL2_OFF
 	msr	sctlr_el2, x9
 .globl uncached
 uncached:
-	isb
-	cmp	x21, #1
-	b.eq	1f
-	tlbi	vmalle1
-	b	2f
-1:	tlbi	alle2
-2:	dsb	nsh
-	ic	iallu
-	dsb	nsh
-	isb
+	DROP_STALE
 	mov	x1, xzr
 	mov	x2, xzr
 	mov	x3, xzr
@@ -235,31 +269,41 @@ fault:
 no_granule:
 	ADDRESS	x10, granule_text
 
-// Prints the text at x10 with the MMU off, then resets. Aligned loads and single stores only: everything is a device now.
+// Prints the text at x10 with the MMU off, then resets. Aligned loads and single stores only: everything is a device now, and
+// some UARTs take 32 bits only (see uart.rs).
 say:
 	ADDRESS	x9, params + {uart}
 	ldr	w11, [x9]		// kind
 	ldr	w12, [x9, #4]		// reg_shift
 	ldr	x13, [x9, #8]		// base
-	mov	w14, #5			// 16550: LSR bit 5 is 1
+	mov	w14, #LSR
 	lsl	w14, w14, w12
-	mov	w15, #0x20
-	cmp	w11, #2
+	mov	w15, #LSR_THRE		// is 1 when it takes a byte
+	cmp	w11, #MMIO_16550
 	b.eq	1f
-	cmp	w11, #3
+	cmp	w11, #PL011
 	b.ne	purgatory_reset
-	mov	w14, #0x18		// PL011: FR bit 5 is 0
-	mov	w15, #0
+	mov	w12, #WORDS
+	mov	w14, #FR
+	mov	w15, #0			// FR_TXFF is 0 then
 1:	ldrb	w16, [x10], #1
 	cbz	w16, purgatory_reset
-	mov	w17, #0x20000
+	mov	w17, #POLLS
 2:	subs	w17, w17, #1
 	b.eq	purgatory_reset
+	cmp	w12, #WORDS
+	b.hs	3f
 	ldrb	w18, [x13, x14]
-	and	w18, w18, #0x20
+	b	4f
+3:	ldr	w18, [x13, x14]
+4:	and	w18, w18, #FR_TXFF
 	cmp	w18, w15
 	b.ne	2b
+	cmp	w12, #WORDS
+	b.hs	5f
 	strb	w16, [x13]
+	b	1b
+5:	str	w16, [x13]
 	b	1b
 
 // PSCI SYSTEM_RESET, once with each conduit, the named one first: the parameter block may be damaged or name none. The
@@ -267,8 +311,7 @@ say:
 .macro SYSTEM_RESET instruction, tried
 	orr	x20, x20, #(1 << \tried)
 	msr	tpidr_el1, x20
-	mov	w0, #0x0009
-	movk	w0, #0x8400, lsl #16
+	CONSTANT w0, PSCI_SYSTEM_RESET
 	mov	x1, xzr
 	mov	x2, xzr
 	mov	x3, xzr
