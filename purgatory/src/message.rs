@@ -11,7 +11,8 @@ pub fn entered<B: Bus>(console: &mut Console<B>, state: &str) {
 }
 
 /// The outcome of the check in words: that it jumps, or what is wrong and that it resets.
-pub fn outcome<B: Bus>(console: &mut Console<B>, params: &Params, outcome: &Outcome<'_>, ticks: u64, per_ms: u64) {
+pub fn outcome<B: Bus>(console: &mut Console<B>, params: &Params, outcome: &Outcome<'_>, ticks: u64) {
+    let per_ms = params.ticks_per_ms;
     let check = Check::from_code(params.check);
     console.line();
     match outcome {
@@ -102,8 +103,9 @@ mod tests {
         let bus = Fake::default();
         let mut params = Params::EMPTY;
         params.check = check.code();
+        params.ticks_per_ms = per_ms;
         let mut console = Console::new(bus.clone(), &PL011);
-        outcome(&mut console, &params, found, ticks, per_ms);
+        outcome(&mut console, &params, found, ticks);
         let text = bus.text();
         assert_eq!(
             text.strip_prefix("purgatory: ")

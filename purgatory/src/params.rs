@@ -256,7 +256,7 @@ pub struct Params {
     pub argument: u64,
     /// Physical address of the [`Record`], at any alignment; 0 for none. No region has these bytes.
     pub record: u64,
-    /// Counter ticks in a millisecond (x86_64's TSC); 0 where it is not known or the CPU tells (arm64).
+    /// Counter (CNTVCT or TSC) ticks in a millisecond; 0 not known.
     pub ticks_per_ms: u64,
     /// The UART to speak on.
     pub uart: UartParams,

@@ -24,14 +24,7 @@ pub(crate) fn run(entered: u64, state: &str) {
     let started = arch::counter();
     let outcome = check(params, &Ram, &Cpu::detect());
     let checked = arch::counter();
-    let ticks_per_ms = arch::ticks_per_ms(params);
-    message::outcome(
-        &mut console,
-        params,
-        &outcome,
-        checked.wrapping_sub(started),
-        ticks_per_ms,
-    );
+    message::outcome(&mut console, params, &outcome, checked.wrapping_sub(started));
     match outcome {
         Outcome::Good { bytes } => arch::stamp(params, entered, checked, bytes),
         // A block that is damaged may name a wrong place for the reason, too; but only what it once named is mapped.

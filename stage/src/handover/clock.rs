@@ -98,6 +98,12 @@ impl Clock {
     pub(crate) fn read(&self, about: Option<u64>, kexeced: bool) -> Reading {
         reading(&self.first, &Sample::take(), counter::frequency(), about, kexeced)
     }
+
+    /// The counter's ticks in a millisecond by now; `about` as above.
+    pub(crate) fn ticks_per_ms(&self, about: Option<u64>) -> Option<u64> {
+        let hz = self.read(about.and_then(|ticks| ticks.checked_mul(1000)), true).hz;
+        hz.checked_div(1000).filter(|ticks| *ticks != 0)
+    }
 }
 
 /// What two samples and the CPU's word come to.

@@ -52,7 +52,7 @@ pub(crate) struct Machine {
     pub reason: Option<ReasonStore>,
     /// Fresh random bytes for the main kernel: `kaslr-seed` 8, `rng-seed` up to 128.
     pub seed: Option<Box<[u8; 136]>>,
-    /// x86_64: TSC ticks in a millisecond, where they are known.
+    /// Ticks of the counter (CNTVCT or TSC) in a millisecond, where they are known.
     pub ticks_per_ms: Option<u64>,
     /// `/proc/cmdline`: the service kernel's command line, without its newline.
     pub cmdline: String,

@@ -156,7 +156,7 @@ fn x86_64(files: &dyn Files, machine: &mut Machine, cpuinfo: &str) {
     machine.efi = efi(files, params, &systab);
     // The kernel takes the flag away from a CPU whose fifth level it does not use: early_identify_cpu().
     machine.la57 = cpuinfo_field(cpuinfo, "flags").is_some_and(|f| f.split_ascii_whitespace().any(|f| f == "la57"));
-    // Without frequency scaling, and at its nominal clock, a CPU's MHz are its TSC's.
+    // Without frequency scaling, and at its nominal clock, a CPU's MHz are its TSC's. What is measured counts more.
     machine.ticks_per_ms = cpuinfo_field(cpuinfo, "cpu MHz").and_then(|mhz| {
         let (whole, part) = mhz.split_once('.')?;
         let khz: u64 = part.get(..3)?.parse().ok()?;

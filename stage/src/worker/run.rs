@@ -269,7 +269,7 @@ fn lay_out(boot: &Boot, seen: &mut Option<Seen>, phases: &mut Phases) -> Result<
 
     enter(Step::Probe, phases)?;
     let index = modules()?;
-    let machine = machine(&boot.purgatory)?;
+    let mut machine = machine(&boot.purgatory)?;
     kexec::may_run(&machine)?;
     if machine.seed.is_none() {
         say("warning: the service kernel has no entropy yet, so the main kernel gets no KASLR and no RNG seed");
@@ -334,6 +334,7 @@ fn lay_out(boot: &Boot, seen: &mut Option<Seen>, phases: &mut Phases) -> Result<
     let payload = load::verify(payload)?;
 
     enter(Step::LayOut, phases)?;
+    machine.ticks_per_ms = clock.ticks_per_ms(machine.ticks_per_ms);
     machine.notes().for_each(|note| say(&note.to_string()));
     let mut record = Record::new(boot, nonce, &payload, clock, &machine);
     let layout = layout::lay_out(payload, &machine, PURGATORY, &record.bytes(phases, 0))?;

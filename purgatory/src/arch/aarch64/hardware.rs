@@ -111,14 +111,6 @@ pub(crate) fn counter() -> u64 {
     value
 }
 
-/// Its rate, which every CPU knows.
-pub(crate) fn ticks_per_ms(_: &Params) -> u64 {
-    let per_second: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mrs {}, cntfrq_el0", out(reg) per_second, options(nomem, nostack, preserves_flags)) };
-    per_second / 1000
-}
-
 /// Resets the machine through PSCI; where there is none, waits for the watchdog.
 pub(crate) fn reset() -> ! {
     // SAFETY: code of `entry.S` that never returns.

@@ -103,11 +103,6 @@ pub(crate) fn counter() -> u64 {
     unsafe { _rdtsc() }
 }
 
-/// Its rate, if the stage knew it.
-pub(crate) fn ticks_per_ms(params: &Params) -> u64 {
-    params.ticks_per_ms
-}
-
 /// Resets the machine: the chipset's reset register, the keyboard controller, and what can't fail.
 pub(crate) fn reset() -> ! {
     let wait = |turns: u32| {

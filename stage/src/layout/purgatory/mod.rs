@@ -52,7 +52,7 @@ pub struct Job<'a> {
     /// arm64: what the main kernel reads with the caches off, cleaned before the jump: the Image and the device tree.
     /// What the purgatory writes is added.
     pub clean: &'a [Span],
-    /// x86_64: TSC ticks in a millisecond, for the message.
+    /// Ticks of the counter in a millisecond, for the message.
     pub ticks_per_ms: Option<u64>,
     /// Physical address of the [`Record`] that the purgatory completes: any alignment, and in no region.
     pub record: Option<u64>,
