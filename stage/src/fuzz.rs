@@ -28,6 +28,7 @@ use crate::probe::tree::OpenFile;
 use crate::probe::{FileTreeError, volumes};
 use crate::report::{self, Report};
 use crate::state::slots::{Now, Rules};
+use crate::state::store::{self, Copies, Copy, Stored};
 use crate::state::{self, Reset, State};
 use crate::step::Step;
 use crate::sys::kernel_log;
@@ -493,6 +494,24 @@ fn record(input: &[u8]) {
     drop((report::text(&report), report::json(&report), report::svg(&report)));
 }
 
+/// A device in memory, with as many blocks as it has copies.
+struct Kept([state::block::Block; 2]);
+
+impl Copies for Kept {
+    fn read(&mut self, copy: Copy) -> io::Result<state::block::Block> {
+        Ok(self.0[usize::from(copy == Copy::Second)])
+    }
+
+    fn write(&mut self, copy: Copy, block: &state::block::Block) -> io::Result<()> {
+        self.0[usize::from(copy == Copy::Second)] = *block;
+        Ok(())
+    }
+
+    fn blocks(&self) -> u64 {
+        2
+    }
+}
+
 /// A state whose sum is right, whoever wrote it: what is done to it is done to anything.
 fn of_state(input: &[u8]) {
     let mut bytes: state::block::Block = [0; state::block::SIZE];
@@ -516,6 +535,11 @@ fn of_state(input: &[u8]) {
             (read.state, read.sequence, read.blocks),
             (state.clone(), sequence, blocks)
         );
+        let mut device = Kept([written; 2]);
+        let saved = Stored::new(state.clone()).save(&mut device);
+        assert!(matches!(saved, Ok(None)) && device.0[0] == device.0[1]);
+        let stored = store::load(&mut device).expect("what is saved can be loaded");
+        assert_eq!(stored.state, *state);
     };
     same(&known);
     let names: Vec<SlotName> = known.slots.iter().map(|slot| slot.name.clone()).collect();

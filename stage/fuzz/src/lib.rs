@@ -1,6 +1,7 @@
 //! Everything that reads what comes from outside, fed with any bytes at all: targets, their corpus and their limits.
 //!
-//! `tests/corpus.rs` is the smoke run of every `cargo test`; `src/bin/libfuzzer.rs` looks for new inputs.
+//! `tests/corpus.rs` is the smoke run of every `cargo test`, `tests/memory.rs` has each allocation fail; `src/bin/libfuzzer.rs` looks for
+//! new inputs.
 
 mod memory;
 mod targets;
@@ -31,4 +32,9 @@ pub fn run(target: &Target, input: &[u8], what: (&'static str, usize)) -> Durati
     let before = now();
     memory::within(target.memory, what, || (target.run)(input));
     now().saturating_sub(before)
+}
+
+/// Runs `target` on `input`, and its `nth` allocation, from 1, fails. Says whether it came to that one.
+pub fn run_without(target: &Target, input: &[u8], nth: usize) -> bool {
+    memory::without(nth, || (target.run)(input))
 }

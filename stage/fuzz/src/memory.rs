@@ -9,6 +9,8 @@ use std::ptr::null_mut;
 thread_local! {
     /// What is left; `usize::MAX` outside of a run.
     static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// Allocations up to the one that fails; 0 when none does.
+    static UNTIL: Cell<usize> = const { Cell::new(0) };
     /// What runs.
     static WHAT: Cell<(&'static str, usize)> = const { Cell::new(("", 0)) };
 }
@@ -25,8 +27,25 @@ pub(super) fn within(most: usize, what: (&'static str, usize), body: impl FnOnce
     LEFT.set(usize::MAX);
 }
 
+/// Does `body`, and its `nth` allocation, from 1, fails. Says whether it came to that one.
+pub(super) fn without(nth: usize, body: impl FnOnce()) -> bool {
+    UNTIL.set(nth);
+    body();
+    UNTIL.replace(0) == 0
+}
+
+/// Whether this is the allocation that fails.
+fn is_refused() -> bool {
+    let until = UNTIL.get();
+    UNTIL.set(until.saturating_sub(1));
+    until == 1
+}
+
 /// Takes `size` bytes off what is left, if there are so many.
 fn take(size: usize) -> bool {
+    if is_refused() {
+        return false;
+    }
     let left = LEFT.get();
     if left == usize::MAX {
         return true;
