@@ -33,7 +33,7 @@ use crate::worker::message::{Answer, FoundState, FoundStored};
 use alike::normal;
 use checks::{check_attempt, check_tries};
 use config::SlotName;
-use disk::{Disk, Medium};
+use disk::Disk;
 use start::{End, Start};
 use systems::{main_system, rescue_system};
 
@@ -286,10 +286,10 @@ fn search(depth: usize, with_faults: bool, rescue: Rescue) -> (usize, usize) {
             match end {
                 End::Jumped(slot) => {
                     check_attempt(&next, slot);
-                    main_system(&next, slot, &mut after);
+                    main_system(&next, slot, with_faults, &mut after);
                 }
-                End::Rescued => rescue_system(&next, &mut after),
-                End::JumpedBlind(slot) => main_system(&next, slot, &mut after),
+                End::Rescued => rescue_system(&next, with_faults, &mut after),
+                End::JumpedBlind(slot) => main_system(&next, slot, with_faults, &mut after),
                 End::Died => {
                     after.extend([Reset::Watchdog, Reset::Unknown].map(|reset| World { reset, ..next.clone() }));
                 }

@@ -39,14 +39,47 @@ impl Disk {
         Some(&newer.0)
     }
 
-    /// What a program of the main system does to it.
-    pub(super) fn change(&mut self, change: impl FnOnce(&mut State) -> Result<(), Refusal>) -> Result<(), Refusal> {
+    /// What a program of the main system does to it; what it writes.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut State) -> Result<(), Refusal>) -> Result<Stored, Refusal> {
         let mut medium = self.medium();
         let mut stored = store::load(&mut medium).map_err(|_| Refusal::Unknown)?;
         change(&mut stored.state)?;
+        let written = stored.clone();
         stored.save(&mut medium).unwrap();
         *self = medium.disk();
-        Ok(())
+        Ok(written)
+    }
+
+    /// What is left of it when the power fails in the middle of writing `stored`: at each write, which leaves nothing of itself, or
+    /// a part.
+    pub(super) fn cuts(&self, stored: &Stored) -> [Self; 5] {
+        let old = self.state();
+        let before = self.medium();
+        [(0, false), (0, true), (1, false), (1, true), (2, false)].map(|(writes_left, torn)| {
+            let mut medium = Medium {
+                writes_left,
+                torn,
+                ..before.clone()
+            };
+            if has(Bug::WritesBothAtOnce) && torn {
+                medium.blocks = [[0xff; block::SIZE]; 2];
+            }
+            let _ = stored.clone().save(&mut medium);
+            // What was not written to need not be read again.
+            let next = Self([0, 1].map(|copy| {
+                if medium.blocks[copy] == before.blocks[copy] {
+                    return self.0[copy].clone();
+                }
+                decoded(&medium.blocks[copy])
+            }));
+            let found = next.state();
+            let new = Some(&stored.state);
+            assert!(
+                found == old || found == new,
+                "a cut left something else: {self:?} {next:?}"
+            );
+            next
+        })
     }
 }
 
