@@ -6,6 +6,7 @@
 )]
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::state::block::SIZE;
@@ -18,13 +19,51 @@ use crate::{cause::Cause, step::Step};
 enum Tear {
     /// What was there before.
     Old,
+    /// The other way round: what is behind the cut was written, and in front of it is what was there before.
+    Front,
+    /// What an erased sector has, of one kind.
+    Zeros,
+    /// And of the other.
+    Ones,
     /// Anything.
     Garbage,
     /// A sector that can't be read.
     Unreadable,
 }
 
-const TEARS: [Tear; 3] = [Tear::Old, Tear::Garbage, Tear::Unreadable];
+const TEARS: [Tear; 6] = [
+    Tear::Old,
+    Tear::Front,
+    Tear::Zeros,
+    Tear::Ones,
+    Tear::Garbage,
+    Tear::Unreadable,
+];
+
+impl Tear {
+    /// What becomes of the block `old` where `new` is cut after so many bytes.
+    fn of(self, old: &Block, new: &Block, left: usize) -> Option<Block> {
+        let mut torn = *new;
+        let missing = match self {
+            Self::Front => 0..left,
+            _ => left..SIZE,
+        };
+        for at in missing {
+            torn[at] = match self {
+                Self::Zeros => 0,
+                Self::Ones => 0xff,
+                Self::Garbage => 0x5a ^ u8::try_from(at % 251).unwrap(),
+                _ => old[at],
+            };
+        }
+        (self != Self::Unreadable).then_some(torn)
+    }
+}
+
+/// Where the two writes of a change are cut, as bytes that were written: the ends of sectors, and what is `step` apart.
+fn places(step: usize) -> impl Iterator<Item = usize> {
+    (0..=2 * SIZE).filter(move |left| left.is_multiple_of(512) || left.is_multiple_of(step))
+}
 
 /// A device that loses power after so many bytes.
 struct Disk {
@@ -71,14 +110,7 @@ impl Copies for Disk {
             Some(0) => return Err(gone()),
             Some(left) if left < SIZE => {
                 let old = self.block(copy).unwrap_or([0; SIZE]);
-                let mut torn = *block;
-                for (at, byte) in torn.iter_mut().enumerate().skip(left) {
-                    *byte = match tear {
-                        Tear::Garbage => 0x5a ^ u8::try_from(at % 251).unwrap(),
-                        _ => old[at],
-                    };
-                }
-                *self.block(copy) = (tear != Tear::Unreadable).then_some(torn);
+                *self.block(copy) = tear.of(&old, block, left);
                 self.left = Some(0);
                 return Err(gone());
             }
@@ -139,6 +171,20 @@ fn calls() -> Vec<Call> {
             state.jump(&name("B"), 9, Now::default());
             state.trial_over(&name("B"), 9, Now::default()).unwrap();
         }),
+        ("another machine", |state| {
+            state.machine = 6;
+            state.wake(&rules(), 7, Reset::PowerOn, Now::default());
+        }),
+        ("stopped", |state| {
+            state.stopped(Now::default());
+        }),
+        ("damaged", |state| {
+            state.wake(&rules(), 7, Reset::PowerOn, Now::default());
+            state.damaged(Now::default());
+        }),
+        ("leave", |state| state.leave(false, Now::default())),
+        ("test", |state| state.leave(true, Now::default())),
+        ("init", |state| *state = State::factory(&[name("A"), name("B")])),
     ]
 }
 
@@ -164,42 +210,123 @@ fn both_copies_are_equal_after_each_save_with_one_write_each() {
     }
 }
 
+/// What a change may find on the device, by name: two good copies, a state that has no room for another event, a copy that is lost,
+/// and an image that was written over the first one.
+fn starts() -> Vec<(&'static str, [Option<Block>; 2])> {
+    let [first, second] = healthy().blocks;
+    let mut full = healthy();
+    let mut stored = load(&mut full).unwrap();
+    for boot in 0..40 {
+        stored.state.wake(&rules(), 7, Reset::Unknown, Now::default());
+        stored.state.jump(&name("A"), boot, Now::default());
+    }
+    stored.save(&mut full).unwrap();
+    let image = encode(&State::factory(&[name("A"), name("B")]), 1, BLOCKS / 4);
+    vec![
+        ("healthy", [first, second]),
+        ("full", full.blocks),
+        ("first copy unreadable", [None, second]),
+        ("first copy lost", [Some([0xff; SIZE]), second]),
+        ("second copy unreadable", [first, None]),
+        ("second copy lost", [first, Some([0; SIZE])]),
+        ("an image over it", [Some(image), full.blocks[1]]),
+    ]
+}
+
+/// Cuts `call` at each of `places`; how often.
+fn cut_each(start: &[Option<Block>; 2], call: Call, tear: Tear, places: impl Iterator<Item = usize>) -> usize {
+    places
+        .map(|left| {
+            let mut disk = Disk::new(*start);
+            cut(&mut disk, call, left, tear);
+            // The next save makes both equal again.
+            let mut next = load(&mut disk).unwrap();
+            assert!(next.save(&mut disk).unwrap().is_none());
+            assert_eq!(disk.blocks[0], disk.blocks[1], "{} {tear:?} {left}", call.0);
+        })
+        .count()
+}
+
 /// PC-1: a cut at every byte of every write of every call.
+fn cut_at_any_byte(tears: &[Tear]) {
+    let start = healthy().blocks;
+    let mut cuts = 0;
+    for call in calls() {
+        for &tear in tears {
+            // What is behind the cut is equally bad wherever that is, unless it is the old.
+            let step = if matches!(tear, Tear::Old | Tear::Front) { 1 } else { 13 };
+            cuts += cut_each(&start, call, tear, places(step));
+        }
+    }
+    println!("{cuts} of {cuts} cuts ({tears:?}) left the old state or the new one");
+}
+
 #[test]
 fn power_cut_at_any_byte_leaves_the_old_state_or_the_new_one() {
+    cut_at_any_byte(&[Tear::Old, Tear::Zeros, Tear::Ones, Tear::Garbage, Tear::Unreadable]);
+}
+
+#[test]
+fn power_cut_that_leaves_the_end_of_a_block_leaves_the_old_state_or_the_new_one() {
+    cut_at_any_byte(&[Tear::Front]);
+}
+
+#[test]
+fn power_cut_of_what_is_damaged_or_full_leaves_the_old_state_or_the_new_one() {
     let mut cuts = 0;
-    for (what, call) in calls() {
-        for tear in TEARS {
-            // What is behind the cut is equally bad wherever that is, unless it is the old.
-            let step = if tear == Tear::Old { 1 } else { 61 };
-            for left in (0..=2 * SIZE).step_by(step) {
-                let mut disk = healthy();
-                let mut stored = load(&mut disk).unwrap();
-                let old = stored.state.clone();
-                call(&mut stored.state);
-                let new = stored.state.clone();
-                (disk.left, disk.tear) = (Some(left), tear);
-                let saved = stored.save(&mut disk);
-                disk.left = None;
-                let found = load(&mut disk)
-                    .unwrap_or_else(|e| panic!("{what} {tear:?} {left}: {e}"))
-                    .state;
-                assert!(found == old || found == new, "{what} {tear:?} {left}");
-                // What was said to be kept is.
-                assert!(saved.is_err() || found == new, "{what} {tear:?} {left}");
-                // The next save makes both equal again.
-                let mut next = load(&mut disk).unwrap();
-                assert!(next.save(&mut disk).unwrap().is_none());
-                assert_eq!(disk.blocks[0], disk.blocks[1], "{what} {tear:?} {left}");
-                cuts += 1;
+    for (what, start) in starts() {
+        for call in calls() {
+            for tear in TEARS {
+                cuts += cut_each(&start, (what, call.1), tear, places(97));
             }
         }
     }
-    println!("{cuts} of {cuts} cuts left the old state or the new one");
+    println!("{cuts} of {cuts} cuts of what is damaged or full left the old state or the new one");
+}
+
+/// There is no old state then: the new one is there, or still none.
+#[test]
+fn power_cut_over_nothing_leaves_the_new_state_or_nothing() {
+    let mut lost = State::lost(&rules(), Now::default());
+    lost.wake(&rules(), 7, Reset::PowerOn, Now::default());
+    let mut cuts = 0;
+    for (what, new) in [("init", State::factory(&[name("A")])), ("lost", lost)] {
+        for byte in [Some(0), Some(0xff), Some(0xa5), None] {
+            let nothing = byte.map(|byte| [byte; SIZE]);
+            for tear in TEARS {
+                for left in places(7) {
+                    let mut disk = Disk::new([nothing; 2]);
+                    (disk.left, disk.tear) = (Some(left), tear);
+                    let saved = Stored::new(new.clone()).save(&mut disk);
+                    disk.left = None;
+                    let mut next = match load(&mut disk) {
+                        Ok(found) => found,
+                        Err(LoadError::Newer(_)) => panic!("{what} {tear:?} {left}: never written"),
+                        Err(_) => {
+                            assert!(saved.is_err(), "{what} {tear:?} {left}: said to be kept");
+                            Stored::new(new.clone())
+                        }
+                    };
+                    assert_eq!(next.state, new, "{what} {tear:?} {left}");
+                    assert!(next.save(&mut disk).unwrap().is_none());
+                    assert_eq!(disk.blocks[0], disk.blocks[1], "{what} {tear:?} {left}");
+                    assert_eq!(load(&mut disk).unwrap().state, new, "{what} {tear:?} {left}");
+                    cuts += 1;
+                }
+            }
+        }
+    }
+    println!("{cuts} of {cuts} cuts over nothing left the new state or nothing");
 }
 
 /// A call, and the power fails in the middle of writing what it changed.
-fn cut(disk: &mut Disk, (what, call): Call, left: usize, tear: Tear) {
+fn cut(disk: &mut Disk, call: Call, left: usize, tear: Tear) {
+    cut_after(disk, &mut Vec::new(), call, left, tear);
+}
+
+/// The same after others: what each was about to write is in `unfinished`. Where the end of a block is written and not its front, that
+/// may be all that such a one lacked.
+fn cut_after(disk: &mut Disk, unfinished: &mut Vec<State>, (what, call): Call, left: usize, tear: Tear) {
     let mut stored = load(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
     let old = stored.state.clone();
     call(&mut stored.state);
@@ -207,24 +334,37 @@ fn cut(disk: &mut Disk, (what, call): Call, left: usize, tear: Tear) {
     let saved = stored.save(disk);
     disk.left = None;
     let found = load(disk).unwrap_or_else(|error| panic!("{what} {left} {tear:?}: {error}"));
+    // An image counts until the first copy is written over it.
+    let first = disk.blocks[0].and_then(|block| decode(&block).ok());
+    let is_image = first.is_some_and(|first| first.blocks != BLOCKS);
+    // What was said to be kept is.
     let is_new = found.state == stored.state;
-    assert!(is_new || found.state == old && saved.is_err(), "{what} {left} {tear:?}");
+    let is_old = found.state == old && (saved.is_err() || is_image);
+    let is_finished = tear == Tear::Front && unfinished.contains(&found.state);
+    assert!(is_new || is_old || is_finished, "{what} {left} {tear:?}");
+    unfinished.push(stored.state);
 }
 
 /// PC-2: the power fails again while what the last time left is being mended.
 #[test]
 fn power_cut_after_a_power_cut_leaves_the_old_state_or_the_new_one() {
-    let at = [0, 100, SIZE, SIZE + 100, 2 * SIZE];
-    let cuts: Vec<(usize, Tear)> = at.into_iter().flat_map(|left| TEARS.map(|tear| (left, tear))).collect();
+    // Between two writes nothing is torn.
+    let between = [0, SIZE, 2 * SIZE].map(|left| (left, Tear::Old));
+    let within = [100, SIZE + 100]
+        .into_iter()
+        .flat_map(|left| TEARS.map(|tear| (left, tear)));
+    let cuts: Vec<(usize, Tear)> = between.into_iter().chain(within).collect();
+    let (start, calls) = (healthy().blocks, calls());
     let mut pairs = 0;
-    for first in calls() {
+    for &first in &calls {
         for &(left, tear) in &cuts {
-            let mut after = healthy();
-            cut(&mut after, first, left, tear);
-            for second in calls() {
+            let (mut after, mut unfinished) = (Disk::new(start), Vec::new());
+            cut_after(&mut after, &mut unfinished, first, left, tear);
+            for &second in &calls {
                 for &(left, tear) in &cuts {
                     let mut disk = Disk::new(after.blocks);
-                    cut(&mut disk, second, left, tear);
+                    cut_after(&mut disk, &mut unfinished, second, left, tear);
+                    unfinished.truncate(1);
                     pairs += 1;
                 }
             }
@@ -233,17 +373,26 @@ fn power_cut_after_a_power_cut_leaves_the_old_state_or_the_new_one() {
     println!("{pairs} of {pairs} pairs of cuts left the old state or the new one");
 }
 
-proptest! {
-    /// The same five times in a row.
-    #[test]
-    fn power_cut_after_power_cut(
-        cuts in proptest::collection::vec((0..calls().len(), 0..=2 * SIZE, 0..TEARS.len()), 5)
-    ) {
-        let mut disk = healthy();
+/// The same five times in a row.
+#[test]
+fn power_cut_after_power_cut() {
+    const ROWS: u32 = 10_000;
+    let (starts, calls) = (starts(), calls());
+    let cuts = proptest::collection::vec((0..calls.len(), 0..=2 * SIZE, 0..TEARS.len()), 5);
+    let config = ProptestConfig {
+        cases: ROWS,
+        ..ProptestConfig::with_source_file(file!())
+    };
+    let row = |(start, cuts): (usize, Vec<(usize, usize, usize)>)| {
+        let (mut disk, mut unfinished) = (Disk::new(starts[start].1), Vec::new());
         for (call, left, tear) in cuts {
-            cut(&mut disk, calls()[call], left, TEARS[tear]);
+            cut_after(&mut disk, &mut unfinished, calls[call], left, TEARS[tear]);
         }
-    }
+        Ok(())
+    };
+    let ran = TestRunner::new(config).run(&(0..starts.len(), cuts), row);
+    ran.unwrap_or_else(|error| panic!("{error}"));
+    println!("{ROWS} of {ROWS} rows of five cuts left the old state or the new one");
 }
 
 /// Each sector of each copy goes bad after a save.
