@@ -181,8 +181,13 @@ impl Stored {
             return Ok(Some(error));
         }
         self.sequence = sequence;
+        let other = put(device, newer, &block);
+        // An image that can't be written over goes on counting, whatever the second copy has.
+        if other.is_err() && read(device, Copy::First).is_ok_and(|first| first.blocks != device.blocks()) {
+            return other.map(|()| None);
+        }
         self.older = newer;
-        Ok(put(device, newer, &block).err())
+        Ok(other.err())
     }
 }
 

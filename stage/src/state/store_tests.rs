@@ -545,4 +545,16 @@ fn a_copy_that_can_not_be_written_any_more_is_done_without() {
             assert_eq!(load(&mut worn).unwrap().state.boots, boots);
         }
     }
+    // What an image has counts as long as it is there: nothing is kept then.
+    let image = State::factory(&[name("A")]);
+    let mut worn = Worn(healthy(), true);
+    worn.0.blocks[0] = Some(encode(&image, 1, BLOCKS / 4));
+    for _ in 0..2 {
+        let mut stored = load(&mut worn).unwrap();
+        assert_eq!(stored.state, image);
+        stored.state.wake(&rules(), 7, Reset::PowerOn, Now::default());
+        for _ in 0..2 {
+            assert!(stored.save(&mut worn).is_err());
+        }
+    }
 }
