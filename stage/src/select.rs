@@ -45,6 +45,8 @@ impl std::fmt::Display for Why {
 /// What has been tried since the last start or retry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tried {
+    /// When the first was begun, ms since boot.
+    pub since: Option<u64>,
     /// Set when someone picked an entry: nothing else is tried.
     pub picked: Option<String>,
     /// Entries that failed, oldest first.
@@ -237,6 +239,7 @@ pub(crate) mod tests {
                 suspect: Some(Suspect {
                     slot: slot.clone(),
                     again,
+                    is_new: false,
                 }),
                 ..Tried::default()
             };

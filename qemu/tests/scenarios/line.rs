@@ -180,7 +180,11 @@ fn breaks_off(context: &Context, arch: Arch) -> Result<()> {
 
 /// A shell that somebody has packed: with job control, and the menu is there again behind it.
 fn shell(context: &Context, arch: Arch) -> Result<()> {
-    let mut chain = chain(context, arch, 20, "")?;
+    let plan = Plan::default();
+    let mut chain = plan.chain(context, arch)?;
+    chain.config = chain
+        .config
+        .map(|config| config.replace("countdown = 0", "countdown = 20"));
     let busybox = busybox(arch)?;
     chain.service.add.extend(["/bin/sh", "/bin/busybox"].map(|dest| Added {
         source: busybox.clone(),
@@ -202,11 +206,15 @@ fn shell(context: &Context, arch: Arch) -> Result<()> {
     vm.send("\u{3}")?;
     vm.send("busybox uname -s\r")?;
     vm.wait_for("^Linux", SOON)?;
+    // It has the commands of a main system, and what they write is not written over.
+    vm.send("/init mark-bad A\r")?;
+    vm.wait_for("# /init mark-bad A", SOON)?;
     // What it leaves behind hears nothing of what is typed later.
     vm.send("(busybox sleep 1; busybox cat; busybox cat) &\r")?;
     vm.wait_for(r"busybox cat\) &", SOON)?;
     vm.send("exit\r")?;
     vm.wait_for(r"prompt: tty.*: done", SOON)?;
+    vm.wait_for(r"slots: the state was changed meanwhile: A \(bad: marked as bad", SOON)?;
     vm.wait_for("^cato>", SOON)?;
     std::thread::sleep(Duration::from_secs(2));
     enters(&mut vm, "zz", r#""zz" is none of these"#)?;

@@ -40,6 +40,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         add("slot/ARCH/trial", !is_second, trial);
         add("slot/ARCH/empty-slot", true, empty_slot);
         add("slot/ARCH/cloned", true, cloned);
+        add("slot/ARCH/kills-the-stage", true, kills_the_stage);
         add("rollback/ARCH/never-marked", true, never_marked);
         add("rollback/ARCH/all-bad", true, all_bad);
         add("rollback/ARCH/no-rescue", true, no_rescue);
@@ -387,6 +388,31 @@ fn cloned(context: &Context, arch: Arch) -> Result<()> {
         &[
             "cato: slots: the state is another machine's: its strikes and its last boot do not count",
             r"cato: slots: A \(good\), B \(untested, 2 tries left\)",
+        ],
+    )?;
+    context.reports(&ready, &mut vm).map(drop)
+}
+
+/// The service Linux is gone each time that it comes to an update: what ran before it is booted, and the update hears of it.
+fn kills_the_stage(context: &Context, arch: Arch) -> Result<()> {
+    let plan = Plan {
+        good: Some(&["A", "B"]),
+        updated: Some("B"),
+        ..Plan::default()
+    };
+    let ready = context.prepare(&plan.chain(context, arch)?)?;
+    for _ in 0..4 {
+        let vm = context.start(&ready.machine)?;
+        vm.wait_for(r#"cato\[.*select: entry "b""#, SOON)?;
+        vm.stop();
+    }
+    let mut vm = context.start(&ready.machine)?;
+    each(
+        &vm,
+        &[
+            "cato: slots: warning: the service Linux may have died of the files of slot B: it comes last this time",
+            r"cato: slots: B \(untested, 2 tries left; not booted: the service Linux died on its way to it, time and again\)",
+            r#"cato: select: entry "a""#,
         ],
     )?;
     context.reports(&ready, &mut vm).map(drop)

@@ -180,6 +180,7 @@ fn failing_bytes(failing: Option<Failing>) -> RawFailing {
         Some(Failing::Stage(step, cause)) => [1, step_number(step), cause_number(cause)],
         Some(Failing::NotMarked(reset)) => [2, reset_number(reset), 0],
         Some(Failing::Trial) => [3, 0, 0],
+        Some(Failing::Died) => [4, 0, 0],
     }
 }
 
@@ -188,6 +189,7 @@ fn failing(bytes: RawFailing) -> Option<Failing> {
         [1, at, why] => Failing::Stage(step(at)?, cause(why)?),
         [2, why, 0] => Failing::NotMarked(reset(why)?),
         [3, 0, 0] => Failing::Trial,
+        [4, 0, 0] => Failing::Died,
         _ => return None,
     })
 }
@@ -392,10 +394,8 @@ fn slot(raw: &RawSlot) -> Result<Slot, BlockError> {
         condition: condition(raw.condition).ok_or(BlockError::Value("a slot's condition"))?,
         tries: raw.tries,
         strikes: raw.strikes,
-        failure: match raw.failure {
-            [0, 0, 0] => None,
-            how => Some(failing(how).ok_or(BlockError::Value("a slot's failure"))?),
-        },
+        // One that only a newer Cato knows is as good as none: nothing is decided by it that matters as much as the rest.
+        failure: failing(raw.failure),
     })
 }
 

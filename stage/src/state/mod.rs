@@ -106,6 +106,8 @@ pub(crate) enum Failing {
     NotMarked(Reset),
     /// The main system's own time for it was over.
     Trial,
+    /// The service Linux died on its way to it, time and again.
+    Died,
 }
 
 /// Why the machine was reset last.
@@ -239,6 +241,7 @@ impl fmt::Display for Failing {
             Self::Stage(step, cause) => write!(f, "not booted: step {step} failed ({cause})"),
             Self::NotMarked(reset) => write!(f, "booted, but not marked good: {reset}"),
             Self::Trial => f.write_str("booted, but not marked good within its trial"),
+            Self::Died => f.write_str("not booted: the service Linux died on its way to it, time and again"),
         }
     }
 }

@@ -91,6 +91,8 @@ pub(crate) struct Suspect {
     /// It may be any of those that may be booted: each came last twice and the service Linux died all the same, or it oopsed in loading
     /// one in as many starts in a row.
     pub again: bool,
+    /// The slot has not been charged with it yet.
+    pub is_new: bool,
 }
 
 /// Why a command for a slot is refused.
@@ -187,6 +189,7 @@ impl State {
     pub(crate) fn is_well(&self, slot: &Slot) -> bool {
         let fell_through = match slot.failure {
             Some(Failing::Stage(_, cause)) => !cause.is_machines(),
+            Some(Failing::Died) => true,
             _ => false,
         };
         let runs = |attempt: &Attempt| attempt.slot == slot.name && !attempt.is_over;
@@ -214,7 +217,7 @@ impl State {
     }
 
     /// Adds the slots it does not know yet, and drops those that `boot.toml` has no more.
-    fn adopt(&mut self, rules: &Rules) {
+    pub(crate) fn adopt(&mut self, rules: &Rules) {
         self.tries = rules.tries;
         let is_known = |name: &SlotName| rules.slots.contains(name);
         self.slots.retain(|slot| is_known(&slot.name));
@@ -236,7 +239,11 @@ impl State {
     /// times, where nothing says that it failed), or its kernel oopsed in loading this one. To be asked before [`wake`](Self::wake).
     pub(crate) fn suspect(&self, reset: Reset) -> Option<Suspect> {
         const OOPS: EventKind = EventKind::Failed(Failing::Stage(Step::Kexec, Cause::Crash));
-        let choices = self.choices();
+        let mut choices = self.choices();
+        if choices.is_empty() {
+            // One of these that kills it would have its turn for ever.
+            choices = self.last_resorts();
+        }
         let was_stopped = |boot: &u32| {
             let is_it = |event: &Event| event.boot == *boot && event.kind == EventKind::Stopped;
             self.events.iter().any(is_it)
@@ -247,7 +254,12 @@ impl State {
             let slot = last.slot.clone().filter(|slot| choices.contains(&slot))?;
             let oopses = boots().map_while(|boot| ended(boot).filter(|event| event.kind == OOPS));
             let again = oopses.count() >= choices.len().max(OOPSES);
-            return Some(Suspect { slot, again });
+            // It was charged when it oopsed.
+            return Some(Suspect {
+                slot,
+                again,
+                is_new: false,
+            });
         }
         // Somebody was there, or it has survived them all: it was reset at the prompt.
         let has_failed = |slot: &&SlotName| {
@@ -263,17 +275,36 @@ impl State {
             EventKind::Died(reset) => Some((event.boot, suspicion(reset))),
             _ => None,
         });
-        let in_a_row = died
+        let in_a_row: Vec<(u32, usize)> = died
             .zip(boots())
-            .map_while(|((at, weight), boot)| (at == boot).then_some(weight));
-        let sum = in_a_row.sum::<usize>().saturating_add(suspicion(reset));
+            .map_while(|(died, boot)| (died.0 == boot).then_some(died))
+            .collect();
+        let before: usize = in_a_row.iter().map(|(_, weight)| weight).sum();
+        let turn_at = |sum: usize| sum.checked_sub(SUSPICION)?.checked_div(2);
+        let turn = turn_at(before.saturating_add(suspicion(reset)))?;
+        // A reset that says nothing, such as a power cut, leaves it as it was.
+        let is_new = turn_at(before) != Some(turn);
+        // Twice, for where nothing says that it failed.
+        let again = turn >= choices.len().saturating_mul(2);
         // If it was not the first, it was another: they take turns.
-        let turn = sum.checked_sub(SUSPICION)?.checked_div(2)?;
-        let slot = choices.get(turn.checked_rem(choices.len())?)?;
+        let begin = in_a_row.last().map_or(u32::MAX, |(boot, _)| *boot);
+        let is_charge = |event: &&Event| event.boot >= begin && event.kind == EventKind::Failed(Failing::Died);
+        let blamed: Vec<&SlotName> = self
+            .events
+            .iter()
+            .filter(is_charge)
+            .filter_map(|event| event.slot.as_ref())
+            .collect();
+        let count = |slot: &&&SlotName| blamed.iter().filter(|other| *other == *slot).count();
+        let slot = if is_new || again {
+            choices.iter().min_by_key(count)
+        } else {
+            choices.iter().find(|slot| blamed.last() == Some(slot))
+        };
         Some(Suspect {
-            slot: (*slot).clone(),
-            // Twice, for where nothing says that it failed.
-            again: turn >= choices.len().saturating_mul(2),
+            slot: (*slot?).clone(),
+            again,
+            is_new: is_new && !again,
         })
     }
 
@@ -322,6 +353,7 @@ impl State {
 
     /// A new boot of the service Linux, after `reset`, on `machine` (a hash of what names it; 0 when nothing does).
     pub(crate) fn wake(&mut self, rules: &Rules, machine: u64, reset: Reset, now: Now<'_>) {
+        // As it should, or as somebody wanted.
         let has_ended = self.has_jumped() || self.did(EventKind::Stopped);
         let is_first = self.boots == 0;
         self.boots = self.boots.saturating_add(1);
@@ -360,7 +392,7 @@ impl State {
                 let more = match how {
                     Failing::NotMarked(reset) => strikes(reset),
                     Failing::Trial => STRIKE,
-                    Failing::Stage(..) => 0,
+                    Failing::Stage(..) | Failing::Died => 0,
                 };
                 slot.strikes = slot.strikes.saturating_add(more);
                 (slot.strikes >= STRIKES).then_some(Because::Strikes)
@@ -398,6 +430,18 @@ impl State {
             slot.tries = slot.tries.saturating_sub(costs);
         }
         self.came_to_nothing(name, Failing::Stage(step, cause), now);
+    }
+
+    /// The service Linux seems to die of the slot: a try is spent, and it is not what is booted once. A good one stays good, as it may
+    /// be the power.
+    pub(crate) fn died_of(&mut self, name: &SlotName, now: Now<'_>) {
+        if self.once.as_ref() == Some(name) {
+            self.once = None;
+        }
+        if let Some(slot) = self.slot_mut(name).filter(|slot| slot.condition == Condition::Untested) {
+            slot.tries = slot.tries.saturating_sub(1);
+        }
+        self.came_to_nothing(name, Failing::Died, now);
     }
 
     /// The machine is about to jump into the slot.
@@ -444,6 +488,11 @@ impl State {
     /// # Errors
     /// [`Refusal::Other`] and [`Refusal::Stale`] when it is not that main system.
     pub(crate) fn mark_booted_good(&mut self, name: &SlotName, nonce: u64, now: Now<'_>) -> Result<(), Refusal> {
+        // A good one is booted where its jump can't be written down, too: it is now, or the service Linux is taken to have died.
+        let is_good = |slot: &Slot| slot.condition == Condition::Good;
+        if !self.has_jumped() && self.slot(name).is_some_and(is_good) {
+            self.jump(name, nonce, now);
+        }
         let was_confirmed = std::mem::replace(&mut self.running(name, nonce)?.is_confirmed, true);
         self.prove(name, was_confirmed, now)
     }

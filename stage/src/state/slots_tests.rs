@@ -287,6 +287,95 @@ fn only_the_boot_itself_can_mark_itself() {
     assert_eq!(state.trial_over(&name("A"), 5, NOW), Err(Refusal::Marked));
 }
 
+/// The disk was too slow for it, and a good one is booted all the same. Its mark is the only trace that the start was well.
+#[test]
+fn a_good_slot_whose_jump_was_not_written_down_has_booted() {
+    let mut state = state();
+    boot(&mut state, "A", true, Reset::PowerOn);
+    for _ in 0..9 {
+        state.wake(&rules(), MACHINE, Reset::Unknown, NOW);
+        assert_eq!(state.suspect(Reset::Unknown), None);
+        assert_eq!(state.mark_booted_good(&name("B"), 7, NOW), Err(Refusal::Other));
+        // Each time that it is said.
+        for _ in 0..2 {
+            state.mark_booted_good(&name("A"), 7, NOW).unwrap();
+        }
+        assert!(state.has_jumped() && slot(&state, "A").is_plainly_good());
+    }
+}
+
+/// An update that kills the service Linux is given up in the end, and is not what is booted once for ever; its updater hears of it.
+#[test]
+fn what_the_service_linux_dies_of_is_charged() {
+    let mut state = state();
+    boot(&mut state, "A", true, Reset::PowerOn);
+    state.set_primary(&name("B"), NOW).unwrap();
+    let mut starts = 0;
+    while slot(&state, "B").is_bootable() {
+        let suspect = state.suspect(Reset::Unknown);
+        state.wake(&rules(), MACHINE, Reset::Unknown, NOW);
+        if let Some(suspect) = suspect {
+            assert_eq!((&suspect.slot, suspect.is_new), (&name("B"), true));
+            state.died_of(&suspect.slot, NOW);
+            assert!(!state.is_well(slot(&state, "B")));
+            state.jump(&name("A"), 1, NOW);
+            state.mark_booted_good(&name("A"), 1, NOW).unwrap();
+        }
+        starts += 1;
+        assert!(starts < 20);
+    }
+    assert_eq!(slot(&state, "B").condition, Condition::Bad(Because::Unproven));
+    // A power cut costs it nothing, and each has its turn, whatever the one before it has lost.
+    let mut state = self::state();
+    boot(&mut state, "A", true, Reset::PowerOn);
+    state.set_once(&name("B"), NOW).unwrap();
+    let mut charged = Vec::new();
+    for reset in [
+        Reset::Watchdog,
+        Reset::Watchdog,
+        Reset::PowerOn,
+        Reset::PowerOn,
+        Reset::Watchdog,
+        Reset::Watchdog,
+    ] {
+        let suspect = state.suspect(reset);
+        state.wake(&rules(), MACHINE, reset, NOW);
+        if let Some(suspect) = suspect {
+            if suspect.is_new {
+                state.died_of(&suspect.slot, NOW);
+            }
+            charged.push((suspect.slot.to_string(), suspect.is_new));
+        }
+    }
+    let charged: Vec<(&str, bool)> = charged.iter().map(|(slot, is_new)| (slot.as_str(), *is_new)).collect();
+    assert_eq!(
+        charged,
+        [("B", true), ("B", false), ("B", false), ("A", true), ("A", true)]
+    );
+    // Nor does it keep the other from its turn once both are given up.
+    let mut state = self::state();
+    for slot in &mut state.slots {
+        (slot.condition, slot.tries) = (Condition::Bad(Because::Unproven), 0);
+    }
+    state.leave(false, NOW);
+    let first = |state: &State| state.last_resorts().first().copied().cloned();
+    let killer = first(&state).unwrap();
+    for _ in 0..3 {
+        let suspect = state.suspect(Reset::Watchdog);
+        state.wake(&rules(), MACHINE, Reset::Watchdog, NOW);
+        if let Some(suspect) = suspect.filter(|suspect| suspect.is_new) {
+            state.died_of(&suspect.slot, NOW);
+        }
+    }
+    assert_ne!(first(&state), Some(killer));
+    // A good one stays good; what was to be booted once is not, from then on.
+    let mut state = self::state();
+    state.mark_good(&name("B"), NOW).unwrap();
+    state.set_once(&name("B"), NOW).unwrap();
+    state.died_of(&name("B"), NOW);
+    assert_eq!((slot(&state, "B").condition, &state.once), (Condition::Good, &None));
+}
+
 #[test]
 fn a_trial_that_is_over_counts_at_once_and_only_once() {
     let mut state = state();
@@ -392,8 +481,12 @@ fn what_may_kill_the_service_linux_is_suspected() {
         boot(&mut state, "A", true, Reset::PowerOn);
         let mut suspects = Vec::new();
         for _ in 0..13 {
-            suspects.push(state.suspect(reset));
+            let suspect = state.suspect(reset);
             state.wake(&rules(), MACHINE, reset, NOW);
+            if let Some(suspect) = suspect.as_ref().filter(|suspect| suspect.is_new) {
+                state.died_of(&suspect.slot, NOW);
+            }
+            suspects.push(suspect);
             // One before it fails by itself, each time.
             state.failed(&name("B"), Step::Probe, Cause::Missing, NOW);
         }
@@ -533,9 +626,14 @@ proptest! {
                 }
                 Deed::Good(slot, ago) => {
                     let shown = nonce.wrapping_sub(ago);
+                    // What was not written down can be good already, and nothing else.
+                    let is_unwritten = !state.has_jumped() && self::slot(&state, slot).condition == Condition::Good;
                     let is_good = state.mark_booted_good(&name(slot), shown, NOW).is_ok();
-                    prop_assert_eq!(is_good, runs == Some((slot, shown)));
+                    prop_assert_eq!(is_good, runs == Some((slot, shown)) || is_unwritten);
                     prop_assert!(is_good || state == before);
+                    if is_unwritten {
+                        runs = Some((slot, shown));
+                    }
                     is_marked |= is_good;
                 }
                 Deed::TrialOver(slot, ago) => {

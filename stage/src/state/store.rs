@@ -119,7 +119,8 @@ fn read(device: &mut impl Copies, copy: Copy) -> Result<Written, CopyError> {
 pub(crate) fn load(device: &mut impl Copies) -> Result<Stored, LoadError> {
     let (first, mut second) = (read(device, Copy::First), read(device, Copy::Second));
     // An image that is smaller than its place, or larger, was written there: it has brought its first copy only.
-    if second.is_ok() && first.as_ref().is_ok_and(|first| first.blocks != device.blocks()) {
+    let is_state = matches!(&second, Ok(_) | Err(CopyError::Block(BlockError::Newer(_))));
+    if is_state && first.as_ref().is_ok_and(|first| first.blocks != device.blocks()) {
         second = Err(BlockError::Before.into());
     }
     let copies = (first, second);
@@ -159,6 +160,18 @@ impl Stored {
             older: Copy::First,
             damage: None,
         }
+    }
+
+    /// As somebody else has written it after this.
+    #[cfg(test)]
+    pub(crate) fn written_again(mut self) -> Self {
+        self.sequence = self.sequence.saturating_add(1);
+        self
+    }
+
+    /// Whether it was written after the other.
+    pub(crate) fn is_newer_than(&self, other: &Self) -> bool {
+        self.sequence > other.sequence
     }
 
     /// Puts the state on the device. Ends well when at least one copy has it; what kept it from the other is told then.

@@ -10,7 +10,7 @@ use crate::cause::Cause;
 use crate::select::Why;
 use crate::state::slots::{Now, Refusal, Rules, Suspect};
 use crate::state::store::Stored;
-use crate::state::{Because, Condition, Event, EventKind, Reset, State};
+use crate::state::{Because, Condition, Event, EventKind, Reset, Slot, State};
 use crate::step::Step;
 use crate::worker::message::{Account, FoundState, FoundStored, Kept};
 
@@ -122,6 +122,9 @@ impl Slots {
         self.was_test = stored.state.was_test();
         self.rules = rules.clone();
         stored.state.wake(rules, found.machine, self.reset, at);
+        if let Some(suspect) = self.suspect.as_ref().filter(|suspect| suspect.is_new) {
+            stored.state.died_of(&suspect.slot, at);
+        }
         if damage.is_some() {
             stored.state.damaged(at);
         }
@@ -134,7 +137,9 @@ impl Slots {
                 "warning: the service Linux dies whichever slot comes last: all of them come last this time".to_owned()
             } else {
                 let slot = &suspect.slot;
-                format!("warning: the service Linux may have died of the files of slot {slot}: it comes last this time")
+                let is_left = stored.state.slot(slot).is_some_and(Slot::is_bootable);
+                let last = if is_left { ": it comes last this time" } else { "" };
+                format!("warning: the service Linux may have died of the files of slot {slot}{last}")
             });
         }
         lines.push(all(&stored.state));
@@ -145,6 +150,34 @@ impl Slots {
         });
         self.is_unsaved = true;
         lines
+    }
+
+    /// Whether somebody in a shell may have changed it.
+    pub(super) fn may_have_changed(&self) -> bool {
+        self.kept.is_some() && !self.is_stuck
+    }
+
+    /// What somebody has changed it to. Gives the line that says so.
+    pub(super) fn read_again(&mut self, found: FoundState) -> Option<String> {
+        let kept = self.kept.as_mut()?;
+        match found.stored {
+            // What could not be written is better than what is there.
+            FoundStored::Known(stored) if !stored.is_newer_than(&kept.stored) => None,
+            FoundStored::Known(mut stored) => {
+                stored.state.adopt(&self.rules);
+                let line = format!("the state was changed meanwhile: {}", all(&stored.state));
+                *kept = Kept {
+                    device: found.device,
+                    partuuid: found.partuuid,
+                    stored,
+                };
+                self.is_unsaved = false;
+                Some(line)
+            }
+            FoundStored::Lost(why) | FoundStored::Nothing(why) => {
+                Some(format!("warning: the state can't be read again: {why}"))
+            }
+        }
     }
 
     /// Somebody stops this start.
@@ -200,6 +233,9 @@ impl Slots {
             return format!("slot {slot}: the state could not be read, so nothing can be written down");
         };
         match change(&mut kept.stored.state, slot, moment) {
+            Ok(()) if self.is_stuck => {
+                format!("slot {slot}: {what}, for this start: its disk did not answer, so nothing can be written down")
+            }
             Ok(()) => {
                 self.is_unsaved = true;
                 format!("slot {slot}: {what}, at the console")

@@ -207,6 +207,12 @@ impl Policy {
                 Ok(Answer::Done) => vec![Action::Show(told)],
                 other => vec![Action::Show(vec![words(other).into()])],
             },
+            // Whoever was there may have changed it.
+            Question::Lend(loan) if loan.what == Lent::Shell && self.slots.may_have_changed() => {
+                let mut actions = Self::line_over(&loan.tty, answer);
+                actions.push(self.ask(now, Question::State, then));
+                return actions;
+            }
             Question::Lend(loan) if loan.what == Lent::Receive => self.received(&loan.tty, answer),
             Question::Lend(loan) => Self::line_over(&loan.tty, answer),
         };
@@ -282,6 +288,13 @@ impl Policy {
     }
 
     fn state_found(&mut self, now: Millis, answer: Result<Answer, Failure>) -> Vec<Action> {
+        if self.slots.known().is_some() {
+            let line = match answer {
+                Ok(Answer::State(found)) => self.slots.read_again(*found),
+                other => Some(format!("warning: the state can't be read again: {}", words(other))),
+            };
+            return line.into_iter().map(|line| Action::Log("slots", line)).collect();
+        }
         let rules = self.config.as_ref().map(Rules::of).unwrap_or_default();
         let lines = match answer {
             Ok(Answer::State(mut found)) => {

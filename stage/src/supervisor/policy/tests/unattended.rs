@@ -373,3 +373,45 @@ fn a_stop_is_written_down() {
     assert_eq!(answered(&mut policy, 5, kept), []);
     assert_eq!(policy.waits(), Wait::Choice(4 + millis(deadlines::LOGIN)));
 }
+
+/// Or it would be undone by what is written next.
+#[test]
+fn what_somebody_changes_in_the_shell_counts() {
+    let mut policy = slotted();
+    policy.console.countdown = Duration::ZERO;
+    on(&mut policy, 0, Event::Tick);
+    answered(&mut policy, 1, Answer::Watchdog(Reset::Unknown));
+    let mut stored = Stored::new(State::new(&Rules::of(policy.config.as_ref().unwrap())));
+    known(&mut policy, 2, FoundStored::Known(stored.clone()), Reset::Unknown);
+    on(&mut policy, 3, STOP);
+    on(&mut policy, 4, Event::Gone(Exit::Signal(9)));
+    let kept = Box::new(policy.slots.unsaved().unwrap().stored);
+    answered(&mut policy, 5, Answer::Kept(kept, None));
+    on(&mut policy, 6, Event::Asks(lends(Lent::Shell)));
+    assert!(asks(&on(&mut policy, 7, Event::Gone(Exit::Code(0))), Question::State));
+    let slot = "A".parse().unwrap();
+    stored.state = policy.slots.known().unwrap().clone();
+    stored.state.mark_bad(&slot, Now::default()).unwrap();
+    // What is older than what is known counts for nothing: it could not be written.
+    let mut before = policy.clone();
+    let said = log(&answered(
+        &mut before,
+        8,
+        state(FoundStored::Known(stored.clone()), Reset::Unknown),
+    ));
+    assert_eq!(said, "");
+    let stored = stored.written_again();
+    let said = log(&answered(
+        &mut policy,
+        8,
+        state(FoundStored::Known(stored), Reset::Unknown),
+    ));
+    assert!(
+        said.contains("the state was changed meanwhile: A (bad: marked as bad)"),
+        "{said}"
+    );
+    assert_eq!(
+        booted(&on(&mut policy, 9, Event::Wants(Command::Retry))),
+        Some(("b", Why::First))
+    );
+}
