@@ -164,6 +164,12 @@ fn execute(arguments: &[OsString], out: &mut impl Write, err: &mut impl Write) -
     }
 }
 
+/// The kernel's command line. Firmware may put any bytes into it.
+fn running(root: &Path) -> String {
+    let bytes = std::fs::read(root.join("proc/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn is_option(word: &OsStr) -> bool {
     word.as_encoded_bytes().starts_with(b"-")
 }

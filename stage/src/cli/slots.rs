@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use config::SlotName;
 
-use super::wdtest;
+use super::{running, wdtest};
 use crate::deadlines::{JUDGE_AGAIN, LOCK, LOCK_LOOK};
 use crate::handover;
 use crate::machine::record;
@@ -287,7 +287,7 @@ pub(super) fn run(command: &Command<'_>) -> Result<String, SlotsError> {
 /// The slot and the number of this boot: from the command line, or, where nothing may be added to that, from the record.
 fn booted() -> Option<(SlotName, u64)> {
     let parsed = |slot: &str, nonce: &str| Some((slot.parse().ok()?, u64::from_str_radix(nonce, 16).ok()?));
-    let running = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let running = running(Path::new("/"));
     let word = |key| cmdline::value(&running, key);
     if let Some(found) = word("cato.slot").zip(word("cato.nonce")) {
         return parsed(found.0, found.1);
@@ -320,7 +320,7 @@ fn mark_booted_good(on: Option<&Path>, slot: &SlotName, nonce: u64) -> Result<St
 /// Waits for as long as this system may be up without a mark, and notes it when there is none then. What can't be noted is tried
 /// again: it does not lead to a reboot, which would be one without an end.
 fn trial() -> Result<String, SlotsError> {
-    let running = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let running = running(Path::new("/"));
     let limit = cmdline::value(&running, "cato.trial").and_then(|seconds| seconds.parse().ok());
     let Some((limit, (slot, nonce))) = limit.map(Duration::from_secs).zip(booted()) else {
         return Ok("no trial: neither cato.trial= nor a slot is on the command line\n".to_owned());
@@ -378,13 +378,23 @@ fn rauc(request: &Request) -> Result<String, SlotsError> {
 }
 
 fn partition() -> Result<PathBuf, SlotsError> {
-    let running = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    probe::present_state(
-        Path::new("/sys"),
-        Path::new("/dev"),
-        cmdline::value(&running, "cato.state"),
-    )
-    .ok_or(SlotsError::NoPartition)
+    let running = running(Path::new("/"));
+    let uuid = cmdline::value(&running, "cato.state");
+    let all = probe::present_states(Path::new("/sys"), Path::new("/dev"), uuid);
+    // A disk that was copied has the same GUID, and not this boot.
+    let nonce = booted().map(|(_, nonce)| nonce).filter(|_| all.len() > 1);
+    let tells_of = |place: &&PathBuf, nonce| {
+        let attempt = load(Some(place.as_path())).ok()?.state.attempt;
+        Some(attempt?.nonce == nonce)
+    };
+    let ours = nonce.and_then(|nonce| all.iter().find(|place| tells_of(place, nonce) == Some(true)));
+    // A new disk that was partitioned like the old one has a blank one.
+    let one_of_many = || {
+        all.iter()
+            .find(|place| all.len() > 1 && load(Some(place.as_path())).is_ok())
+    };
+    let found = ours.or_else(one_of_many).or(all.first());
+    found.cloned().ok_or(SlotsError::NoPartition)
 }
 
 /// What is on the place, or else on this machine's partition.

@@ -44,8 +44,8 @@ pub(crate) use watchdogs::{bind_watchdogs, load_pstore};
 pub(crate) enum Wanted<'s> {
     /// A file system.
     Source(&'s Source),
-    /// The partition with the state.
-    State,
+    /// The partition with the state, but for those of these names in `/dev`.
+    State(&'s [String]),
     /// What has this name in `/dev`.
     Device(&'s str),
     /// Nothing that could be there: all is looked at.
@@ -59,7 +59,7 @@ impl Wanted<'_> {
     fn means(self, volume: &Volume) -> bool {
         match self {
             Self::Source(source) => volume.is(source),
-            Self::State => volume.parttype.as_deref() == Some(STATE_TYPE),
+            Self::State(but) => volume.parttype.as_deref() == Some(STATE_TYPE) && !but.contains(&volume.name),
             Self::Device(name) => volume.name == name,
             Self::Nothing => false,
         }
@@ -70,7 +70,7 @@ impl Wanted<'_> {
         match self {
             Self::Source(source) => (volume.fits(source), volume.is_ambiguous()),
             // Its content is looked at by whoever reads it.
-            Self::State | Self::Device(_) | Self::Nothing => (Fit::First, false),
+            Self::State(_) | Self::Device(_) | Self::Nothing => (Fit::First, false),
         }
     }
 }
@@ -79,7 +79,7 @@ impl fmt::Display for Wanted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Source(source) => write!(f, "source {source}"),
-            Self::State => write!(f, "state partition (GPT type {STATE_TYPE})"),
+            Self::State(_) => write!(f, "state partition (GPT type {STATE_TYPE})"),
             Self::Device(name) => f.write_str(name),
             Self::Nothing => f.write_str("nothing"),
         }
@@ -237,7 +237,7 @@ fn open_found(
 ) -> Result<Opened, ProbeError> {
     let mut search = Search::begin(Path::new("/sys"), Path::new("/dev"), modules, caller)?;
     let volume = search.find(wanted, deadline)?;
-    let has_state = search.sees(Wanted::State);
+    let has_state = search.sees(Wanted::State(&[]));
     let unfinished = search.unfinished();
     let filesystems = match wanted {
         Wanted::Source(source) => volume.filesystems(source),
@@ -258,14 +258,20 @@ fn open_found(
     }
 }
 
-/// Finds the partition with the state: its name in `/dev`, and what is known of it for the console.
+/// Finds the partition with the state, but for those of the names in `but`: its name in `/dev`, and what is known of it for the
+/// console.
 ///
 /// # Errors
 /// See [`ProbeError`].
-pub(crate) fn find_state(index: &Index, deadline: Instant, caller: &mut Caller<'_>) -> Result<Volume, ProbeError> {
+pub(crate) fn find_state(
+    but: &[String],
+    index: &Index,
+    deadline: Instant,
+    caller: &mut Caller<'_>,
+) -> Result<Volume, ProbeError> {
     let mut modules = Modules::new(index);
     let (sys, dev) = (Path::new("/sys"), Path::new("/dev"));
-    Search::begin(sys, dev, &mut modules, caller)?.find(Wanted::State, deadline)
+    Search::begin(sys, dev, &mut modules, caller)?.find(Wanted::State(but), deadline)
 }
 
 /// Every volume that shows itself up to the deadline.
@@ -299,9 +305,9 @@ pub(crate) fn open_volume(
     open_device(Wanted::Device(name), index, deadline, caller)
 }
 
-/// The state partition of a running system, as it is: nothing is loaded or bound for it. With a GUID, the one that has it. A disk
-/// that does not answer is another one.
-pub(crate) fn present_state(sys: &Path, dev: &Path, partuuid: Option<&str>) -> Option<PathBuf> {
+/// The state partitions of a running system, as it is: nothing is loaded or bound for them. With a GUID, those that have it: one,
+/// unless a disk was copied. A disk that does not answer has none.
+pub(crate) fn present_states(sys: &Path, dev: &Path, partuuid: Option<&str>) -> Vec<PathBuf> {
     let blocks = block::blocks(sys);
     let is_meant = |uuid: &str| partuuid.is_none_or(|wanted| wanted == uuid);
     let disks = blocks.iter().filter(|b| b.partition.is_none() && b.size != 0);
@@ -313,15 +319,16 @@ pub(crate) fn present_state(sys: &Path, dev: &Path, partuuid: Option<&str>) -> O
             remote.finish();
             Some((disk, table.ok()?.ok()??))
         })
-        .find_map(|(disk, table)| {
-            let is_it = |b: &&&block::Block| {
+        .flat_map(|(disk, table)| {
+            let is_it = |b: &&block::Block| {
                 table
                     .entry(b)
                     .is_some_and(|entry| entry.parttype.as_deref() == Some(STATE_TYPE) && is_meant(&entry.partuuid))
             };
-            let found = volumes::partitions(&blocks, &disk.name);
-            found.iter().find(is_it).map(|b| dev.join(&b.name))
+            let found = volumes::partitions(&blocks, &disk.name).into_iter().filter(is_it);
+            found.map(|b| dev.join(&b.name)).collect::<Vec<_>>()
         })
+        .collect()
 }
 
 #[cfg(test)]

@@ -56,6 +56,9 @@ pub(crate) enum CopyError {
 /// Why there is no state.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
+    /// The device can't even be opened.
+    #[error(transparent)]
+    Open(io::Error),
     /// A newer Cato's: nothing may be written then.
     #[error("the state has format {0}, which this Cato does not know; it is left alone")]
     Newer(u16),

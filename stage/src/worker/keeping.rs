@@ -12,9 +12,10 @@ use config::modules::Index;
 
 use super::message::{Account, Answer, FoundState, FoundStored, Kept};
 use crate::cause::Cause;
-use crate::deadlines::DEVICE_WAIT;
+use crate::deadlines::{DEVICE_WAIT, LISTING};
 use crate::machine::{self, LastReset};
-use crate::probe::{self, Caller};
+use crate::probe::volumes::Volume;
+use crate::probe::{self, Caller, ProbeError};
 use crate::state::device::Device;
 use crate::state::slots::Now;
 use crate::state::store::{self, LoadError, SaveError, Stored};
@@ -58,14 +59,16 @@ pub(super) fn find(index: &Index, caller: &mut Caller<'_>) -> FoundState {
     probe::load_pstore(index, caller.say);
     mount_pstore();
     let reset = reset();
-    let deadline = Instant::now().checked_add(DEVICE_WAIT).unwrap_or_else(Instant::now);
     let mut partuuid = None;
-    let (device, describe, stored) = match probe::find_state(index, deadline, caller) {
-        Ok(volume) => {
+    let (device, describe, stored) = match look(index, caller) {
+        Ok((volume, stored)) => {
             let describe = cut(&volume.to_string(), LONGEST);
             partuuid = volume.partuuid;
-            let stored = read(&volume.name)
-                .unwrap_or_else(|why| FoundStored::Nothing(cut(&format!("{describe}: {why}"), LONGEST)));
+            let stored = match stored {
+                Ok(stored) => FoundStored::Known(stored),
+                Err(lost @ LoadError::Lost { .. }) => FoundStored::Lost(lost.to_string()),
+                Err(other) => FoundStored::Nothing(cut(&format!("{describe}: {other}"), LONGEST)),
+            };
             (volume.name, describe, stored)
         }
         Err(error) => (
@@ -125,19 +128,43 @@ pub(super) fn keep_last_words(device: Option<&str>, say: &mut dyn FnMut(&str)) {
         }
     }
     for name in names {
-        // One that stays is told again.
-        let _ = fs::remove_file(Path::new(PSTORE).join(name));
+        if let Err(error) = fs::remove_file(Path::new(PSTORE).join(&name)) {
+            say(&format!(
+                "warning: {PSTORE}/{name} can't be removed: {error}; the next reset will be taken for a panic, too"
+            ));
+        }
     }
 }
 
-/// What is on the partition; the error where it may not be touched.
-fn read(name: &str) -> Result<FoundStored, String> {
-    let mut device = Device::open(&path(name), false).map_err(|error| error.to_string())?;
-    match store::load(&mut device) {
-        Ok(stored) => Ok(FoundStored::Known(stored)),
-        Err(lost @ LoadError::Lost { .. }) => Ok(FoundStored::Lost(lost.to_string())),
-        Err(other @ (LoadError::Newer(_) | LoadError::Unreadable { .. })) => Err(other.to_string()),
+/// The state partition, and what is on it. A blank one is taken only where there is no other: a new disk that was partitioned like the
+/// old one has a blank one.
+fn look(index: &Index, caller: &mut Caller<'_>) -> Result<(Volume, Result<Stored, LoadError>), ProbeError> {
+    let after = |time| Instant::now().checked_add(time).unwrap_or_else(Instant::now);
+    let begun = Instant::now();
+    let first = probe::find_state(&[], index, after(DEVICE_WAIT), caller)?;
+    let stored = read(&first.name);
+    if !stored.as_ref().is_err_and(LoadError::is_empty) {
+        return Ok((first, stored));
     }
+    let but = [first.name.clone()];
+    // Where the first was late, the others have had their time.
+    let wait = LISTING.saturating_sub(begun.elapsed());
+    if let Ok(other) = probe::find_state(&but, index, after(wait), caller) {
+        let stored = read(&other.name);
+        if !stored.as_ref().is_err_and(LoadError::is_empty) {
+            (caller.say)(&format!(
+                "{first} is a state partition, too, with nothing in it: {other} is taken"
+            ));
+            return Ok((other, stored));
+        }
+    }
+    Ok((first, stored))
+}
+
+/// What is on the partition.
+fn read(name: &str) -> Result<Stored, LoadError> {
+    let mut device = Device::open(&path(name), false).map_err(LoadError::Open)?;
+    store::load(&mut device)
 }
 
 fn save(device: &str, stored: &mut Stored) -> Result<Option<SaveError>, SaveError> {
@@ -188,8 +215,14 @@ pub(super) fn account(
     Ok(stored)
 }
 
-/// A number that no other boot has; without entropy it is the counter's.
+/// A number that no other start has, as far as the kernel's chance goes. Each worker of this one has the same: a write that was given
+/// up may land all the same, and it is the next worker that jumps.
 pub(super) fn nonce() -> u64 {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    if let Ok(nonce) = u64::from_str_radix(&digits, 16) {
+        return nonce;
+    }
     let mut bytes = [0; 8];
     if random::fill(&mut bytes) {
         u64::from_le_bytes(bytes)
