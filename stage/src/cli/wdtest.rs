@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
+use super::running;
+use crate::probe::SOFTDOG;
 use crate::probe::devices::names;
 use crate::text::cmdline;
 
@@ -38,35 +40,42 @@ fn watchdogs(root: &Path) -> Vec<Watchdog> {
     names(&class).into_iter().map(of).collect()
 }
 
-/// What is to be said to somebody who marks this system good while the watchdog is about to reset it: nobody has opened it. If it
+/// What is to be said to somebody who marks this system good while a watchdog is about to reset it: nobody has opened it. If it
 /// is to be seen whether it does, that takes its time, but never so long that the trial is over first.
 pub(super) fn unopened(root: &Path, is_awaited: bool) -> Option<String> {
-    let running = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
-    let timeout = cmdline::value(&running, "watchdog.open_timeout")?;
+    let running = running(root);
+    // 0 is for ever.
+    let timeout = cmdline::value(&running, "watchdog.open_timeout").filter(|timeout| *timeout != "0")?;
     let seconds = |text: &str| text.parse().ok().map(Duration::from_secs);
     let awaited = seconds(timeout).filter(|_| is_awaited);
     let trial = cmdline::value(&running, "cato.trial").and_then(seconds);
     let begin = Instant::now();
     loop {
         let all = watchdogs(root);
-        if all.is_empty() || all.iter().any(|watchdog| watchdog.is_open) {
+        // Each that runs has to be opened, and nothing tells which do.
+        let closed = || {
+            all.iter()
+                .filter(|watchdog| !watchdog.is_open && watchdog.identity != SOFTDOG)
+        };
+        if closed().count() == 0 {
             return None;
         }
         let is_late = trial.is_some_and(|trial| up().saturating_add(MARGIN) >= trial);
         if is_late || awaited.is_none_or(|timeout| begin.elapsed() >= limit(timeout, &all)) {
-            break;
+            let names: Vec<String> = closed().map(|w| format!("{} ({})", w.name, w.identity)).collect();
+            return Some(format!(
+                "warning: nobody has opened {}; a watchdog that runs resets this system {timeout} s after its driver was loaded \
+                 (systemd: RuntimeWatchdogSec=30)\n",
+                names.join(", ")
+            ));
         }
         thread::sleep(Duration::from_secs(1));
     }
-    Some(format!(
-        "warning: nobody has opened the watchdog, which may reset this system {timeout} s after its driver was loaded \
-         (systemd: RuntimeWatchdogSec=30)\n"
-    ))
 }
 
 /// Waits for the reset. Returns only when there was none, with why that may be.
 pub(super) fn run(root: &Path) -> String {
-    let running = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
+    let running = running(root);
     let timeout = cmdline::value(&running, "cato.wdtest").and_then(|seconds| seconds.parse().ok());
     let Some(timeout) = timeout.map(Duration::from_secs) else {
         return "this system was not booted for a test: add cato.wdtest to the service kernel's command line, have [watchdog] in \
@@ -176,5 +185,27 @@ mod tests {
         assert!(unopened(root.path(), true).is_some());
         fs::remove_file(class.join("state")).unwrap();
         assert_eq!(unopened(root.path(), true), None, "nothing tells");
+    }
+
+    #[test]
+    fn each_watchdog_has_to_be_opened() {
+        let root = tempfile::tempdir().unwrap();
+        let class = root.path().join("sys/class/watchdog");
+        for (name, state, identity) in [
+            ("watchdog0", "active", "PMIC"),
+            ("watchdog1", "inactive", "SoC"),
+            ("watchdog2", "inactive", SOFTDOG),
+        ] {
+            fs::create_dir_all(class.join(name)).unwrap();
+            fs::write(class.join(name).join("state"), state).unwrap();
+            fs::write(class.join(name).join("identity"), identity).unwrap();
+        }
+        fs::create_dir(root.path().join("proc")).unwrap();
+        let cmdline = root.path().join("proc/cmdline");
+        fs::write(&cmdline, "watchdog.open_timeout=45").unwrap();
+        let warning = unopened(root.path(), false).unwrap();
+        assert!(warning.contains("nobody has opened watchdog1 (SoC); "), "{warning}");
+        fs::write(&cmdline, "watchdog.open_timeout=0").unwrap();
+        assert_eq!(unopened(root.path(), true), None, "nobody has to");
     }
 }

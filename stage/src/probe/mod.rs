@@ -37,7 +37,7 @@ use search::Search;
 pub(crate) use search::{Caller, Seen, Unfinished};
 pub(crate) use tree::{DirTree, FileTree, FileTreeError};
 use volumes::{Fit, Volume};
-pub(crate) use watchdogs::{bind_watchdogs, load_pstore};
+pub(crate) use watchdogs::{SOFTDOG, bind_watchdogs, load_pstore};
 
 /// What a search looks for.
 #[derive(Debug, Clone, Copy)]

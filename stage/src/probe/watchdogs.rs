@@ -15,6 +15,9 @@ use crate::deadlines::BIND_SHARE;
 use crate::sys::child::Write;
 use crate::text::cmdline;
 
+/// What the watchdog of the kernel's own timers, which end with the kernel, is called (drivers/watchdog/softdog.c). It is no device's.
+pub(crate) const SOFTDOG: &str = "Software Watchdog";
+
 /// A chip's driver brings forth the watchdog's device, whose driver is next.
 const GENERATIONS: usize = 2;
 

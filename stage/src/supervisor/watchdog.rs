@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::deadlines::HEARTBEAT;
+use crate::probe::SOFTDOG;
 use crate::probe::devices::names;
 use crate::sys::watchdog::set_timeout;
 
@@ -61,29 +62,33 @@ impl Watchdogs {
             }
         }
         self.is_wanted = self.fed.is_empty();
-        let Some((name, file)) = self.fed.first() else {
+        let mut stops = None;
+        if let Some((name, file)) = self.fed.first() {
+            let described = described(root, name);
+            lines.push(match set_timeout(file, HEARTBEAT) {
+                Ok(timeout) => format!("{described} is armed: {} s", timeout.as_secs()),
+                Err(errno) => format!("{described} is armed; its time can't be set: {}", errno.desc()),
+            });
+            stops = driver(root, name).filter(|driver| stops_on_kexec(driver));
+        } else {
             lines.push("warning: there is no watchdog, so nothing resets the machine when a kernel hangs".to_owned());
-            return lines;
-        };
-        let driver = driver(root, name);
-        // Some drivers do not say whose device theirs is.
-        let identity = fs::read_to_string(root.join(CLASS).join(name).join("identity"));
-        let described = match identity {
-            Ok(identity) => format!("{name} ({})", identity.trim()),
-            Err(_) => name.clone(),
-        };
-        lines.push(match set_timeout(file, HEARTBEAT) {
-            Ok(timeout) => format!("{described} is armed: {} s", timeout.as_secs()),
-            Err(errno) => format!("{described} is armed; its time can't be set: {}", errno.desc()),
-        });
-        let stops = driver
+        }
+        let first = self.fed.first().map(|(name, _)| name.clone());
+        for other in candidates(root)
             .iter()
-            .map(String::as_str)
-            .filter(|driver| stops_on_kexec(driver));
+            .filter(|name| first.is_some() && first.as_ref() != Some(*name))
+        {
+            lines.push(format!(
+                "{} is there, too: if it runs, watchdog.open_timeout= resets a main system that does not open it as well; have it open \
+                 both, or give the entry watchdog.open_timeout=0",
+                described(root, other)
+            ));
+        }
+        // Some of these are in no class, and can't be opened here.
         let loaded = STOP_ON_KEXEC
             .iter()
             .filter(|name| root.join("sys/module").join(name).exists());
-        for driver in stops.chain(loaded.copied()) {
+        for driver in stops.iter().map(String::as_str).chain(loaded.copied()) {
             lines.push(format!(
                 "warning: the watchdog driver {driver} stops its watchdog at kexec, whatever the command line says, so nothing \
                  resets a main kernel that hangs; use another watchdog of the machine, or another service kernel"
@@ -138,9 +143,6 @@ impl Watchdogs {
         lines
     }
 }
-
-/// A watchdog of the kernel's timers, which end with the kernel.
-const SOFTDOG: &str = "softdog";
 
 /// Drivers of Linux 7.2 that stop their watchdog on the way to another kernel, in their `shutdown` or by a notifier of their
 /// own; `watchdog.stop_on_reboot=0` says nothing to them. As module names.
@@ -199,10 +201,24 @@ fn driver(root: &Path, watchdog: &str) -> Option<String> {
     Some(target.file_name()?.to_str()?.to_owned())
 }
 
+/// What its driver calls it.
+fn identity(root: &Path, watchdog: &str) -> Option<String> {
+    let file = root.join(CLASS).join(watchdog).join("identity");
+    Some(fs::read_to_string(file).ok()?.trim().to_owned())
+}
+
+/// `watchdog0 (iTCO_wdt)`
+fn described(root: &Path, watchdog: &str) -> String {
+    match identity(root, watchdog) {
+        Some(identity) => format!("{watchdog} ({identity})"),
+        None => watchdog.to_owned(),
+    }
+}
+
 /// Those that may be armed: first those that go on running, the others behind them, each in the order of their numbers.
 fn candidates(root: &Path) -> Vec<String> {
     let mut all = names(&root.join(CLASS));
-    all.retain(|name| driver(root, name).is_none_or(|driver| driver != SOFTDOG));
+    all.retain(|name| identity(root, name).as_deref() != Some(SOFTDOG));
     let number = |name: &str| {
         name.trim_start_matches(|c: char| !c.is_ascii_digit())
             .parse::<u32>()
@@ -309,7 +325,7 @@ mod tests {
             std::os::unix::fs::symlink(Path::new("/bus/drivers").join(driver), device.join("driver")).unwrap();
         };
         fs::write(class.join("watchdog0/state"), "inactive\n").unwrap();
-        link("watchdog0", "softdog");
+        fs::write(class.join("watchdog0/identity"), "Software Watchdog\n").unwrap();
         link("watchdog1", "omap-wdt");
         fs::write(class.join("watchdog1/identity"), "OMAP Watchdog\n").unwrap();
         let mut watchdogs = Watchdogs::default();
@@ -323,6 +339,15 @@ mod tests {
         assert_eq!(watchdogs.fed.len(), 1);
         assert_eq!(watchdogs.hand_off(root.path(), Duration::from_mins(1)).len(), 1);
         assert_eq!(fs::read(root.path().join("dev/watchdog1")).unwrap(), b".");
+    }
+
+    /// The kernel counts `open_timeout` for each (drivers/watchdog/watchdog_dev.c).
+    #[test]
+    fn a_second_one_is_told_of() {
+        let root = machine(&[]);
+        fs::write(root.path().join("sys/class/watchdog/watchdog0/state"), "inactive\n").unwrap();
+        let lines = Watchdogs::default().arm(root.path());
+        assert!(lines[1].starts_with("watchdog1 is there, too"), "{lines:?}");
     }
 
     /// One that can't be opened is not tried, and told, once a second; one that comes later is.
@@ -360,6 +385,13 @@ mod tests {
         fs::create_dir_all(root.path().join("sys/module/w83877f_wdt")).unwrap();
         let lines = Watchdogs::default().arm(root.path());
         assert!(lines.last().unwrap().contains("w83877f_wdt"), "{lines:?}");
+        // They are in no class.
+        fs::remove_dir_all(root.path().join(CLASS)).unwrap();
+        let lines = Watchdogs::default().arm(root.path());
+        assert!(
+            lines[0].contains("no watchdog") && lines[1].contains("w83877f_wdt"),
+            "{lines:?}"
+        );
         assert!(stops_on_kexec("starfive-wdt") && !stops_on_kexec("iTCO_wdt"));
         assert!(STOP_ON_KEXEC.is_sorted());
     }
