@@ -142,7 +142,7 @@ impl<'r> Prepared<'r> {
         let mut modules = Vec::new();
         match &recipe.modules {
             Some(dir) => {
-                let resolved = ModuleTree::open(dir, recipe.arch)?.resolve(&recipe.module_names)?;
+                let resolved = ModuleTree::open(dir, recipe.arch)?.resolve_for_service(&recipe.module_names)?;
                 entries.push(Entry::file(paths::MODULE_INDEX, resolved.index.to_string()));
                 for (path, bytes) in resolved.files {
                     let file = path.rsplit('/').next().unwrap_or_default();

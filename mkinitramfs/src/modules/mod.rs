@@ -21,7 +21,7 @@ use config::modules::{Index, alias_matches, canonical_name};
 
 use self::modinfo::ModInfo;
 use self::resolve::Walk;
-use self::usual::{DEFAULTS, WATCHDOG_PARENTS};
+use self::usual::{ALWAYS, DEFAULTS, WATCHDOG_PARENTS};
 use crate::compression;
 
 /// A module ready to be packed.
@@ -155,20 +155,44 @@ impl ModuleTree {
         }
     }
 
-    /// The wanted modules and all they need. Without names, the usual ones for booting from a disk.
+    /// The modules of these names, and all they need.
     ///
     /// # Errors
     /// When a module that was asked for, or that another depends on, is neither there nor built in; when one is damaged
     /// or for another machine.
     pub fn resolve(&self, names: &[String]) -> Result<Resolved> {
         let mut walk = Walk::new(self);
-        if names.is_empty() {
-            for name in DEFAULTS {
-                if self.has_file(name) || self.is_builtin(name) {
-                    walk.root(name)?;
-                }
+        self.add(&mut walk, names)?;
+        walk.finish()
+    }
+
+    /// The same for a service kernel: without names, the usual ones for booting from a disk; watchdogs, and what keeps a kernel's last
+    /// words, in any case.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn resolve_for_service(&self, names: &[String]) -> Result<Resolved> {
+        let mut walk = Walk::new(self);
+        let is_there = |name: &&&str| self.has_file(name) || self.is_builtin(name);
+        for name in DEFAULTS.iter().filter(|_| names.is_empty()).filter(is_there) {
+            walk.root(name)?;
+        }
+        // Nobody asked for these: what is wrong with one is no reason to pack nothing.
+        let mut warnings = Vec::new();
+        for name in ALWAYS.iter().filter(is_there) {
+            let mut alone = Walk::new(self);
+            match alone.root(name).and_then(|()| alone.finish()) {
+                Ok(_) => walk.root(name)?,
+                Err(error) => warnings.push(format!("module {name} is left out: {error:#}")),
             }
         }
+        self.add(&mut walk, names)?;
+        let mut resolved = walk.finish()?;
+        resolved.warnings.extend(warnings);
+        Ok(resolved)
+    }
+
+    fn add(&self, walk: &mut Walk<'_>, names: &[String]) -> Result<()> {
         for asked in names {
             let name = canonical_name(asked);
             if !self.has_file(&name) && !self.is_builtin(&name) {
@@ -176,7 +200,7 @@ impl ModuleTree {
             }
             walk.root(&name)?;
         }
-        walk.finish()
+        Ok(())
     }
 }
 

@@ -166,13 +166,33 @@ fn a_soft_circle_is_cut_and_what_comes_after_is_packed() {
 #[test]
 fn defaults_that_are_not_there_are_left_out_and_names_that_are_not_there_refused() {
     let (_dir, tree) = debian_like();
-    let resolved = tree.resolve(&[]).unwrap();
+    let resolved = tree.resolve_for_service(&[]).unwrap();
     assert!(names(&resolved).contains(&"virtio_blk") && names(&resolved).contains(&"ext4"));
     let error = tree.resolve(&["virtio-blx".into()]).unwrap_err().to_string();
     assert!(error.contains("did you mean virtio_blk?"), "{error}");
     let error = tree.resolve(&["broken".into()]).unwrap_err().to_string();
     assert!(error.contains("module broken needs gone"), "{error}");
     assert!(tree.resolve(&["virtio".into()]).unwrap().files.is_empty());
+}
+
+/// Or a machine whose disk's driver is named would have none.
+#[test]
+fn watchdogs_are_packed_whatever_is_named() {
+    let (_dir, tree) = tree(&[
+        ("kernel/a.ko", &[]),
+        ("kernel/drivers/watchdog/i6300esb.ko", &[]),
+        ("kernel/fs/pstore/ramoops.ko", &["depends=gone"]),
+        ("kernel/drivers/block/virtio_blk.ko", &[]),
+    ]);
+    let resolved = tree.resolve_for_service(&["a".into()]).unwrap();
+    assert_eq!(names(&resolved), ["i6300esb", "a"]);
+    let [warning] = &*resolved.warnings else {
+        panic!("{:?}", resolved.warnings)
+    };
+    assert!(
+        warning.contains("ramoops is left out: module ramoops needs gone"),
+        "{warning}"
+    );
 }
 
 #[test]
@@ -196,7 +216,7 @@ fn what_is_built_in_gets_the_modules_it_takes_all_the_same() {
     fs::write(&builtin, "kernel/fs/fat/vfat.ko\nkernel/fs/ext4/ext4.ko\n").unwrap();
     let tree = ModuleTree::open(dir.path(), Arch::X86_64).unwrap();
     for wanted in [&[][..], &["vfat".to_owned(), "ext4".to_owned()]] {
-        let resolved = tree.resolve(wanted).unwrap();
+        let resolved = tree.resolve_for_service(wanted).unwrap();
         assert_eq!(names(&resolved), ["nls_ascii", "vfat", "loop", "dm_snapshot"]);
         let closure = resolved.index.closure("vfat");
         assert_eq!(closure.iter().map(|m| m.builtin).collect::<Vec<_>>(), [false, true]);

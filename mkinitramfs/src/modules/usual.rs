@@ -49,6 +49,10 @@ pub(super) const DEFAULTS: &[&str] = &[
     "exfat",
     "squashfs",
     "erofs",
+];
+
+/// What is packed whatever names are given: nobody who names the drivers of a disk means to do without. As above.
+pub(super) const ALWAYS: &[&str] = &[
     // Watchdogs that a device asks for and that go on running across kexec.
     "iTCO_wdt",
     "lpc_ich",
