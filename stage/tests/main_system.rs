@@ -62,12 +62,17 @@ fn run(line: &str, bodies: &[(&str, &str)]) -> (Vec<String>, Option<i32>) {
     )
 }
 
+/// What ends like that the first time, and well the second.
+fn once(failed: &str) -> String {
+    format!("if [ -e failed ]; then exit 0; else : >failed; {failed}; fi")
+}
+
 #[test]
 fn a_trial_that_is_over_reboots_and_nothing_else_does() {
     let line = line("trial deadline");
     assert!(line.ends_with('&'), "{line}: the start would wait for it");
-    for cato in [
-        "exit 0",
+    // It is begun again until there is an answer.
+    for failed in [
         "exit 1",
         "exit 2",
         "exit 3",
@@ -77,14 +82,19 @@ fn a_trial_that_is_over_reboots_and_nothing_else_does() {
         "kill $$",
         "kill -6 $$",
     ] {
-        let (started, code) = run(&line, &[("cato", cato)]);
-        assert_eq!((started, code), (vec!["cato trial".to_owned()], Some(0)), "{cato}");
+        let (started, code) = run(&line, &[("cato", &once(failed))]);
+        assert_eq!(started, ["cato trial", "sleep 10", "cato trial"], "{failed}");
+        assert_eq!(code, Some(0), "{failed}");
     }
-    // Where it does not go down by itself, it is made to.
+    assert_eq!(run(&line, &[]), (vec!["cato trial".to_owned()], Some(0)));
+    // Where it does not go down by itself, it is made to, by a shell that ends at an error, too.
     for reboot in ["exit 0", "exit 1", "kill -9 $$"] {
-        let (started, code) = run(&line, &[("cato", "exit 4"), ("reboot", reboot)]);
-        assert_eq!(started, ["cato trial", "reboot", "sleep 60", "reboot -f"], "{reboot}");
-        assert_eq!(code, Some(0), "{reboot}");
+        for line in [&line, &format!("set -e; {line}")] {
+            let (mut started, code) = run(line, &[("cato", &once("exit 4")), ("reboot", reboot)]);
+            started.truncate(4);
+            assert_eq!(started, ["cato trial", "reboot", "sleep 60", "reboot -f"], "{reboot}");
+            assert_eq!(code, Some(0), "{reboot}");
+        }
     }
 }
 
@@ -105,9 +115,7 @@ fn a_mark_is_made_once_the_check_has_passed_and_tried_once_more() {
         assert_eq!(started, [check, mark, "sleep 10", mark], "{failed}");
         assert_ne!(code, Some(0), "{failed}");
     }
-    // It fails once.
-    let once = "if [ -e failed ]; then exit 0; else : >failed; exit 1; fi";
-    let (started, code) = run(&line, &[("cato", once)]);
+    let (started, code) = run(&line, &[("cato", &once("exit 1"))]);
     assert_eq!(started, [check, mark, "sleep 10", mark]);
     assert_eq!(code, Some(0));
 }
