@@ -46,7 +46,7 @@ pub(crate) const REASON: Duration = seconds(2);
 pub(crate) const SUMMARY: Duration = seconds(5);
 /// For all of an entry but the hand-off, for somebody who wants to see what it comes to.
 pub(crate) const PLAN: Duration = seconds(120);
-/// For all disks to answer to somebody who wants to see them.
+/// For all disks to answer to somebody who wants to see them, or for another state where one is blank.
 pub(crate) const LISTING: Duration = seconds(3);
 /// For what is on one of them.
 pub(crate) const FILES: Duration = seconds(40);
@@ -84,6 +84,15 @@ pub(crate) const LOCK_LOOK: Duration = millis(20);
 pub(crate) const COPY: Duration = seconds(300);
 /// For all of one entry, whatever its progress.
 pub(crate) const ENTRY: Duration = seconds(660);
+/// For all entries that are tried one after the other. Those that are left then have a chance all the same: what is slow may be the
+/// disk of those before them.
+pub(crate) const STAGE: Duration = seconds(2 * 660);
+pub(crate) const ENTRY_AT_LEAST: Duration = seconds(330);
+
+/// What is left for one entry, when the first of them was begun so long ago.
+pub(crate) fn entry(begun: Duration) -> Duration {
+    STAGE.saturating_sub(begun).clamp(ENTRY_AT_LEAST, ENTRY)
+}
 
 /// For a step; [`Step::Load`]'s and [`Step::Probe`]'s start again at each sign of life.
 pub(crate) const fn step(step: Step) -> Duration {
@@ -155,6 +164,8 @@ const _: () = {
         left = others;
     }
     assert!(sum + COPY.as_millis() + LATE_SHARE.as_millis() < ENTRY.as_millis());
+    // In the time that is left, a payload can be copied.
+    assert!(COPY.as_millis() < ENTRY_AT_LEAST.as_millis() && ENTRY_AT_LEAST.as_millis() < ENTRY.as_millis());
     assert!(BIND_SHARE.as_millis() * 3 < WATCHDOG.as_millis());
     assert!((UNBIND_ALL.as_millis() + UNBIND.as_millis()) < step(Step::Quiesce).as_millis());
     assert!(TICK.as_millis() * 10 < HEARTBEAT.as_millis());

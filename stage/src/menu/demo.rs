@@ -72,9 +72,9 @@ impl Demo {
             entry("b", "appliance 2.5.0", b),
             entry("rescue", "rescue system in the flash", None),
         ];
-        let (mut why, mut wait) = ("Stopped at the console.", 300_000);
+        let (mut why, mut wait) = ("Stopped at the console", 300_000);
         if failed {
-            (why, wait) = ("Nothing could be booted; below each entry is why.", 60_000);
+            (why, wait) = ("Nothing could be booted", 60_000);
             let failures = [
                 "kernel: sha256 mismatch (want 3fa9.., got 77c0..)",
                 "source PARTLABEL=boot-b: not found within 10.0 s; seen: vda1 (vfat PARTLABEL=boot-a)",
@@ -99,6 +99,7 @@ impl Demo {
             view: View {
                 wait: Wait::Choice(now.saturating_add(wait)),
                 why: why.to_owned(),
+                has_failed: failed,
                 entries,
                 history: history.map(str::to_owned).to_vec(),
                 has_shell: true,

@@ -49,6 +49,8 @@ pub(crate) const ALONE: Millis = 100;
 /// So long after the last byte of a sequence that has not ended, nothing more of it comes, ms: a network's retransmission may.
 const CUT: Millis = 1000;
 
+const ESC: u8 = 0x1b;
+
 /// Takes bytes as they come.
 #[derive(Default)]
 pub(crate) struct Decoder {
@@ -58,10 +60,10 @@ pub(crate) struct Decoder {
     is_shifted: bool,
     /// So many characters belong to a sequence that ended too early.
     rest: u8,
-    /// The last byte was an ESC.
-    is_escape: bool,
-    /// The last byte was a CR: a LF behind it is no second key, nor is a NUL (telnet's, RFC 854).
-    is_return: bool,
+    /// The last byte.
+    before: u8,
+    /// Two ESC came: the first was a key, if an answer follows, and Alt, if a key does.
+    is_double: bool,
     /// When the last byte came, until that was long ago.
     last: Option<Millis>,
 }
@@ -85,15 +87,23 @@ impl Decoder {
             keys: &mut keys,
             is_shifted: &mut self.is_shifted,
             rest: &mut self.rest,
-            is_return: &mut self.is_return,
+            is_after_return: false,
         };
         for byte in bytes {
+            let count = press.keys.len();
+            let before = std::mem::replace(&mut self.before, *byte);
             // Two keys, and not a sequence with a key in it.
-            if std::mem::replace(&mut self.is_escape, *byte == 0x1b) && *byte < 0x1b {
+            if before == ESC && *byte < ESC {
                 press.keys.push(Key::Escape);
                 self.parser = Parser::default();
             }
+            self.is_double |= (before, *byte) == (ESC, ESC);
+            press.is_after_return = before == b'\r';
             self.parser.advance(&mut press, &[*byte]);
+            if press.keys.len() > count && std::mem::take(&mut self.is_double) {
+                let is_answer = matches!(press.keys.last(), Some(Key::Cursor(..)));
+                press.keys.splice(count..count, is_answer.then_some(Key::Escape));
+            }
         }
         self.last = Some(now);
         keys
@@ -102,14 +112,14 @@ impl Decoder {
     /// The key that an ESC was, once nothing has followed it for [`ALONE`]; what else has begun and not ended is dropped after [`CUT`].
     pub(crate) fn idle(&mut self, now: Millis) -> Option<Key> {
         self.wake().filter(|at| now >= *at)?;
-        let key = self.is_escape.then_some(Key::Escape);
+        let key = (self.before == ESC).then_some(Key::Escape);
         *self = Self::default();
         key
     }
 
     /// When [`idle`](Self::idle) is to be asked.
     pub(crate) fn wake(&self) -> Option<Millis> {
-        let pause = if self.is_escape { ALONE } else { CUT };
+        let pause = if self.before == ESC { ALONE } else { CUT };
         self.last.map(|last| last.saturating_add(pause))
     }
 }
@@ -118,7 +128,8 @@ struct Press<'k> {
     keys: &'k mut Vec<Key>,
     is_shifted: &'k mut bool,
     rest: &'k mut u8,
-    is_return: &'k mut bool,
+    /// A LF is no second key then, nor is a NUL (telnet's, RFC 854).
+    is_after_return: bool,
 }
 
 /// `ESC [ letter` and `ESC O letter`.
@@ -150,7 +161,6 @@ fn numbered(number: u16) -> Key {
 
 impl Perform for Press<'_> {
     fn print(&mut self, c: char) {
-        *self.is_return = false;
         if let Some(rest) = self.rest.checked_sub(1) {
             *self.rest = rest;
             return;
@@ -170,9 +180,7 @@ impl Perform for Press<'_> {
     }
 
     fn execute(&mut self, byte: u8) {
-        let is_second = matches!(byte, b'\n' | 0) && *self.is_return;
-        *self.is_return = byte == b'\r';
-        if is_second {
+        if matches!(byte, b'\n' | 0) && self.is_after_return {
             return;
         }
         let key = match byte {
@@ -299,6 +307,13 @@ mod tests {
         assert_eq!(decoder.feed(3000, b"\x1b["), []);
         assert_eq!(decoder.feed(3300, b"24;80R"), [Key::Cursor(24, 80)]);
         assert_eq!(decoder.feed(5000, b"\x1b\r"), [Key::Escape, Key::Enter]);
+        // An answer of the terminal comes right behind it; a key there is one with Alt.
+        assert_eq!(decoder.feed(6000, b"\x1b"), []);
+        assert_eq!(decoder.feed(6050, b"\x1b[24;80R"), [Key::Escape, Key::Cursor(24, 80)]);
+        assert_eq!(decoder.feed(7000, b"\x1b\x1b[A"), [Key::Up]);
+        assert_eq!(decoder.feed(8000, b"\x1b\x1b"), []);
+        assert_eq!(decoder.idle(8100), Some(Key::Escape));
+        assert_eq!(decoder.feed(9000, b"\x1b[24;80R"), [Key::Cursor(24, 80)]);
     }
 
     proptest! {

@@ -114,6 +114,8 @@ const ASK_AGAIN: Millis = 3000;
 /// Somebody has the menu for so many times `menu_timeout`; then the string has to be typed again. A line that echoes, or a key that
 /// is stuck, looks like somebody.
 const LONGEST: Millis = 12;
+/// So often, at most, a console without the menu is told how to have it, ms: what it is told may come back.
+const HINT_AGAIN: Millis = 10_000;
 /// Prints a letter of two bytes, which is one column where they are UTF-8, asks for the cursor, and asks for it in the last corner.
 const QUESTION: &str = "\r\u{e9}\u{1b}[6n\r\u{1b}[K\u{1b}[999;999H\u{1b}[6n";
 /// Only the second half, and back (DECSC, DECRC). A terminal that is new is told to mark what is pasted.
@@ -323,7 +325,7 @@ impl Session {
             self.printed = rows;
         }
         let (prompt, text, at) = self.screen.prompt(form);
-        out.push_str(&self.typed.paint(prompt, &text, at));
+        out.push_str(&self.typed.paint(&prompt, &text, at));
         out
     }
 
@@ -368,6 +370,8 @@ pub(crate) struct Menu {
     gates: Vec<(String, Gate)>,
     console: Console,
     session: Option<Session>,
+    /// From then on, whoever presses a key without having the menu is told how to have it.
+    hint: Millis,
 }
 
 impl Menu {
@@ -378,6 +382,7 @@ impl Menu {
             gates: gates.collect(),
             console,
             session: None,
+            hint: 0,
         }
     }
 
@@ -448,10 +453,8 @@ impl Menu {
     /// A key came from a console. Of the view, only what is waited for is looked at unless somebody has the menu.
     pub(crate) fn press(&mut self, now: Millis, place: Place, key: Key, view: &View) -> Vec<Effect> {
         if self.place() != Some(place) {
-            if let Some((_, gate)) = self.gates.get_mut(place) {
-                gate.press(now, key);
-            }
-            return Vec::new();
+            self.knock(now, place, key);
+            return self.hint(now, place, key, view).into_iter().collect();
         }
         let mut effects = self.entered(now, view);
         let is_over = self.session.as_ref().is_none_or(|session| session.has_asked);
@@ -459,7 +462,38 @@ impl Menu {
         if effects.is_empty() || !is_over {
             effects.extend(self.hear(now, key, view));
         }
+        // Whoever waits for what they have asked for stops it like anybody.
+        if view.wait == Wait::Child {
+            self.knock(now, place, key);
+        }
         effects
+    }
+
+    fn knock(&mut self, now: Millis, place: Place, key: Key) {
+        if let Some((_, gate)) = self.gates.get_mut(place) {
+            gate.press(now, key);
+        }
+    }
+
+    /// How to have the menu, for somebody who came when that was said long ago.
+    fn hint(&mut self, now: Millis, place: Place, key: Key, view: &View) -> Option<Effect> {
+        let is_tried = match key {
+            Key::Char(c) => !self.console.stop.contains(c),
+            Key::Enter | Key::Escape | Key::Control('c') => true,
+            _ => false,
+        };
+        let may_help = matches!(view.wait, Wait::Choice(_)) && self.may_open(view);
+        if !is_tried || !may_help || now < self.hint {
+            return None;
+        }
+        self.has_told(now);
+        let how = how_to_stop(&self.console.stop);
+        Some(Effect::Send(place, format!("Cato waits here: {how} for the menu.\n")))
+    }
+
+    /// All consoles have read how to have the menu.
+    fn has_told(&mut self, now: Millis) {
+        self.hint = now.saturating_add(HINT_AGAIN);
     }
 
     /// A key, or an answer, of the terminal that has the menu.
@@ -475,7 +509,7 @@ impl Menu {
         let strokes: Vec<Stroke> = session.strokes.feed(now, key, waits).collect();
         // What is pasted may have anything in it.
         if !session.strokes.is_paste() && self.is_noise(now, key) {
-            return self.close_on_noise();
+            return self.close_on_noise(now);
         }
         let each = strokes.into_iter();
         each.flat_map(|stroke| self.press_theirs(stroke, view)).collect()
@@ -488,7 +522,8 @@ impl Menu {
         gate.is_some_and(|(_, gate)| gate.closes(now, key)) || session.is_echo(key)
     }
 
-    fn close_on_noise(&mut self) -> Vec<Effect> {
+    fn close_on_noise(&mut self, now: Millis) -> Vec<Effect> {
+        self.has_told(now);
         let gate = self.place().and_then(|place| self.gates.get(place));
         let how = how_to_stop(&self.console.stop);
         let tell = gate.map(|(name, _)| {
@@ -512,8 +547,14 @@ impl Menu {
         let opened: Vec<Place> = (self.gates.iter_mut().enumerate())
             .filter_map(|(place, (_, gate))| gate.is_open(now).then_some(place))
             .collect();
-        if let Some(place) = opened.first().filter(|_| self.may_open(view)) {
-            effects.extend(self.open(now, *place));
+        let Some(place) = opened.first().copied() else {
+            return effects;
+        };
+        let has_it = |session: &Session| session.place == place && session.screen.is_admitted();
+        if self.session.as_ref().is_some_and(has_it) {
+            effects.push(Effect::Do(Command::Stop));
+        } else if self.may_open(view) {
+            effects.extend(self.open(now, place));
         }
         effects
     }
@@ -544,6 +585,7 @@ impl Menu {
         if self.place() == Some(place) {
             return Vec::new();
         }
+        self.has_told(now);
         let mut effects: Vec<Effect> = self.shut().into_iter().collect();
         if let ([_, _, ..], Some((name, _))) = (self.gates.as_slice(), self.gates.get(place)) {
             effects.push(Effect::Tell(format!("{name} has the menu now")));

@@ -5,8 +5,9 @@
 use super::fit::{Form, fitted, shown, typed, width, wrapped};
 use super::keys::Key;
 use super::line::Line;
-use super::view::{Told, View};
+use super::view::{EntryView, Told, View};
 use super::{Command, Topic, Use};
+use crate::state::Condition;
 use crate::text::{cut, printable};
 use config::Access;
 
@@ -78,7 +79,7 @@ pub(crate) struct Screen {
     typed: Line,
     /// A command line that is changed.
     edited: Line,
-    /// Those that were booted, for the next time; at most [`EDITS`].
+    /// Those that were booted or left, for the next time; at most [`EDITS`].
     edits: Vec<String>,
     /// What is read on a [`Page::Text`]; none while it is awaited.
     text: Option<Vec<Told>>,
@@ -208,10 +209,21 @@ impl Screen {
                 ]
             }
             Page::Entry(at) => {
-                let slot = (view.entries.get(at)).and_then(|entry| Some(&entry.condition.as_ref()?.name));
+                let known = view.entries.get(at).and_then(|entry| entry.condition.as_ref());
+                let slot = known.map(|slot| &slot.name);
+                let tries = match known.map(|slot| slot.condition) {
+                    Some(Condition::Good) | None => "",
+                    Some(_) => ", with all its tries",
+                };
                 [
                     Some(item('1', "boot it this time", Act::Boot(at))),
-                    slot.map(|slot| item('2', format!("boot it from now on: slot {slot} first"), Act::Stays(at))),
+                    slot.map(|slot| {
+                        item(
+                            '2',
+                            format!("boot it from now on: slot {slot} first{tries}"),
+                            Act::Stays(at),
+                        )
+                    }),
                     Some(item(
                         '3',
                         "edit its command line, then boot it this time",
@@ -234,9 +246,12 @@ impl Screen {
         }
     }
 
-    /// The entry that is marked: the one that somebody moved to, else the next.
+    /// The entry that is marked: the one that somebody moved to, else the next, unless that has just failed and another has not.
     fn marked(&self, view: &View) -> usize {
-        let next = view.entries.iter().position(|entry| entry.is_next);
+        let find = |is: fn(&EntryView) -> bool| view.entries.iter().position(is);
+        let next = find(|entry| entry.is_next && entry.failure.is_none());
+        let fresh = next.or_else(|| find(|entry| entry.failure.is_none()));
+        let next = fresh.or_else(|| find(|entry| entry.is_next));
         let bar = self.entry.or(next).unwrap_or(0);
         bar.min(view.entries.len().saturating_sub(1))
     }
@@ -256,10 +271,13 @@ impl Screen {
                     stays: matches!(act, Act::Stays(_)),
                 });
             }
-            Act::Details(at) => self.turn(Page::Entry(at)),
+            Act::Details(at) => {
+                self.entry = Some(at);
+                self.turn(Page::Entry(at));
+            }
             Act::Edit(at) => {
                 let cmdline = &entry(at)?.cmdline;
-                let history = self.edits.iter().chain([cmdline]).cloned().collect();
+                let history = [cmdline].into_iter().chain(&self.edits).cloned().collect();
                 self.edited = Line::of(cmdline, history);
                 self.turn(Page::Edit(at));
             }
@@ -278,6 +296,10 @@ impl Screen {
             }
             Act::Look(topic) => {
                 self.turn(Page::Text(topic));
+                if topic == Topic::Log {
+                    // What was said last explains why.
+                    self.top = usize::MAX;
+                }
                 return Some(Command::Look(topic));
             }
             Act::Files => return Some(self.browse(String::new())),
@@ -291,7 +313,10 @@ impl Screen {
             Act::Reboot => return Some(Command::Reboot),
             Act::Retry => return Some(Command::Retry),
             Act::Leave => return Some(Command::Leave),
-            Act::Back => self.turn(Page::Main),
+            Act::Back => match (&self.page, self.entry) {
+                (Page::Text(Topic::Plan), Some(at)) => self.turn(Page::Entry(at)),
+                _ => self.turn(Page::Main),
+            },
         }
         None
     }
@@ -371,19 +396,34 @@ impl Screen {
     fn press_edit(&mut self, at: usize, key: Key, view: &View) -> Option<Command> {
         match key {
             Key::Enter => return self.boot_edited(at, view),
-            Key::Escape | Key::Control('c' | 'g') => return self.act(Act::Back, view),
+            // A lagging line makes an Escape of a cut arrow: what was typed comes back.
+            Key::Escape | Key::Control('c' | 'g') => {
+                let text = self.edited.text();
+                let is_changed = view.entries.get(at).is_none_or(|entry| entry.cmdline != text);
+                let command = self.act(Act::Back, view);
+                if is_changed {
+                    self.remember(text);
+                    "Not booted; e and then Up has what was typed.".clone_into(&mut self.said);
+                }
+                return command;
+            }
             key => self.edited.press(key),
         }
         None
     }
 
-    fn boot_edited(&mut self, at: usize, view: &View) -> Option<Command> {
-        let entry = view.entries.get(at)?.name.clone();
-        let cmdline = self.edited.text().trim().to_owned();
+    fn remember(&mut self, cmdline: String) {
+        self.edits.retain(|known| *known != cmdline);
         if self.edits.len() >= EDITS {
             self.edits.remove(0);
         }
-        self.edits.push(cmdline.clone());
+        self.edits.push(cmdline);
+    }
+
+    fn boot_edited(&mut self, at: usize, view: &View) -> Option<Command> {
+        let entry = view.entries.get(at)?.name.clone();
+        let cmdline = self.edited.text().trim().to_owned();
+        self.remember(cmdline.clone());
         self.turn(Page::Main);
         Some(Command::Boot {
             entry,
@@ -524,6 +564,7 @@ impl Screen {
             }
             match typed {
                 "" if !self.is_at_end(form) => self.top = self.top.saturating_add(Self::height(form)),
+                "b" => self.top = self.first(form).saturating_sub(Self::height(form)),
                 "" | "0" | "q" => return self.act(Act::Back, view),
                 _ => self.is_none_of_these(typed),
             }
@@ -562,26 +603,34 @@ impl Screen {
     }
 
     /// The prompt of a plain terminal, what stands behind it, and the cursor's column in that.
-    pub(crate) fn prompt(&self, form: Form) -> (&'static str, String, usize) {
+    pub(crate) fn prompt(&self, form: Form) -> (String, String, usize) {
         if self.page == Page::Password {
-            return ("Password: ", String::new(), 0);
+            return ("Password: ".to_owned(), String::new(), 0);
         }
         let (prompt, line) = match self.page {
-            Page::Edit(_) => ("cmdline: ", &self.edited),
+            Page::Edit(_) => ("cmdline: ".to_owned(), &self.edited),
             Page::Text(_) => {
                 let has_links = self.text.iter().flatten().any(|row| row.leads.is_some());
-                let prompt = match (self.is_at_end(form), has_links) {
-                    (true, false) => "-- Enter  back -- ",
-                    (false, false) => "-- Enter  more    0  back -- ",
-                    (true, true) => "-- N  open N    Enter  back -- ",
-                    (false, true) => "-- N  open N    Enter  more    0  back -- ",
+                let open = has_links.then_some("N  open N");
+                let before = (self.first(form) > 0).then_some("b  page before");
+                let ends: &[&str] = if self.is_at_end(form) {
+                    &["Enter  back"]
+                } else {
+                    &["Enter  more", "0  back"]
                 };
-                (prompt, &self.typed)
+                let can: Vec<&str> = open.into_iter().chain(before).chain(ends.iter().copied()).collect();
+                (format!("-- {} -- ", can.join("    ")), &self.typed)
             }
-            _ => ("cato> ", &self.typed),
+            _ => ("cato> ".to_owned(), &self.typed),
         };
         let (text, at) = line.window(form.columns.saturating_sub(prompt.len()));
         (prompt, typed(&text, form), at)
+    }
+
+    /// The first row of a text that is shown.
+    fn first(&self, form: Form) -> usize {
+        // The terminal may have become larger.
+        self.top.min(self.text(form).len().saturating_sub(Self::height(form)))
     }
 
     fn is_at_end(&self, form: Form) -> bool {
@@ -625,6 +674,9 @@ fn why(view: &View) -> Vec<Told> {
         let failure = entry.failure.as_ref()?;
         Some(format!("this start: entry {:?}: {failure}", entry.name))
     });
+    let has_nothing = "this start: there is no valid boot.toml; the log (l) says what is wrong with it".to_owned();
+    let nothing = view.entries.is_empty().then_some(has_nothing);
+    let now = nothing.into_iter().chain(now);
     let mut all: Vec<Told> = now.chain(view.history.iter().cloned()).map(Told::from).collect();
     if all.is_empty() {
         all.push("No boot has failed, as far as is written down.".to_owned().into());

@@ -198,6 +198,27 @@ fn the_main_page() {
 }
 
 #[test]
+fn a_short_title_is_shown_and_a_long_one_leaves_room_for_the_slot() {
+    for (title, row) in [
+        ("b", "* 1  a       b  slot A, good"),
+        (&*"x".repeat(99), ".. slot A, good"),
+    ] {
+        let mut sitting = Sitting::new(false, Terminal::Auto, VT100);
+        sitting.demo.view.entries[0].title = title.to_owned();
+        sitting
+            .demo
+            .view
+            .entries
+            .iter_mut()
+            .skip(1)
+            .for_each(|entry| entry.title = "b".to_owned());
+        sitting.stops();
+        let text = sitting.shown.text().replace("..  ", ".. ");
+        assert!(text.contains(row), "{text}");
+    }
+}
+
+#[test]
 fn the_bar_moves_and_its_entry_is_booted() {
     let mut sitting = Sitting::open(true, VT100);
     sitting.sent = 0;
@@ -266,18 +287,40 @@ fn a_command_line_is_edited_for_one_boot() {
     }
 }
 
+/// An arrow key that a slow line cuts is an Escape: what was typed is not lost with it.
+#[test]
+fn a_command_line_that_was_left_comes_back() {
+    let mut sitting = Sitting::open(false, VT100);
+    sitting.types("e debug");
+    sitting.comes("\u{1b}");
+    sitting.waits(200);
+    sitting.types("[D");
+    let text = sitting.shown.text();
+    assert!(text.contains("Not booted; e and then Up has what was typed."), "{text}");
+    sitting.types("e\u{1b}[A");
+    assert!(
+        sitting.shown.text().contains("console=ttyAMA0,115200 debug"),
+        "{}",
+        sitting.shown.text()
+    );
+    // As it was, there is nothing to say.
+    sitting.types("\u{3}");
+    sitting.types("e\u{3}");
+    assert!(!sitting.shown.text().contains("Not booted"), "{}", sitting.shown.text());
+}
+
+/// What was said last is what is looked for.
 #[test]
 fn a_long_text_is_read_page_by_page() {
     let mut sitting = Sitting::open(false, VT100);
     sitting.types("l");
-    sitting.types(" ");
     sitting.is("log-vt100");
     sitting.types("q");
     sitting.types("w");
     sitting.is("why-vt100");
     let mut sitting = Sitting::open(false, "");
     sitting.types("l\r");
-    sitting.types("\r");
+    sitting.types("b\r");
     sitting.types("0\r");
     sitting.is("log-plain");
 }

@@ -11,8 +11,10 @@ use super::Millis;
 pub(crate) struct View {
     /// What PID 1 waits for.
     pub wait: Wait,
-    /// Why it came to this, in one sentence.
+    /// Why it came to this, in one sentence without its dot.
     pub why: String,
+    /// It came to this because entries failed.
+    pub has_failed: bool,
     /// What can be booted, in file order; none without a valid `boot.toml`.
     pub entries: Vec<EntryView>,
     /// What was written down of earlier boots, the oldest first, and the last words of kernels.

@@ -1,7 +1,7 @@
 //! What PID 1 decides: a state and an event make the next state and a list of actions. Pure; time is milliseconds since
 //! boot and comes in from outside.
 //!
-//! The order of last resorts: next entry, the prompt's timer, `reboot(2)` in a child, sysrq-b, the watchdog.
+//! The order of last resorts: next entry, the prompt's timer, sysrq-b, `reboot(2)`, the watchdog.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -35,6 +35,8 @@ struct Booting {
     /// What the step may take, and when that is over.
     limit: Duration,
     until: Millis,
+    /// The same for all of the entry.
+    whole: Duration,
     latest: Millis,
 }
 
@@ -108,8 +110,8 @@ pub(super) struct Policy {
     again: Option<String>,
     /// That try is still to come.
     is_paused: bool,
-    /// How often the prompt's timer ran out since somebody pressed a key.
-    retries: u32,
+    /// How often the prompt's timer ran out since somebody chose what is booted; none until it does.
+    retries: Option<u32>,
     /// What a kernel said as it died, before this start.
     last_words: Vec<String>,
     /// What this start did, and when each of it began.
@@ -168,7 +170,7 @@ impl Policy {
             edited: None,
             again: None,
             is_paused: false,
-            retries: 0,
+            retries: Some(0),
             last_words: Vec::new(),
             timeline: VecDeque::new(),
             received: Vec::new(),
@@ -360,13 +362,18 @@ impl Policy {
     fn boot_next(&mut self, now: Millis) -> Vec<Action> {
         let chosen = |config| select(config, &self.tried, self.slots.state());
         let Some(mut choice) = self.config.as_ref().and_then(chosen) else {
-            return self.prompt(now, NOTHING_LEFT);
+            return match self.tried.picked.take() {
+                Some(entry) => self.prompt(now, &format!("entry {entry:?} could not be booted")),
+                None => self.prompt(now, NOTHING_LEFT),
+            };
         };
         if let Some((entry, cmdline)) = &self.edited
             && *entry == choice.entry.name
         {
             choice.entry.cmdline.clone_from(cmdline);
         }
+        let begun = now.saturating_sub(*self.tried.since.get_or_insert(now));
+        let whole = deadlines::entry(Duration::from_millis(begun));
         self.is_stopped = false;
         self.took(now, format!("entry {:?}: {}", choice.entry.name, Step::Select));
         let (entry, title) = (&choice.entry.name, &choice.entry.title);
@@ -379,7 +386,8 @@ impl Policy {
             step: Step::Select,
             limit: deadlines::step(Step::Select),
             until: after(now, deadlines::step(Step::Select)),
-            latest: after(now, deadlines::ENTRY),
+            whole,
+            latest: after(now, whole),
         });
         let boot = self.boot(choice).map(|boot| Action::Give(Job::Boot(Box::new(boot))));
         [log].into_iter().chain(boot).collect()
@@ -388,7 +396,7 @@ impl Policy {
     /// What a worker has to know for that; there is a config where there is a choice.
     fn boot(&self, choice: Choice) -> Option<Boot> {
         let config = self.config.as_ref()?;
-        let chance = self.began_us.saturating_add(self.retries.into());
+        let chance = self.began_us.saturating_add(self.retries.unwrap_or_default().into());
         Some(Boot {
             account: (self.slots).account(choice.entry.slot.as_ref(), choice.why, self.is_test, chance),
             lacks_state: self.lacks_state() && self.looking == Looking::May,
@@ -503,7 +511,7 @@ impl Policy {
                     let (entry, s) = (&at.entry, at.limit.as_secs());
                     return Self::reset(&format!("entry {entry:?}: reboot(KEXEC) did not jump within {s} s"));
                 }
-                let spent = if now >= at.latest { deadlines::ENTRY } else { at.limit };
+                let spent = if now >= at.latest { at.whole } else { at.limit };
                 let text = format!("step {} did not end within {} s", at.step, spent.as_secs());
                 return self.failed(now, &at, &Failure::new(Cause::Timeout, text), false);
             }
@@ -556,9 +564,9 @@ impl Policy {
             Some(choice) => format!("trying {:?}", choice.entry.name),
             None if is_machines => format!(
                 "no other entry can do better, trying again in {} s",
-                self.retry().as_secs()
+                self.pause().as_secs()
             ),
-            None => format!("no entry left, trying again in {} s", self.retry().as_secs()),
+            None => format!("no entry left, trying again in {} s", self.pause().as_secs()),
         };
         let log = Action::Log("entry", format!("entry {:?}: {failure}; {next}", at.entry));
         self.stop(now, log, loaded, gone)

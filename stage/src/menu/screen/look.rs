@@ -5,7 +5,7 @@ use crate::menu::Millis;
 use crate::menu::fit::{Form, fitted, packed, shown, typed, width, wrapped};
 use crate::menu::paint::{Frame, Row};
 use crate::menu::view::{EntryView, View, Wait};
-use crate::state::Condition;
+use crate::state::{Because, Condition};
 
 impl Screen {
     /// What is on the screen now.
@@ -38,7 +38,7 @@ impl Screen {
             Page::Main => self.main(&mut rows, view, form, room),
             Page::Entry(at) => {
                 let facts = facts(view, at).into_iter();
-                rows.extend(facts.flat_map(|fact| says(&shown(&fact, form), 3)));
+                rows.extend(facts.flat_map(|fact| says(&shown(&fact, form), 8)));
                 self.choices(&mut rows, view, form, room);
             }
             Page::Edit(at) => {
@@ -76,7 +76,7 @@ impl Screen {
 
     /// What a plain terminal is told once, as it would be out of date soon.
     pub(crate) fn waits(&self, view: &View, now: Millis) -> Option<String> {
-        (self.page == Page::Main).then(|| self.wait(view, now))
+        matches!(self.page, Page::Main | Page::Password).then(|| self.wait(view, now))
     }
 
     /// What happens by itself, and when.
@@ -88,47 +88,64 @@ impl Screen {
             // Somebody has the menu where they choose.
             Wait::Child | Wait::Countdown(_) => String::new(),
             Wait::Choice(until) if view.entries.is_empty() => {
-                format!("The machine is reset in {} s without {key}.", seconds(until))
+                format!("Without {key}, the machine is reset in {} s.", seconds(until))
             }
             Wait::Choice(until) => {
-                let first = if self.page == Page::Main { ", with * first" } else { "" };
-                format!("Cato goes on in {} s without {key}{first}.", seconds(until))
+                let first = if self.page == Page::Main {
+                    ", and boots * first"
+                } else {
+                    ""
+                };
+                format!("Without {key}, Cato goes on in {} s{first}.", seconds(until))
             }
         }
     }
 
     fn main(&self, rows: &mut Vec<Row>, view: &View, form: Form, most: usize) {
         let width = width(form);
-        let title = format!("Cato {}. {}", env!("CARGO_PKG_VERSION"), shown(&view.why, form));
+        // On a small screen, those around the marked one, and what can be done with them as far as there is room.
+        let room = most.saturating_sub(10).max(3);
+        let reasons = reasons(view, form, room);
+        let below = match (&reasons, view.has_failed) {
+            (_, false) => "",
+            (Some(_), true) => "; below is why",
+            (None, true) => "; w says why",
+        };
+        let why = shown(&view.why, form);
+        let title = format!("Cato {}. {why}{below}.", env!("CARGO_PKG_VERSION"));
         rows.extend(wrapped(&title, width, 3).into_iter().map(Row::new));
         rows.push(Row::default());
         let marked = self.marked(view);
-        // On a small screen, those around the marked one, and what can be done with them as far as there is room.
-        let room = most.saturating_sub(8).max(3).min(most.saturating_sub(rows.len()));
+        let room = room.min(most.saturating_sub(rows.len()));
         let first = around(marked, room, view.entries.len());
-        let has_room = view.entries.len().saturating_mul(2) <= room;
-        let column = |of: fn(&EntryView) -> &str, most: usize| {
-            let longest = view
-                .entries
-                .iter()
-                .map(|entry| shown(of(entry), form).chars().count())
-                .max();
-            longest.unwrap_or(0).min(most)
+        let column = |of: fn(&EntryView) -> String| {
+            let lengths = view.entries.iter().map(|entry| shown(&of(entry), form).chars().count());
+            lengths.max().unwrap_or(0)
         };
-        let (names, titles) = (column(|entry| &entry.name, 16), column(|entry| &entry.title, 30));
+        // The title has what the others leave.
+        let names = column(|entry| entry.name.clone()).min(width / 4);
+        let left = width
+            .saturating_sub(9)
+            .saturating_sub(names)
+            .saturating_sub(column(slot));
+        let longest = column(|entry| entry.title.clone());
+        let titles = longest.min(left);
         for (at, entry) in view.entries.iter().enumerate().skip(first).take(room) {
             let sign = if entry.is_next { '*' } else { ' ' };
             let name = fitted(&shown(&entry.name, form), names);
-            let title = fitted(&shown(&entry.title, form), titles);
+            let title = match titles {
+                // So little of it says nothing.
+                ..4 if titles < longest => String::new(),
+                _ => format!("{:<titles$}  ", fitted(&shown(&entry.title, form), titles)),
+            };
             let number = at.saturating_add(1);
-            let text = format!("{sign}{number:>2}  {name:<names$}  {title:<titles$}  {}", slot(entry));
+            let text = format!("{sign}{number:>2}  {name:<names$}  {title}{}", slot(entry));
             rows.push(Row {
                 text: text.trim_end().to_owned(),
                 is_bar: form.is_full && at == marked,
             });
-            if let Some(failure) = entry.failure.as_ref().filter(|_| has_room) {
-                rows.push(Row::new(format!("     {}", shown(failure, form))));
-            }
+            let reason = reasons.iter().flatten().filter(|(of, _)| *of == at);
+            rows.extend(reason.map(|(_, row)| Row::new(row.clone())));
         }
         rows.push(Row::default());
         let of_entry = if form.is_full {
@@ -173,8 +190,7 @@ impl Screen {
         let height = Self::height(form);
         let text = self.text(form);
         let marked = Self::links(&text).get(self.bar.unwrap_or(0)).map(|(row, _)| *row);
-        // The terminal may have become larger.
-        let top = self.top.min(text.len().saturating_sub(height));
+        let top = self.first(form);
         let (count, last) = (text.len(), top.saturating_add(height).min(text.len()));
         for (at, row) in text.into_iter().enumerate().skip(top).take(height) {
             let is_bar = form.is_full && marked == Some(at);
@@ -194,6 +210,23 @@ impl Screen {
 /// The first of `count` rows, of which there is room for `room` around that one.
 fn around(at: usize, room: usize, count: usize) -> usize {
     at.saturating_sub(room / 2).min(count.saturating_sub(room))
+}
+
+/// Why each entry failed, in as many rows as go between the entries in `room`; none where one each is too many.
+fn reasons(view: &View, form: Form, room: usize) -> Option<Vec<(usize, String)>> {
+    let of = |most| {
+        let entries = view.entries.iter().enumerate();
+        let rows = entries.flat_map(move |(at, entry)| {
+            let text = entry.failure.as_ref().map(|failure| shown(failure, form));
+            let rows = text
+                .into_iter()
+                .flat_map(move |text| wrapped(&text, width(form).saturating_sub(5), most));
+            rows.map(move |row| (at, format!("     {row}")))
+        });
+        rows.collect::<Vec<_>>()
+    };
+    let room = room.saturating_sub(view.entries.len());
+    [3, 2, 1].into_iter().map(of).find(|rows| rows.len() <= room)
 }
 
 /// What is known of an entry.
@@ -221,7 +254,17 @@ fn slot(entry: &EntryView) -> String {
         Some((Condition::Good, _)) => "good".to_owned(),
         Some((Condition::Untested, 1)) => "untested, 1 try left".to_owned(),
         Some((Condition::Untested, tries)) => format!("untested, {tries} tries left"),
-        Some((Condition::Bad(_), _)) => "bad".to_owned(),
+        Some((Condition::Bad(why), _)) => format!("bad: {}", in_short(why)),
     };
     format!("slot {name}, {condition}")
+}
+
+/// For a row that has more on it; the whole of it is on the entry's page.
+fn in_short(why: Because) -> &'static str {
+    match why {
+        Because::Marked => "marked",
+        Because::Unproven => "never good",
+        Because::Strikes => "failed too often",
+        Because::Empty => "empty",
+    }
 }

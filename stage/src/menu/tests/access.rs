@@ -80,11 +80,39 @@ fn nobody_has_it_when_the_machine_goes_on_by_itself() {
     sitting.demo.view.wait = Wait::Child;
     sitting.types("");
     assert_eq!((sitting.menu.place(), sitting.menu.has_screen()), (Some(0), None));
+    let begun = sitting.commands.len();
     sitting.types("\u{3}");
-    assert_eq!(sitting.commands.last(), Some(&Command::Stop));
+    // Or as anybody stops it.
+    sitting.demo.view.wait = Wait::Child;
+    sitting.waits(300);
+    sitting.types("   ");
+    sitting.waits(300);
+    assert_eq!(sitting.commands[begun..], [Command::Stop, Command::Stop]);
     sitting.demo.view.wait = Wait::Choice(sitting.now + 1000);
     sitting.types("");
     assert_eq!(sitting.menu.has_screen(), Some(0));
+}
+
+/// Whoever comes late has not read how.
+#[test]
+fn a_key_that_does_nothing_says_what_does() {
+    let mut sitting = Sitting::new(true, Terminal::Auto, VT100);
+    sitting.types("\r");
+    let hint = "Cato waits here: press Space 3 times for the menu.";
+    assert!(sitting.shown.text().contains(hint), "{}", sitting.shown.text());
+    // A line that sends it back does not hear it again and again; one that babbles is told no more.
+    let sent = sitting.sent;
+    sitting.types("x\r");
+    assert_eq!((sitting.sent, sitting.commands.len()), (sent, 0));
+    sitting.waits(HINT_AGAIN);
+    sitting.types("x");
+    assert!(sitting.sent > sent);
+    // A boot that runs is not waiting.
+    sitting.waits(HINT_AGAIN);
+    let sent = sitting.sent;
+    sitting.demo.view.wait = Wait::Child;
+    sitting.types("\r");
+    assert_eq!(sitting.sent, sent);
 }
 
 #[test]

@@ -20,8 +20,16 @@ impl Policy {
             return deadlines::RETRY_WITHOUT_CONFIG;
         };
         let first = config.console.retry;
-        let factor = 2_u32.saturating_pow(self.retries);
+        let factor = 2_u32.saturating_pow(self.retries.unwrap_or_default());
         first.saturating_mul(factor).min(deadlines::LONGEST_RETRY.max(first))
+    }
+
+    /// The same, but for whoever chose what has failed: they get the time to think.
+    pub(super) fn pause(&self) -> Duration {
+        match self.retries {
+            None => self.retry().max(self.console.menu_timeout),
+            Some(_) => self.retry(),
+        }
     }
 
     /// Waits for somebody or the timer, and begins anew then: whoever is there may have repaired what did not work.
@@ -40,7 +48,7 @@ impl Policy {
             // Somebody is there, and may have to say who.
             STOPPED if matches!(self.console.access, Access::Password(_)) => deadlines::LOGIN,
             STOPPED => self.console.menu_timeout,
-            _ => self.retry(),
+            _ => self.pause(),
         };
         let retry = after(now, wait);
         self.phase = Phase::Prompt { retry };
@@ -99,8 +107,10 @@ impl Policy {
         if self.config.is_none() {
             return Self::reset("there is no valid boot.toml");
         }
+        // Nobody is there any more.
+        let retries = self.retries.get_or_insert(0);
         if self.why != STOPPED {
-            self.retries = self.retries.saturating_add(1);
+            *retries = retries.saturating_add(1);
         }
         self.try_again(now)
     }
@@ -111,7 +121,7 @@ impl Policy {
         let retry = retry.max(after(now, self.console.menu_timeout));
         match command {
             Command::Retry if self.config.is_some() => {
-                self.retries = 0;
+                self.retries = None;
                 self.try_again(now)
             }
             Command::Boot { entry, cmdline, stays } => self.boot_picked(now, entry, cmdline, stays, retry),
@@ -135,8 +145,12 @@ impl Policy {
                 vec![Action::Show(self.timeline(now))]
             }
             Command::Browse(at) => self.look_at(now, at, retry),
-            Command::Leave if self.why == STOPPED && self.config.is_some() => self.try_again(now),
+            Command::Leave if self.why == STOPPED && self.config.is_some() => {
+                self.retries.get_or_insert(0);
+                self.try_again(now)
+            }
             Command::Leave => {
+                self.retries.get_or_insert(0);
                 let wait = self.retry();
                 self.phase = Phase::Prompt {
                     retry: after(now, wait),
@@ -202,7 +216,7 @@ impl Policy {
             return self.stay(Phase::Prompt { retry });
         };
         let slot = known.slot.clone().filter(|_| stays);
-        self.retries = 0;
+        self.retries = None;
         self.tried.picked = Some(entry.clone());
         self.edited = cmdline.map(|cmdline| (entry, cmdline));
         match slot {
@@ -236,15 +250,15 @@ impl Policy {
 
     /// What there is to see, for the menu.
     pub(in crate::supervisor) fn view(&self) -> View {
+        let has_failed = !self.failures.is_empty() && self.why != STOPPED;
         let mut why = match self.why.as_str() {
-            NOTHING_LEFT if self.failures.is_empty() => "There is nothing to boot".to_owned(),
-            NOTHING_LEFT => "Nothing could be booted; below each entry is why".to_owned(),
+            NOTHING_LEFT if has_failed => "Nothing could be booted".to_owned(),
+            NOTHING_LEFT => "There is nothing to boot".to_owned(),
             why => why.to_owned(),
         };
         if let Some(first) = why.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        why.push('.');
         let fresh = Tried {
             all_failed: true,
             ..Tried::default()
@@ -275,6 +289,7 @@ impl Policy {
         View {
             wait: self.waits(),
             why,
+            has_failed,
             entries: entries.collect(),
             history: self
                 .slots

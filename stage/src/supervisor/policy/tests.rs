@@ -229,6 +229,34 @@ fn progress_moves_the_deadline_of_load_but_not_of_the_whole_entry() {
     assert!(text.contains(&format!("within {} s", ENTRY / 1000)), "{text}");
 }
 
+/// A disk that trickles does not keep the others waiting for ever, and they have their time all the same.
+#[test]
+fn all_entries_together_have_a_deadline() {
+    let mut policy = booting(&["a", "b", "c", "d"]);
+    let mut now = 0;
+    for seconds in [660, 660, 330, 330] {
+        step(&mut policy, now, Step::Load);
+        let end = now + seconds * 1000;
+        while now < end {
+            assert!(on(&mut policy, now, Event::Said(Message::Progress(now))).is_empty());
+            now += limit_of(Step::Load) / 2;
+        }
+        let text = log(&on(&mut policy, end, Event::Tick));
+        assert!(
+            text.contains(&format!("step load did not end within {seconds} s")),
+            "{text}"
+        );
+        now = end;
+        on(&mut policy, now, Event::Gone(Exit::Signal(9)));
+    }
+    // Everything is tried anew, with all of the time.
+    now = policy.due().unwrap();
+    assert_eq!(booted(&on(&mut policy, now, Event::Tick)), Some(("a", Why::First)));
+    assert_eq!(policy.due(), Some(now + limit_of(Step::Select)));
+    step(&mut policy, now, Step::Load);
+    assert!(matches!(&policy.phase, Phase::Booting(booting) if booting.latest == now + ENTRY));
+}
+
 /// Started, with the child that reads the reason running.
 fn asking(countdown: u64) -> Policy {
     let mut config = config(&["a"]);

@@ -19,8 +19,18 @@ fn the_prompt_takes_its_commands() {
     assert!(log(&on(&mut policy, 1, STOP)).contains("stopped at the console; trying again by itself in 300 s"));
     assert!(on(&mut policy, 2, boot("c")).is_empty(), "there is no such entry");
     assert_eq!(booted(&on(&mut policy, 3, boot("b"))), Some(("b", Why::Picked)));
-    // The picked one fails: back to the prompt, not on to "a".
-    assert!(log(&on(&mut policy, 5, Event::Gone(Exit::Code(1)))).contains("no entry left"));
+    // The picked one fails: back to the prompt, not on to "a", and whoever picked it has the time to think.
+    let said = log(&on(&mut policy, 5, Event::Gone(Exit::Code(1))));
+    let left = "entry \"b\" could not be booted; trying again by itself in 300 s";
+    assert!(
+        said.contains("no entry left, trying again in 300 s") && said.contains(left),
+        "{said}"
+    );
+    let view = policy.view();
+    assert_eq!(
+        (view.why.as_str(), view.has_failed),
+        ("Entry \"b\" could not be booted", true)
+    );
     assert!(asks(
         &on(&mut policy, 6, Event::Wants(Command::Reboot)),
         Question::Reboot
@@ -290,7 +300,7 @@ fn a_picked_entry_that_the_machine_refuses_leads_back_to_the_prompt() {
     on(&mut policy, 1, STOP);
     assert_eq!(booted(&on(&mut policy, 2, boot("b"))), Some(("b", Why::Picked)));
     on(&mut policy, 3, fail(Cause::Refused, "x"));
-    assert!(log(&on(&mut policy, 4, Event::Gone(Exit::Code(1)))).contains("no entry left"));
+    assert!(log(&on(&mut policy, 4, Event::Gone(Exit::Code(1)))).contains("entry \"b\" could not be booted; "));
 }
 
 #[test]
@@ -317,5 +327,8 @@ fn the_prompt_waits_longer_each_time_until_somebody_is_there() {
         booted(&on(&mut policy, now + 1, Event::Wants(Command::Retry))),
         Some(("a", Why::First))
     );
-    assert!(log(&on(&mut policy, now + 2, Event::Gone(Exit::Code(1)))).contains("in 60 s"));
+    // They have as long as at the menu, and then it begins anew.
+    assert!(log(&on(&mut policy, now + 2, Event::Gone(Exit::Code(1)))).contains("in 300 s"));
+    on(&mut policy, now + 300_002, Event::Tick);
+    assert!(log(&on(&mut policy, now + 300_003, Event::Gone(Exit::Code(1)))).contains("in 120 s"));
 }
