@@ -204,8 +204,6 @@ fn label(context: &Context, arch: Arch) -> Result<()> {
     })
 }
 
-/// A FAT for sectors of 512 bytes on a disk with 4096, and an ext4 larger than its partition, on a quiet console: what the
-/// superblock says and the kernel's own words are in the message. A third disk boots.
 /// A sector in the middle of the kernel can't be read: the kernel's log says which, and the next entry boots.
 fn read_error(context: &Context, arch: Arch) -> Result<()> {
     const SECTOR: usize = 512;
@@ -246,6 +244,8 @@ fn read_error(context: &Context, arch: Arch) -> Result<()> {
     context.reports(&ready, &mut vm).map(drop)
 }
 
+/// A FAT for sectors of 512 bytes on a disk with 4096, and an ext4 larger than its partition, on a quiet console: what the superblock
+/// says and the kernel's own words are in the message. A third disk boots.
 fn mount_errors(context: &Context, arch: Arch) -> Result<()> {
     let mut chain = chain(context, arch)?;
     chain.service.cmdline.push_str(" quiet");
