@@ -161,7 +161,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         let more = Scenario::new(format!("power-cut/{arch}/state-replay-every-cut"), move |context| {
             replay(context, arch, usize::MAX)
         });
-        all.push(more.long_if(true).limit(Duration::from_mins(12)));
+        all.push(more.long_if(true).limit(Duration::from_mins(30)));
     }
     all
 }
