@@ -6,7 +6,8 @@ use crate::xxh3::{Stripes, xxh3};
 
 /// Access to physical memory.
 pub trait Memory {
-    /// The `len` bytes at `base`; none where they can't be a slice.
+    /// The `len` bytes at `base`; none where they can't be a slice. Called once for each region that is checked: on arm64, that is
+    /// where what caches have of it is dropped.
     fn bytes(&self, base: u64, len: u64) -> Option<&[u8]>;
 }
 

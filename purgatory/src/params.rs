@@ -11,8 +11,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"CatoPurg");
 /// `Record::magic`: "CatoStmp".
 pub const RECORD_MAGIC: u64 = u64::from_le_bytes(*b"CatoStmp");
-/// `Params::version`: raised whenever a struct of this file changes.
-pub const VERSION: u32 = 2;
+/// `Params::version`: raised whenever a struct of this file changes, or what a field means.
+pub const VERSION: u32 = 3;
 /// Regions a block can hold. `kexec_load` takes 16 segments; a segment can hold several regions.
 pub const REGIONS: usize = 24;
 /// Each region is checked in pieces of this many bytes, counted from its start; its last one may be shorter.
@@ -276,8 +276,8 @@ pub struct Params {
     pub digests_digest: [u8; 32],
     /// Where to leave the reason of a reset.
     pub reason: ReasonParams,
-    /// arm64: what is cleaned to the point of coherency before the caches go off: everything the blob writes, the
-    /// Image and the device tree.
+    /// arm64: what is cleaned to the point of coherency besides the regions that are checked and what the blob writes: what
+    /// the main kernel uses with the caches off.
     pub clean: [Range; CLEANS],
     /// What is checked.
     pub regions: [Region; REGIONS],
@@ -347,14 +347,12 @@ pub const RECORD_STAMPED: u64 = 1;
 pub const ENTRY_AT: usize = offset_of!(Params, entry);
 /// Offset of [`Params::argument`], for `entry.S`.
 pub const ARGUMENT_AT: usize = offset_of!(Params, argument);
+/// Offset of [`Params::record`], for `entry.S`.
+pub const RECORD_AT: usize = offset_of!(Params, record);
 /// Offset of [`Params::uart`], for `entry.S`.
 pub const UART_AT: usize = offset_of!(Params, uart);
 /// Offset of [`Params::conduit`], for `entry.S`.
 pub const CONDUIT_AT: usize = offset_of!(Params, conduit);
-/// Offset of [`Params::clean_count`], for `entry.S`.
-pub const CLEAN_COUNT_AT: usize = offset_of!(Params, clean_count);
-/// Offset of [`Params::clean`], for `entry.S`.
-pub const CLEAN_AT: usize = offset_of!(Params, clean);
 /// Offset of [`Params::digest`]: the bytes before it are what it is made of.
 pub const DIGEST_AT: usize = offset_of!(Params, digest);
 
@@ -369,13 +367,13 @@ const _: () = {
     assert!(offset_of!(Params, version) == 0x08);
     assert!(ENTRY_AT == 0x10);
     assert!(ARGUMENT_AT == 0x18);
-    assert!(offset_of!(Params, record) == 0x20);
+    assert!(RECORD_AT == 0x20);
     assert!(UART_AT == 0x30);
     assert!(CONDUIT_AT == 0x40);
-    assert!(CLEAN_COUNT_AT == 0x44);
+    assert!(offset_of!(Params, clean_count) == 0x44);
     assert!(offset_of!(Params, digests) == 0x50);
     assert!(offset_of!(Params, reason) == 0x80);
-    assert!(CLEAN_AT == 0x90);
+    assert!(offset_of!(Params, clean) == 0x90);
     assert!(offset_of!(Params, regions) == 0x190);
     assert!(DIGEST_AT == 0x490);
     assert!(offset_of!(Record, entered) == 24);
@@ -423,6 +421,12 @@ impl Params {
         self.regions.get(..count).unwrap_or(&self.regions)
     }
 
+    /// The ranges to clean that count, in the same way.
+    pub fn cleans(&self) -> &[Range] {
+        let count = usize::try_from(self.clean_count).unwrap_or(CLEANS);
+        self.clean.get(..count).unwrap_or(&self.clean)
+    }
+
     /// The bytes [`Params::digest`] is made of.
     pub fn digested(&self) -> &[u8] {
         self.as_bytes().get(..DIGEST_AT).unwrap_or_default()
@@ -453,6 +457,10 @@ mod tests {
         assert_eq!(params.regions().len(), 2);
         params.region_count = u32::MAX;
         assert_eq!(params.regions().len(), REGIONS);
+        params.clean_count = 3;
+        assert_eq!(params.cleans().len(), 3);
+        params.clean_count = u32::MAX;
+        assert_eq!(params.cleans().len(), CLEANS);
     }
 
     #[test]

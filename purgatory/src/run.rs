@@ -26,7 +26,12 @@ pub(crate) fn run(entered: u64, state: &str) {
     let checked = arch::counter();
     message::outcome(&mut console, params, &outcome, checked.wrapping_sub(started));
     match outcome {
-        Outcome::Good { bytes } => arch::stamp(params, entered, checked, bytes),
+        Outcome::Good { bytes } => {
+            for range in params.cleans() {
+                arch::clean_and_invalidate(range.start, range.end);
+            }
+            arch::stamp(params, entered, checked, bytes);
+        }
         // A block that is damaged may name a wrong place for the reason, too; but only what it once named is mapped.
         ref wrong => give_up(&mut console, params, message::code(wrong)),
     }

@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use core::ptr::with_exposed_provenance_mut as at_mut;
 use core::ptr::{with_exposed_provenance as at, write_unaligned};
 
-use super::params_address;
+use super::{clean_and_invalidate, params_address};
 use purgatory::check::Memory;
 use purgatory::params::RECORD_STAMPED;
 use purgatory::{Params, Record};
@@ -22,9 +22,10 @@ pub(crate) struct Ram;
 
 impl Memory for Ram {
     fn bytes(&self, base: u64, len: u64) -> Option<&[u8]> {
+        let (start, end) = (base, base.checked_add(len)?);
         let base = usize::try_from(base).ok().filter(|b| *b != 0)?;
         let len = usize::try_from(len).ok().filter(|l| isize::try_from(*l).is_ok())?;
-        base.checked_add(len)?;
+        clean_and_invalidate(start, end);
         // SAFETY: only called with regions of a block whose digest is right: the stage mapped them, read-only for us,
         // and no one else runs. A block that lies all the same takes an exception, which resets.
         Some(unsafe { core::slice::from_raw_parts(at(base), len) })

@@ -182,7 +182,7 @@ purgatory_start:
 	msr	sctlr_el2, x9
 	isb
 
-// 2. Rust: the check.
+// 2. Rust: the check, and what is clean after it: see run.rs.
 .globl cached
 cached:
 	ADDRESS	x9, stack
@@ -192,33 +192,21 @@ cached:
 	mov	x29, xzr
 	bl	purgatory_main		// returns if all is well
 
-	// 3. Everything that was written, the Image and the device tree, to the point of coherency. DC CIVAC and not CVAC:
-	// some Cortex-A53 need it (errata 819472, 824069, 826319, 827319). No store after the first of them.
+// 3. Everything that was written here: the stack's pages and the record. No store from now on.
+.globl written
+written:
 	REGIME
 	ADDRESS	x9, params
 	ldr	x20, [x9, #{entry}]
-	ldr	x0, [x9, #{argument}]
-	ldr	w10, [x9, #{clean_count}]
-	add	x11, x9, #{clean}
-	mrs	x12, ctr_el0
-	ubfx	x12, x12, #16, #4	// DminLine: log2 of words
-	mov	x13, #4
-	lsl	x13, x13, x12
-	lsl	x14, x13, #2
-	sub	x14, x14, #1		// four lines at a time never leave the page, which is mapped as a whole
-	dsb	sy
-.globl clean
-clean:	cbz	w10, uncache
-	sub	w10, w10, #1
-	ldp	x15, x16, [x11], #16
-	bic	x15, x15, x14
-1:	cmp	x15, x16
-	b.hs	clean
-.rept 4
-	dc	civac, x15
-	add	x15, x15, x13
-.endr
-	b	1b
+	ldr	x22, [x9, #{argument}]
+	ldr	x23, [x9, #{record}]
+	ADDRESS	x0, writable
+	ADDRESS	x1, tables
+	bl	clean_and_invalidate
+	cbz	x23, uncache
+	mov	x0, x23
+	add	x1, x23, #{record_size}
+	bl	clean_and_invalidate
 
 // 4. Registers only, again.
 .globl uncache
@@ -235,12 +223,35 @@ uncache:
 .globl uncached
 uncached:
 	DROP_STALE
+	mov	x0, x22
 	mov	x1, xzr
 	mov	x2, xzr
 	mov	x3, xzr
 .globl purgatory_leave
 purgatory_leave:
 	br	x20
+
+// The lines of [x0, x1), to the point of coherency and out of the caches; they are mapped, in whole pages. No store, no stack;
+// clobbers x0, x2 and x3. DC CIVAC and not CVAC, also where nobody reads them again: some Cortex-A53 need it (errata 819472,
+// 824069, 826319, 827319).
+.globl clean_and_invalidate
+clean_and_invalidate:
+	mrs	x3, ctr_el0
+	ubfx	x3, x3, #16, #4		// DminLine: log2 of words
+	mov	x2, #4
+	lsl	x2, x2, x3
+	lsl	x3, x2, #2
+	sub	x3, x3, #1		// four lines at a time, of at most 1 KiB, never leave the page
+	bic	x0, x0, x3
+1:	cmp	x0, x1
+	b.hs	2f
+.rept 4
+	dc	civac, x0
+	add	x0, x0, x2
+.endr
+	b	1b
+2:	dsb	sy
+	ret
 
 // Says what happened; a fault in that, or in the reset, goes on with the reset.
 fault:

@@ -3,10 +3,10 @@
 
 use core::arch::{asm, global_asm};
 
-use purgatory::Params;
-use purgatory::params::{ARGUMENT_AT, CLEAN_AT, CLEAN_COUNT_AT, CONDUIT_AT, ENTRY_AT, MAGIC, UART_AT, VERSION};
+use purgatory::params::{ARGUMENT_AT, CONDUIT_AT, ENTRY_AT, MAGIC, RECORD_AT, UART_AT, VERSION};
 use purgatory::reason::ReasonKind;
 use purgatory::uart::Bus;
+use purgatory::{Params, Record};
 
 use crate::run;
 
@@ -19,8 +19,8 @@ global_asm!(
     entry = const ENTRY_AT,
     uart = const UART_AT,
     conduit = const CONDUIT_AT,
-    clean_count = const CLEAN_COUNT_AT,
-    clean = const CLEAN_AT,
+    record = const RECORD_AT,
+    record_size = const Record::SIZE,
 );
 
 /// Where `entry.S` put the parameter block.
@@ -61,6 +61,23 @@ extern "C" fn purgatory_fault(esr: u64, elr: u64, far: u64) -> ! {
             .text(" far ")
             .hex(far);
     })
+}
+
+/// Writes back what caches have of `[start, end)`, and drops it: the next to read it reads the memory. The pages of it are
+/// mapped.
+pub(crate) fn clean_and_invalidate(start: u64, end: u64) {
+    // SAFETY: code of `entry.S` that changes no byte, and no register that a call preserves.
+    unsafe {
+        asm!(
+            "bl clean_and_invalidate",
+            inout("x0") start => _,
+            in("x1") end,
+            out("x2") _,
+            out("x3") _,
+            out("x30") _,
+            options(nostack)
+        );
+    }
 }
 
 /// Device registers; there are no ports.

@@ -24,7 +24,7 @@ use sha2::Digest as _;
 use zerocopy::IntoBytes as _;
 
 use crate::machine::{Conduit, Uart, UartKind};
-use crate::memory::Span;
+use crate::memory::{Span, range};
 pub use blob::BlobError;
 use descriptors::Attributes;
 use tables::Mapping;
@@ -49,8 +49,8 @@ pub struct Job<'a> {
     /// Memory that must be mapped besides the regions, the purgatory and the UART. x86_64: whatever the kernel touches
     /// on these tables, before it has its own.
     pub map: &'a [(Span, MapKind)],
-    /// arm64: what the main kernel reads with the caches off, cleaned before the jump: the Image and the device tree.
-    /// What the purgatory writes is added.
+    /// arm64: what the main kernel reads and writes with the caches off, and what has to be clean for it: the Image and the
+    /// device tree. A region that is checked is clean with that; what the purgatory writes, it cleans by itself.
     pub clean: &'a [Span],
     /// Ticks of the counter in a millisecond, for the message.
     pub ticks_per_ms: Option<u64>,
@@ -71,6 +71,16 @@ pub struct Region<'a> {
     pub len: u64,
     /// Their digests, chunk by chunk: what `crate::memory::digest` makes of them.
     pub digests: &'a [u8],
+}
+
+impl Region<'_> {
+    /// The memory of its bytes.
+    fn checked(&self) -> Span {
+        Span {
+            start: self.span.start,
+            end: self.span.start.saturating_add(self.len),
+        }
+    }
 }
 
 /// What a mapping is for. Where two overlap, their rights add up.
@@ -128,7 +138,6 @@ pub fn build(job: &Job<'_>, base: u64, blob_elf: &[u8]) -> Result<PurgatoryImage
         .ok_or(BlobError::TooHigh { end: u64::MAX })?;
 
     let mut mappings = wanted(job)?;
-    let mut written = None;
     for part in &blob.parts {
         let attributes = Attributes {
             write: part.write,
@@ -136,14 +145,8 @@ pub fn build(job: &Job<'_>, base: u64, blob_elf: &[u8]) -> Result<PurgatoryImage
             device: false,
         };
         let span = part.at(base);
-        if part.write {
-            written = Some(span);
-        }
         mappings.push(Mapping { span, attributes });
     }
-    let written = written.ok_or(BlobError::Shape {
-        what: "has no writable segment",
-    })?;
     let digests: Vec<u8> = job.regions.iter().flat_map(|r| r.digests).copied().collect();
     let digests_len = u64::try_from(digests.len()).unwrap_or(u64::MAX);
     let placed = Placed::new(job, tables_at, &mappings, digests_len)?;
@@ -161,7 +164,7 @@ pub fn build(job: &Job<'_>, base: u64, blob_elf: &[u8]) -> Result<PurgatoryImage
         }
     }
 
-    let mut params = parameters(job, written)?;
+    let mut params = parameters(job)?;
     params.digests = placed.digests.start;
     params.digests_len = digests_len;
     params.digests_digest = sha2::Sha256::digest(&digests).into();
@@ -240,10 +243,6 @@ fn wanted(job: &Job<'_>) -> Result<Vec<Mapping>, BlobError> {
     let record = job.record.map(record_span).transpose()?;
     for region in job.regions {
         let Region { name, span, len, .. } = *region;
-        let checked = Span {
-            start: span.start,
-            end: span.start.saturating_add(len),
-        };
         if span.len() < len || span.start == 0 {
             return Err(BlobError::Region {
                 name: name.to_owned(),
@@ -251,7 +250,7 @@ fn wanted(job: &Job<'_>) -> Result<Vec<Mapping>, BlobError> {
                 len,
             });
         }
-        if record.is_some_and(|record| checked.overlaps(&record)) {
+        if record.is_some_and(|record| region.checked().overlaps(&record)) {
             return Err(BlobError::RecordChecked { name: name.to_owned() });
         }
         // The x86_64 kernel writes to its zero page while it still runs on these tables.
@@ -317,13 +316,12 @@ fn record_span(start: u64) -> Result<Span, BlobError> {
     Ok(Span { start, end })
 }
 
-fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
+fn parameters(job: &Job<'_>) -> Result<Params, BlobError> {
     let mut params = Params::EMPTY;
     let check = job.check;
     params.check = check.code();
     params.entry = job.entry;
     params.argument = job.argument;
-    let record = job.record.map(record_span).transpose()?;
     params.record = job.record.unwrap_or(0);
     let (kind, place) = match job.reason {
         None => (ReasonPlace::None, 0),
@@ -340,13 +338,12 @@ fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
     }
     params.conduit = job.conduit.unwrap_or(Conduit::None).code();
 
-    // On x86_64 all of it is cached, always.
-    let record = record.filter(|_| job.arch == Arch::Arm64);
-    let cleans = || {
-        let ours = core::iter::once(&written).chain(&record);
-        ours.chain(job.clean).filter(|s| !s.is_empty())
-    };
-    let clean_count = cleans().count();
+    let regions = job.regions.iter().filter(|_| check != Check::Off);
+    // A region is cleaned for the check; what the purgatory writes, it cleans by itself.
+    let record = job.record.map(record_span).transpose()?;
+    let others: Vec<Span> = regions.map(Region::checked).chain(record).collect();
+    let cleans = range::subtract(job.clean, &others);
+    let clean_count = cleans.len();
     if clean_count > params::CLEANS {
         return Err(BlobError::TooMany {
             what: "ranges to clean",
@@ -354,7 +351,7 @@ fn parameters(job: &Job<'_>, written: Span) -> Result<Params, BlobError> {
             limit: params::CLEANS,
         });
     }
-    for (slot, span) in params.clean.iter_mut().zip(cleans()) {
+    for (slot, span) in params.clean.iter_mut().zip(cleans) {
         *slot = Range {
             start: span.start,
             end: span.end,
