@@ -69,6 +69,10 @@ pub(crate) const UNLOAD: Duration = seconds(10);
 pub(crate) const REBOOT: Duration = seconds(10);
 /// For loading a watchdog's driver.
 pub(crate) const WATCHDOG: Duration = seconds(10);
+/// For the driver of the records that earlier kernels left in memory, which looks for them by itself.
+pub(crate) const PSTORE: Duration = seconds(2);
+/// Between two looks at whether it has.
+pub(crate) const PSTORE_LOOK: Duration = millis(2);
 /// For finding the state and reading it, as long as a source may take.
 pub(crate) const STATE: Duration = seconds(40);
 /// For writing the state, or what a kernel said as it died.

@@ -30,12 +30,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     all
 }
 
-/// Both kernels keep records in the same memory.
-fn with_ramoops(plan: &Plan, context: &Context, arch: Arch, place: u64) -> Result<Chain> {
+/// Both kernels keep records of `size` bytes in the same memory.
+fn with_ramoops(plan: &Plan, context: &Context, arch: Arch, place: u64, size: u64) -> Result<Chain> {
     let mut chain = plan.chain(context, arch)?;
     chain.reserved.push((place, LENGTH));
     let words = format!(
-        " ramoops.mem_address={place:#x} ramoops.mem_size={LENGTH:#x} ramoops.record_size=0x20000 ramoops.console_size=0"
+        " ramoops.mem_address={place:#x} ramoops.mem_size={LENGTH:#x} ramoops.record_size={size:#x} ramoops.console_size=0"
     );
     let memmap = match arch {
         Arch::Arm64 => String::new(),
@@ -56,7 +56,7 @@ fn of_the_service_kernel(context: &Context, arch: Arch, place: u64, service: Sui
         modules: &["ramoops"],
         ..Plan::default()
     };
-    let mut chain = with_ramoops(&plan, context, arch, place)?;
+    let mut chain = with_ramoops(&plan, context, arch, place, 0x2_0000)?;
     chain.service.cmdline.push_str(" ramoops.max_reason=4");
     let kernel = context.kernel(arch, service)?;
     (chain.service.image, chain.service.modules) = (kernel.image, Some(kernel.modules));
@@ -84,7 +84,8 @@ fn panic(context: &Context, arch: Arch, place: u64) -> Result<()> {
         modules: &["ramoops"],
         ..Plan::default()
     };
-    let chain = with_ramoops(&plan, context, arch, place)?;
+    // So many that the driver is not done with them when it is loaded.
+    let chain = with_ramoops(&plan, context, arch, place, 0x1000)?;
     let ready = context.prepare(&chain)?;
     let mut vm = context.start(&ready.machine)?;
     each(

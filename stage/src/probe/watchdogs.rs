@@ -5,13 +5,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Instant;
 
 use config::modules::Index;
 use nix::errno::Errno;
 
 use super::devices::{self, Device};
 use super::modules::Modules;
-use crate::deadlines::BIND_SHARE;
+use crate::deadlines::{self, BIND_SHARE};
 use crate::sys::child::Write;
 use crate::text::cmdline;
 
@@ -68,7 +70,24 @@ pub(crate) fn load_pstore(index: &Index, say: &mut dyn FnMut(&str)) {
         cmdline::value(&cmdline, "ramoops.mem_address").is_some() || nodes.iter().any(|name| name.starts_with(RAMOOPS));
     if is_there && index.find(RAMOOPS).is_some() {
         Modules::new(index).load(RAMOOPS, say);
+        let begin = Instant::now();
+        while !has_records() {
+            if begin.elapsed() > deadlines::PSTORE {
+                say(
+                    "warning: ramoops is not ready: what an earlier kernel said as it died is not known; look at its parameters",
+                );
+                return;
+            }
+            thread::sleep(deadlines::PSTORE_LOOK);
+        }
     }
+}
+
+/// Whether a driver has looked for records (pstore's parameter `backend` has its name then), or none will.
+fn has_records() -> bool {
+    let backend = fs::read_to_string("/sys/module/pstore/parameters/backend");
+    let is_none = backend.is_ok_and(|name| name.trim() == "(null)");
+    !is_none || !Path::new("/sys/module/ramoops").exists()
 }
 
 fn bind(sys: &Path, device: &Device, say: &mut dyn FnMut(&str)) {
