@@ -19,6 +19,8 @@ use qemu::timeline::{Name, Timeline};
 use qemu::vm::Vm;
 use stage::text::quoted;
 
+use crate::service_kernel;
+
 /// Boots of each kind that are compared.
 pub(crate) const COST_RUNS: usize = 5;
 
@@ -74,6 +76,8 @@ pub(crate) struct Plan {
     pub order: &'static [&'static str],
     /// The main system can read its disk, and has Cato.
     pub has_cato: bool,
+    /// The service kernel is the one made for the job, which boots in a fraction of the time.
+    pub is_tuned: bool,
     /// More modules that it loads.
     pub modules: &'static [&'static str],
     /// QEMU gets these, and the state is on a disk of its own, `vdb`, that is not in the image: the file's place is `STATE`.
@@ -92,6 +96,7 @@ impl Default for Plan {
             config: "[slots]\ntries = 2\n",
             order: &["a", "b"],
             has_cato: false,
+            is_tuned: false,
             modules: &[],
             state_disk: None,
         }
@@ -126,6 +131,9 @@ impl Plan {
         let mut chain = context.chain(arch, Bookworm, Trixie)?;
         chain.machine.firmware = Direct;
         chain.machine.no_reboot = false;
+        if self.is_tuned {
+            service_kernel::take(&mut chain)?;
+        }
         if self.has_cato {
             chain.initrd = Initrd::ReportWithCato;
             let modules = ["virtio_pci", "virtio_blk"]
