@@ -74,6 +74,21 @@ pub fn with_identity(dtb: &[u8], serial: Option<&str>, port: &str, address: [u8;
     Ok(tree.to_dtb())
 }
 
+/// The same tree with a `linux,cma` of `size` bytes that the kernel is to find a place for in `within` (start, length).
+pub fn with_cma(dtb: &[u8], size: u64, within: (u64, u64)) -> Result<Vec<u8>> {
+    let fdt = Fdt::new(dtb).map_err(|error| anyhow!("not a device tree: {error}"))?;
+    let mut tree = DeviceTree::from_fdt(&fdt);
+    let mut region = node("linux,cma")?;
+    region.add_property(property("compatible", b"shared-dma-pool\0")?);
+    region.add_property(property("reusable", &[])?);
+    region.add_property(property("linux,cma-default", &[])?);
+    region.add_property(property("size", &size.to_be_bytes())?);
+    let range = [within.0, within.1].map(u64::to_be_bytes).concat();
+    region.add_property(property("alloc-ranges", &range)?);
+    tree.root.add_child(reserved_parent(region)?);
+    Ok(tree.to_dtb())
+}
+
 fn property(name: &str, value: &[u8]) -> Result<DeviceTreeProperty> {
     DeviceTreeProperty::new(name, value).map_err(|error| anyhow!("no property {name}: {error}"))
 }
@@ -85,7 +100,6 @@ fn node(name: &str) -> Result<DeviceTreeNode> {
 /// `/reserved-memory` with one node for all of it: a page for a reason, or holes that leave memory in pieces
 /// (Devicetree Specification 0.4, 3.5).
 fn reserved_memory(reserved: &[(u64, u64)]) -> Result<DeviceTreeNode> {
-    let two = 2_u32.to_be_bytes();
     let cells: Vec<u8> = (reserved.iter())
         .flat_map(|(start, length)| [start.to_be_bytes(), length.to_be_bytes()])
         .flatten()
@@ -93,6 +107,12 @@ fn reserved_memory(reserved: &[(u64, u64)]) -> Result<DeviceTreeNode> {
     let mut memory = node("cato-test")?;
     memory.add_property(property("reg", &cells)?);
     memory.add_property(property("no-map", &[])?);
+    reserved_parent(memory)
+}
+
+/// `/reserved-memory` with that node in it.
+fn reserved_parent(memory: DeviceTreeNode) -> Result<DeviceTreeNode> {
+    let two = 2_u32.to_be_bytes();
     let mut parent = node("reserved-memory")?;
     parent.add_property(property("#address-cells", &two)?);
     parent.add_property(property("#size-cells", &two)?);

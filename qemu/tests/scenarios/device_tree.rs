@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use config::Arch::Arm64;
 use mkinitramfs::disk::{Filesystem, Partition};
 use qemu::chain::Chain;
-use qemu::device_tree::{self, with_identity};
+use qemu::device_tree::{self, with_cma, with_identity};
 use qemu::machine::Firmware::Direct;
 use qemu::machine::Machine;
 use qemu::scenario::{Context, Scenario};
@@ -65,7 +65,27 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             "copied from the running device tree: /reserved-memory/cato-test, serial-number, local-mac-address of ethernet0",
         )
     });
-    memory.into_iter().chain([identity]).collect()
+    // The main kernel wants half of memory in one piece, and takes it from the half in which the payload would be.
+    let cma = Scenario::new("dtb/arm64/cma", |context| {
+        const MIB: u64 = 1 << 20;
+        let mut chain = direct(context)?;
+        let tree = tree_of(&chain.machine, context, &chain, &[])?;
+        let upper = (0x6000_0000, 512 * MIB);
+        fs::write(&tree, with_cma(&fs::read(&tree)?, 500 * MIB, upper)?)?;
+        name_tree(tree, context, &mut chain)?;
+        let (_, vm) = context.boots(&chain)?;
+        let lines = vm.lines();
+        let is_there = lines.iter().any(|line| {
+            let pool = line.text.split("created CMA memory pool at 0x00000000").nth(1);
+            pool.is_some_and(|at| at.starts_with(['6', '7']) && at.ends_with("size 500 MiB"))
+        });
+        ensure!(
+            is_there,
+            vm.failure("the main kernel has no CMA area of 500 MiB in the upper half")
+        );
+        Ok(())
+    });
+    memory.into_iter().chain([identity, cma]).collect()
 }
 
 /// Whether Cato said that of the tree.

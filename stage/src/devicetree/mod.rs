@@ -155,9 +155,11 @@ impl Tree {
         let cells = tree.cells();
         let memory: usize = tree.memory_nodes().map(|n| cells.memory(n).len()).sum();
         let regions: usize = tree.regions().map(|n| cells.reg(n).len()).sum();
+        let within: usize = tree.unplaced().iter().map(|region| region.within.len()).sum();
         for (count, what) in [
             (memory, "memory ranges"),
             (regions, "reserved-memory ranges"),
+            (within, "alloc-ranges of reserved-memory"),
             (tree.tree.memory_reservations.len(), "memory reservations"),
         ] {
             if count > MAX_SPANS {
@@ -206,6 +208,14 @@ impl Tree {
             .iter()
             .filter_map(|r| Span::sized(r.address(), r.size()));
         normalise(regions.chain(entries))
+    }
+
+    /// The regions of `/reserved-memory` that the main kernel finds a place for by itself, in its order, as many as it takes
+    /// (`MAX_RESERVED_REGIONS`).
+    pub(crate) fn unplaced(&self) -> Vec<Unplaced> {
+        let cells = self.cells();
+        let regions = self.regions().filter(|n| is_usable(n) && n.property("reg").is_none());
+        regions.filter_map(|n| cells.unplaced(n)).take(64).collect()
     }
 
     /// Takes out what the boot that is over left in a *running* tree: kexec properties, and the memory reservations of
@@ -388,6 +398,25 @@ fn big_endian(value: &[u8]) -> Option<u64> {
     }
 }
 
+/// A region of `/reserved-memory` with a size and no place: early in its boot the kernel takes one that is free, most often the
+/// highest (`__reserved_mem_alloc_size()`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unplaced {
+    /// The node's.
+    pub(crate) name: String,
+    /// Bytes, not 0.
+    pub(crate) size: u64,
+    /// Bytes, not 0.
+    pub(crate) align: u64,
+    /// It is in one of these, the first that has room.
+    pub(crate) within: Vec<Span>,
+    /// It is for every device that has none of its own.
+    pub(crate) is_default: bool,
+}
+
+/// What a CMA area is aligned to in a kernel with pages of 4 KiB, at most (`CMA_MIN_ALIGNMENT_BYTES`). Larger pages need more.
+const CMA_ALIGN: u64 = 4 << 20;
+
 /// How the root writes addresses and sizes.
 #[derive(Debug, Clone, Copy)]
 struct Cells {
@@ -406,6 +435,32 @@ impl Cells {
     fn memory(self, node: &DeviceTreeNode) -> Vec<Span> {
         let value = node.property("linux,usable-memory");
         value.map_or_else(|| self.reg(node), |value| self.spans(value.value()).collect())
+    }
+
+    fn unplaced(self, node: &DeviceTreeNode) -> Option<Unplaced> {
+        // The kernel skips a node with numbers of another length.
+        let bytes = |cells: u32| usize::try_from(cells.saturating_mul(4)).ok();
+        let number = |name: &str, cells: u32| {
+            let property = node.property(name)?;
+            big_endian(property.value()).filter(|_| bytes(cells) == Some(property.value().len()))
+        };
+        let align = match node.property("alignment") {
+            Some(_) => number("alignment", self.address)?,
+            None => 1,
+        };
+        let is_cma = has_string(node, "compatible", "shared-dma-pool") && node.property("reusable").is_some();
+        let anywhere = Span {
+            start: 0,
+            end: u64::MAX,
+        };
+        let within = node.property("alloc-ranges");
+        Some(Unplaced {
+            name: node.name().to_owned(),
+            size: number("size", self.size).filter(|size| *size > 0)?,
+            align: align.max(if is_cma { CMA_ALIGN } else { 1 }),
+            is_default: is_cma && node.property("linux,cma-default").is_some(),
+            within: within.map_or_else(|| vec![anywhere], |ranges| self.spans(ranges.value()).collect()),
+        })
     }
 
     fn spans(self, value: &[u8]) -> impl Iterator<Item = Span> {

@@ -89,6 +89,51 @@ fn the_running_tree_forgets_its_boot_and_learns_the_next_one() {
 }
 
 #[test]
+fn regions_with_a_size_only_are_named() {
+    let cma = |name: &str, size, align, within| Unplaced {
+        is_default: false,
+        name: name.into(),
+        size,
+        align,
+        within,
+    };
+    let span = |start, end| Span { start, end };
+    let mut tree = Tree::parse(RUNNING).unwrap();
+    let anywhere = vec![span(0, u64::MAX)];
+    assert_eq!(
+        tree.unplaced(),
+        [cma("linux,cma", 0x400_0000, 4 << 20, anywhere.clone())]
+    );
+    let regions = tree.tree.root.child_mut("reserved-memory").unwrap();
+    let mut add = |name: &str, properties: &[(&str, &[u8])]| {
+        let node = regions.add_child_mut(DeviceTreeNode::new(name).unwrap());
+        for (name, value) in properties {
+            node.add_property(DeviceTreeProperty::new(*name, *value).unwrap());
+        }
+    };
+    let size = (1_u64 << 20).to_be_bytes();
+    let ranges = [0x4000_0000_u64, 0x1000_0000, 0x8000_0000, 0x1000]
+        .map(u64::to_be_bytes)
+        .concat();
+    add(
+        "codec",
+        &[("size", &size), ("alignment", &size), ("alloc-ranges", &ranges)],
+    );
+    add("disabled", &[("size", &size), ("status", b"disabled\0")]);
+    add("nothing", &[("size", &[0; 8])]);
+    add("no-size", &[]);
+    add("odd", &[("size", &[1, 2, 3]), ("alignment", &[])]);
+    for n in 0..70 {
+        add(&format!("more-{n}"), &[("size", &size), ("alignment", &[0xff; 8])]);
+    }
+    let found = tree.unplaced();
+    assert_eq!(found.len(), 64);
+    let within = vec![span(0x4000_0000, 0x5000_0000), span(0x8000_0000, 0x8000_1000)];
+    assert_eq!(found[1], cma("codec", 1 << 20, 1 << 20, within));
+    assert_eq!(found[2], cma("more-0", 1 << 20, u64::MAX, anywhere));
+}
+
+#[test]
 fn without_randomness_and_initrd_nothing_stale_is_left() {
     let mut tree = Tree::parse(RUNNING).unwrap();
     tree.set_chosen(&Chosen {

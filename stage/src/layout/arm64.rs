@@ -8,7 +8,7 @@ use crate::devicetree as dtb;
 use crate::formats::Image;
 use crate::machine::Machine;
 use crate::memory::Slot;
-use crate::place::{Ask, PlaceError, arm64, main_tree, usable_with, which_dtb};
+use crate::place::{Ask, PlaceError, Regions, arm64, main_tree, usable_with, which_dtb};
 use crate::text::cmdline;
 
 pub(super) fn lay_out(
@@ -24,13 +24,14 @@ pub(super) fn lay_out(
     cmdline::check(&companions.cmdline, cmdline::ARM64_MOST)?;
     let mut tree = main_tree(companions.dtb.as_deref(), machine)?;
     let usable = usable_with(machine, &tree);
+    let regions = Regions::new(machine, &tree, &companions.cmdline);
     let ask = Ask::Arm64(arm64::Ask {
         header,
         kernel: length(&kernel),
         initrd: companions.initrd.as_deref().map(length),
         page: machine.page_size,
     });
-    let (places, mut free, info) = companions.places(&ask, &usable)?;
+    let (places, mut free, info) = companions.places(&ask, &usable, &regions)?;
     tree.set_chosen(&dtb::Chosen {
         cmdline: &companions.cmdline,
         initrd: places.initrd,
@@ -69,5 +70,7 @@ pub(super) fn lay_out(
         &mut free,
         blob,
     )?;
-    parts.finish(Arch::Arm64, entry, places.kernel, machine, &usable)
+    let mut layout = parts.finish(Arch::Arm64, entry, places.kernel, machine, &usable)?;
+    layout.shortage = regions.beside(&places).err();
+    Ok(layout)
 }

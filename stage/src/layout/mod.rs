@@ -24,7 +24,7 @@ use crate::load::{Payload, Verified};
 use crate::machine::Machine;
 use crate::memory::hole::Free;
 use crate::memory::{Slot, Span};
-use crate::place::{Ask, Places, arrange};
+use crate::place::{Ask, Places, Regions, arrange};
 pub(crate) use error::LayoutError;
 pub(crate) use result::{Layout, Segment};
 
@@ -79,12 +79,12 @@ struct Companions<'a> {
 }
 
 impl Companions<'_> {
-    /// The places that were found before the payload was read, or else places for it now; what is left; and the memory for
-    /// what tells the kernel about the machine, where that stays in place, too.
-    fn places(&mut self, ask: &Ask, usable: &[Span]) -> Result<(Places, Free, Slot), LayoutError> {
+    /// The places that were found before the payload was read, or else places for it now, if possible such that leave room for
+    /// `regions`; what is left; and the memory for what tells the kernel about the machine, where that stays in place, too.
+    fn places(&mut self, ask: &Ask, usable: &[Span], regions: &Regions) -> Result<(Places, Free, Slot), LayoutError> {
         let free = Free::new(usable.to_vec());
         let Some((places, info)) = self.resident.take() else {
-            let (places, free) = arrange(ask, free)?;
+            let (places, free) = arrange(ask, &free, regions)?;
             return Ok((places, free, Slot::from(Vec::new())));
         };
         let spans = [Some(places.kernel), places.initrd, Some(places.info)];

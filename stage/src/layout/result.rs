@@ -7,6 +7,7 @@ use config::{Arch, ReasonStore};
 use heapless::Vec as Fixed;
 
 use crate::memory::{Slot, Span};
+use crate::place::Shortage;
 use crate::sys::kexec::MAX_SEGMENTS;
 
 /// Everything `kexec_load` is called with. Only [`lay_out`](super::lay_out) makes one.
@@ -19,6 +20,7 @@ pub(crate) struct Layout {
     /// In the purgatory's segment.
     pub(super) digests: Span,
     pub(super) reason: Option<ReasonStore>,
+    pub(super) shortage: Option<Shortage>,
 }
 
 /// Bytes and where they go.
@@ -69,6 +71,11 @@ impl Layout {
     /// Where the purgatory leaves why it resets the machine; none also where it uses that page for something else.
     pub(crate) fn reason(&self) -> Option<ReasonStore> {
         self.reason
+    }
+
+    /// What the main kernel will have no room for.
+    pub(crate) fn shortage(&self) -> Option<&Shortage> {
+        self.shortage.as_ref()
     }
 
     /// Bytes that `kexec_load` copies and the kernel moves.

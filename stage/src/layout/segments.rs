@@ -159,6 +159,7 @@ impl Segments {
             kernel,
             digests: last.digests,
             reason: last.reason,
+            shortage: None,
         };
         let there = machine.memory.kexec_most();
         if layout.bytes() > there {

@@ -10,7 +10,7 @@ use crate::formats::BzImage;
 use crate::machine::Machine;
 use crate::memory::range::align_down;
 use crate::memory::{Slot, Span};
-use crate::place::{Ask, LOW_MEMORY, usable_x86_64, x86_64};
+use crate::place::{Ask, LOW_MEMORY, Regions, usable_x86_64, x86_64};
 use crate::text::cmdline;
 
 /// What is mapped of an EFI table of unknown length.
@@ -50,7 +50,7 @@ pub(super) fn lay_out(
         boot_data: length(&zeropage::build(&data, 0).bytes),
         page: machine.page_size,
     });
-    let (places, mut free, info) = companions.places(&ask, &usable)?;
+    let (places, mut free, info) = companions.places(&ask, &usable, &Regions::default())?;
     data.initrd = places.initrd;
     let built = zeropage::build(&data, places.info.start);
     let record = record_at(built.handover, companions.record);

@@ -7,8 +7,9 @@ use super::error::LoadError;
 use super::in_place::{self, ArenaKind, WhyNot};
 use super::payload::Role;
 use crate::machine::Machine;
+use crate::memory::hole::Free;
 use crate::memory::{NoMemory, Pages, Slot};
-use crate::place::{self, Ask, Places};
+use crate::place::{self, Ask, Places, Regions, arrange};
 
 /// Memory for a whole payload, reserved, and the open files it is for. [`load`](Self::load) fills it.
 #[derive(Debug)]
@@ -61,9 +62,22 @@ impl Budget {
         }
         let ask = Ask::new(header, self.kernel.sniffed.plan.most, initrd, machine.page_size);
         let dtb = self.dtb.as_ref().map(|(bytes, _)| &**bytes);
-        let usable = place::usable(machine, dtb).map_err(|error| WhyNot::Place(Box::new(error)))?;
+        let place = |error| WhyNot::Place(Box::new(error));
+        let (usable, mut regions) = place::usable(machine, dtb, &self.cmdline).map_err(place)?;
+        // What has no room wherever the payload goes is not looked for.
+        let anywhere = arrange(&ask, &Free::new(usable.clone()), &regions);
+        if anywhere.is_ok_and(|(places, _)| regions.beside(&places).is_err()) {
+            regions = Regions::default();
+        }
         let spoken_for = OVERHEAD.saturating_add(self.kernel.sniffed.memory);
-        in_place::take(&ask, &usable, self.free.available.saturating_sub(spoken_for), sources)
+        let free = self.free.available.saturating_sub(spoken_for);
+        match in_place::take(&ask, &usable, &regions, free, sources) {
+            // A boot is worth more than what it leaves no room for.
+            Err(WhyNot::Shortage(_)) if self.fit_segments().is_err() => {
+                in_place::take(&ask, &usable, &Regions::default(), free, sources)
+            }
+            taken => taken,
+        }
     }
 
     fn in_place(self, taken: in_place::Taken) -> Result<Arena, LoadError> {

@@ -12,7 +12,7 @@ use crate::deadlines;
 use crate::memory::hole::Free;
 use crate::memory::range::{intersect, normalise};
 use crate::memory::{Pages, Resident, Span};
-use crate::place::{Ask, PlaceError, Places, arrange};
+use crate::place::{Ask, PlaceError, Places, Regions, Shortage, arrange};
 use crate::text::Size;
 
 /// What is left to the service Linux, bytes: with less, it was seen to panic ("System is deadlocked on memory").
@@ -53,6 +53,9 @@ pub(crate) enum WhyNot {
         /// The longest run, bytes.
         longest: u64,
     },
+    /// The main kernel would be short of memory in one piece.
+    #[error("in the huge pages there are, {0}")]
+    Shortage(Shortage),
     /// What is known about memory does not let it be arranged in any way.
     #[error("{0}")]
     Place(Box<PlaceError>),
@@ -98,12 +101,18 @@ pub(super) struct Taken {
     pub(super) pages: (u64, u64),
 }
 
-/// Takes pages for `ask` in `usable`, from the first of `sources` that has enough in a row. `free` is what is available to
-/// all of it, bytes.
-pub(super) fn take(ask: &Ask, usable: &[Span], free: u64, sources: &mut [Box<dyn Pages>]) -> Result<Taken, WhyNot> {
+/// Takes pages for `ask` in `usable` that leave room for `regions`, from the first of `sources` that has enough in a row. `free` is
+/// what is available to all of it, bytes.
+pub(super) fn take(
+    ask: &Ask,
+    usable: &[Span],
+    regions: &Regions,
+    free: u64,
+    sources: &mut [Box<dyn Pages>],
+) -> Result<Taken, WhyNot> {
     let mut why = WhyNot::NoPages;
     for source in sources {
-        match take_from(ask, usable, free, source.as_mut()) {
+        match take_from(ask, usable, regions, free, source.as_mut()) {
             Ok(taken) => return Ok(taken),
             Err(error) => {
                 source.give_back();
@@ -118,7 +127,13 @@ pub(super) fn take(ask: &Ask, usable: &[Span], free: u64, sources: &mut [Box<dyn
     Err(why)
 }
 
-fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> Result<Taken, WhyNot> {
+fn take_from(
+    ask: &Ask,
+    usable: &[Span],
+    regions: &Regions,
+    free: u64,
+    source: &mut dyn Pages,
+) -> Result<Taken, WhyNot> {
     let size = source.size();
     let parts = ask.resident();
     let sum = |of: &dyn Fn(u64) -> u64| parts.iter().fold(0_u64, |sum, part| sum.saturating_add(of(*part)));
@@ -135,28 +150,41 @@ fn take_from(ask: &Ask, usable: &[Span], free: u64, source: &mut dyn Pages) -> R
     if least > most {
         return Err(too_little(least));
     }
-    // Runs were always found among two or three times as many pages; where the kernel needs room behind its bytes, the pages
-    // in that room are of no use.
-    let behind = ask.room_behind_kernel().div_ceil(size);
-    let most = most.min(likely.saturating_mul(3).saturating_add(8).saturating_add(behind));
+    // Runs were always found among two or three times as many pages; those in the room that the kernel needs are of no use.
+    let with = |room: u64| {
+        let pages = likely
+            .saturating_mul(3)
+            .saturating_add(8)
+            .saturating_add(room.div_ceil(size));
+        most.min(pages)
+    };
+    let behind = ask.room_behind_kernel();
+    let mut most = with(behind);
     let begin = Instant::now();
     let mut count = likely.min(most);
     loop {
         let had = source.grow(count)?;
         let pages = source.at_hand(usable)?;
         let spans = normalise(pages.iter().filter_map(|at| Span::sized(*at, size)));
-        if let Ok((places, _)) = arrange(ask, Free::with_pages(usable.to_vec(), spans.clone())) {
-            let wanted = ask.resident_spans(&places);
-            return Ok(Taken {
-                places,
-                memory: source.take(&wanted)?,
-                pages: (held(&wanted, size), size),
-            });
-        }
-        if most < likely {
+        let mut shortage = None;
+        if let Ok((places, _)) = arrange(ask, &Free::with_pages(usable.to_vec(), spans.clone()), regions) {
+            shortage = regions.beside(&places).err();
+            if shortage.is_none() {
+                let wanted = ask.resident_spans(&places);
+                return Ok(Taken {
+                    places,
+                    memory: source.take(&wanted)?,
+                    pages: (held(&wanted, size), size),
+                });
+            }
+            most = with(behind.saturating_add(regions.bytes()));
+        } else if most < likely {
             return Err(too_little(likely));
         }
         if count >= most || had < count || begin.elapsed() > deadlines::HUGE_PAGES {
+            if let Some(shortage) = shortage {
+                return Err(WhyNot::Shortage(shortage));
+            }
             let runs = intersect(&spans, usable);
             return Err(WhyNot::InPieces {
                 pages: pages.len(),
@@ -186,6 +214,7 @@ fn held(spans: &[Span], size: u64) -> u64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::devicetree::Unplaced;
     use crate::formats::{BzImage, Header, Image};
 
     const MIB: u64 = 1 << 20;
@@ -281,7 +310,7 @@ pub(crate) mod tests {
             order,
             ..Pool::default()
         };
-        let result = take_from(&ask(), &usable(), free, &mut pool);
+        let result = take_from(&ask(), &usable(), &Regions::default(), free, &mut pool);
         (result, pool.largest)
     }
 
@@ -313,6 +342,32 @@ pub(crate) mod tests {
         assert!(attempt(order, 512 * MIB).0.is_ok());
     }
 
+    /// Half of memory for the main kernel, where the pages come from first.
+    #[test]
+    fn what_the_main_kernel_wants_in_one_piece_is_left() {
+        let wanted = Unplaced {
+            name: "linux,cma".into(),
+            size: 500 * MIB,
+            align: 4 * MIB,
+            within: vec![Span {
+                start: 0x6000_0000,
+                end: 0x8000_0000,
+            }],
+            is_default: true,
+        };
+        let regions = Regions::of(vec![wanted], usable());
+        let take = |last: u64| {
+            let mut pool = Pool {
+                order: (1..last).map(|n| 0x8000_0000 - n * PAGE).collect(),
+                ..Pool::default()
+            };
+            take_from(&ask(), &usable(), &regions, 1000 * MIB, &mut pool)
+        };
+        let taken = take(400).unwrap();
+        regions.beside(&taken.places).unwrap();
+        assert!(matches!(take(200), Err(WhyNot::Shortage(_))));
+    }
+
     fn bzimage(kernel: u64, initrd: u64) -> Ask {
         let header = Header::BzImage(BzImage {
             init_size: 62 * MIB,
@@ -328,7 +383,14 @@ pub(crate) mod tests {
             order: (1..200).map(|n| 0x8000_0000 - n * PAGE).collect(),
             ..Pool::default()
         };
-        let taken = take_from(&bzimage(8 * MIB, 2 * MIB), &usable(), 512 * MIB, &mut pool).unwrap();
+        let taken = take_from(
+            &bzimage(8 * MIB, 2 * MIB),
+            &usable(),
+            &Regions::default(),
+            512 * MIB,
+            &mut pool,
+        )
+        .unwrap();
         assert_eq!(taken.pages.0, 6);
     }
 
@@ -340,7 +402,14 @@ pub(crate) mod tests {
             order: (0..200).filter(|n| *n != 7).map(|n| 0x4400_0000 + n * PAGE).collect(),
             ..Pool::default()
         };
-        let taken = take_from(&bzimage(12 * MIB, 64 * MIB), &usable(), 1024 * MIB, &mut pool).unwrap();
+        let taken = take_from(
+            &bzimage(12 * MIB, 64 * MIB),
+            &usable(),
+            &Regions::default(),
+            1024 * MIB,
+            &mut pool,
+        )
+        .unwrap();
         assert!(taken.places.initrd.unwrap().end <= taken.places.kernel.start);
         assert!(pool.largest <= 7 + 32 + 6 + MORE, "{}", pool.largest);
     }
@@ -357,7 +426,7 @@ pub(crate) mod tests {
             start: 0x4000_0000,
             end: 0x1_0000_0000,
         }];
-        assert!(take_from(&ask, &memory, 2900 * MIB, &mut pool).is_ok());
+        assert!(take_from(&ask, &memory, &Regions::default(), 2900 * MIB, &mut pool).is_ok());
         assert!(pool.times <= 20, "{} times", pool.times);
         assert!(pool.largest <= (300 + 334 + 6) * 5 / 4, "{} pages", pool.largest);
     }
@@ -386,7 +455,7 @@ pub(crate) mod tests {
             count: 9,
             ..Pool::default()
         };
-        assert!(take_from(&ask(), &usable(), 0, &mut pool).is_ok());
+        assert!(take_from(&ask(), &usable(), &Regions::default(), 0, &mut pool).is_ok());
     }
 
     #[test]
@@ -397,7 +466,7 @@ pub(crate) mod tests {
             gigantic: true,
             ..Pool::default()
         };
-        let taken = take_from(&ask(), &usable(), RESERVE, &mut pool).unwrap();
+        let taken = take_from(&ask(), &usable(), &Regions::default(), RESERVE, &mut pool).unwrap();
         assert_eq!((taken.pages, taken.memory.len()), ((1, 1 << 30), 3));
     }
 
@@ -410,7 +479,7 @@ pub(crate) mod tests {
         );
         let mut none: [Box<dyn Pages>; 0] = [];
         assert!(matches!(
-            take(&ask(), &usable(), 1 << 30, &mut none),
+            take(&ask(), &usable(), &Regions::default(), 1 << 30, &mut none),
             Err(WhyNot::NoPages)
         ));
     }

@@ -1,14 +1,15 @@
 //! What a payload asks for × free memory → addresses. Pure, for both arches on any host.
 //!
 //! Given sizes, headers and free memory; responsible for every rule of the two boot protocols about addresses (`arm64.rs`,
-//! `x86_64.rs`), and for keeping all of it inside true System RAM and off everything reserved ([`usable`](mod@usable)): `kexec_load` would
-//! take any address. Nothing here touches a byte of the payload.
+//! `x86_64.rs`), for keeping all of it inside true System RAM and off everything reserved ([`usable`](mod@usable)), as `kexec_load`
+//! would take any address, and for leaving room for what the main kernel places by itself (`unplaced.rs`). Nothing here touches a byte of the payload.
 
 pub(crate) mod arm64;
 mod error;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 pub(crate) mod tests;
+mod unplaced;
 mod usable;
 pub(crate) mod x86_64;
 
@@ -18,6 +19,7 @@ use crate::memory::Span;
 use crate::memory::hole::{Free, Want};
 use crate::memory::range::align_up;
 pub(crate) use error::PlaceError;
+pub(crate) use unplaced::{Regions, Shortage};
 pub(crate) use usable::{LOW_MEMORY, corrections, main_tree, usable, usable_with, usable_x86_64, which_dtb};
 
 /// What tells a kernel about the machine never needs more, bytes: a device tree has a 2 MiB block of its own.
@@ -92,15 +94,27 @@ impl Ask {
     }
 }
 
-/// Finds places in `free` by the rules of the boot protocol, and says what is left.
+/// Finds places in `free` by the rules of the boot protocol, such that leave room for `regions` where there are any, and says
+/// what is left.
 ///
 /// # Errors
 /// What finds no room.
-pub(crate) fn arrange(ask: &Ask, free: Free) -> Result<(Places, Free), PlaceError> {
-    match ask {
+pub(crate) fn arrange(ask: &Ask, free: &Free, regions: &Regions) -> Result<(Places, Free), PlaceError> {
+    let attempt = |free: Free| match ask {
         Ask::Arm64(ask) => arm64::arrange(ask, free),
         Ask::X86_64(ask) => x86_64::arrange(ask, free),
+    };
+    let first = attempt(free.clone())?;
+    // The memory below such a kernel is lost, and what was to be there with it.
+    let must_be_low = matches!(ask, Ask::Arm64(ask) if !ask.header.anywhere);
+    if must_be_low || regions.beside(&first.0).is_ok() {
+        return Ok(first);
     }
+    let mut others = regions
+        .to_keep_free()
+        .filter_map(|kept| attempt(free.clone().without(&kept)).ok());
+    let other = others.find(|(places, _)| regions.beside(places).is_ok());
+    Ok(other.unwrap_or(first))
 }
 
 /// `len` bytes in whole pages, at least one.

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use crate::devicetree::Unplaced;
 use crate::formats::{BzImage, Header, Image, SETUP_HEADER};
 use crate::memory::range::subtract;
 use crate::memory::range::{covers, normalise};
@@ -240,7 +241,7 @@ proptest! {
             Header::BzImage(BzImage { init_size: kernel + more, ..bzimage() })
         };
         let ask = Ask::new(&header, kernel, initrd, 4 * K);
-        if let Ok((places, left)) = arrange(&ask, free) {
+        if let Ok((places, left)) = arrange(&ask, &free, &Regions::default()) {
             let resident = ask.resident_spans(&places);
             prop_assert_eq!(resident.len(), 2 + usize::from(initrd.is_some()));
             for span in &resident {
@@ -252,6 +253,119 @@ proptest! {
             for s in &all {
                 prop_assert_eq!(left.largest(s), 0, "taken twice");
             }
+        }
+    }
+}
+
+fn region(size: u64, within: Span) -> Unplaced {
+    Unplaced {
+        name: "linux,cma".into(),
+        is_default: false,
+        size,
+        align: 2 * M,
+        within: vec![within],
+    }
+}
+
+const ANYWHERE: Span = Span {
+    start: 0,
+    end: u64::MAX,
+};
+
+fn image(kernel: u64, initrd: u64) -> Ask {
+    let header = Image {
+        text_offset: 0,
+        image_size: kernel,
+        anywhere: true,
+    };
+    Ask::new(&Header::Image(header), kernel, Some(initrd), 4 * K)
+}
+
+fn spans(of: &[(u64, u64)]) -> Vec<Span> {
+    normalise(of.iter().map(|(start, end)| Span {
+        start: *start,
+        end: *end,
+    }))
+}
+
+/// 1 GiB, of which the main kernel takes 45 % in one piece: it does not go around a payload in the middle.
+#[test]
+fn a_payload_is_at_an_end_of_memory_where_the_kernel_wants_much_of_it() {
+    let ram = spans(&[(G, 2 * G)]);
+    let regions = Regions::of(vec![region(460 * M, ANYWHERE)], ram.clone());
+    let ask = image(40 * M, 70 * M);
+    let place = |pages: &[(u64, u64)]| arrange(&ask, &Free::with_pages(ram.clone(), spans(pages)), &regions);
+    let middle = (G + 455 * M, G + 569 * M);
+    let (places, _) = place(&[middle]).unwrap();
+    let shortage = regions.beside(&places).unwrap_err().to_string();
+    assert!(shortage.contains(r#"wants 460 MiB for "linux,cma", for which there is no room"#));
+    for (low, high) in [(0, 150), (870, 1024)] {
+        let (places, _) = place(&[middle, (G + low * M, G + high * M)]).unwrap();
+        regions.beside(&places).unwrap();
+    }
+    // Copied, it goes to the top by itself.
+    let (places, _) = arrange(&ask, &Free::new(ram.clone()), &regions).unwrap();
+    assert!(places.kernel.start > 2 * G - 200 * M);
+
+    // What has to be at the top, where the payload would be.
+    let top = Span {
+        start: G + 600 * M,
+        end: 2 * G,
+    };
+    let regions = Regions::of(vec![region(400 * M, top)], ram.clone());
+    let (places, _) = arrange(&ask, &Free::new(ram.clone()), &regions).unwrap();
+    regions.beside(&places).unwrap();
+    assert!(places.kernel.end <= 2 * G - 400 * M);
+    // A kernel that has to be at the bottom of memory stays there.
+    let low = Header::Image(Image {
+        text_offset: 0,
+        image_size: 40 * M,
+        anywhere: false,
+    });
+    let low = Ask::new(&low, 40 * M, None, 4 * K);
+    let bottom = Span {
+        start: G,
+        end: G + 400 * M,
+    };
+    let regions = Regions::of(vec![region(380 * M, bottom)], ram.clone());
+    let (places, _) = arrange(&low, &Free::new(ram.clone()), &regions).unwrap();
+    assert_eq!(places.kernel.start, G);
+    // What has no room in any case is no reason for anything.
+    let regions = Regions::of(vec![region(2 * G, ANYWHERE), region(16 * M, ANYWHERE)], ram.clone());
+    let (places, _) = arrange(&ask, &Free::new(ram), &regions).unwrap();
+    regions.beside(&places).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(800))]
+
+    /// The answer is another than that of a tree without regions only where it leaves them room and that one does not; and whatever
+    /// boots without them boots with them.
+    #[test]
+    fn what_the_kernel_places_has_room(
+        usable in arm64_memory(), sizes in prop::collection::vec((1u64..600 * M, 12u32..26, any::<bool>()), 0..4),
+        kernel in 64u64..12 * M, initrd in prop::option::of(1u64..30 * M), mask in prop::collection::vec(any::<bool>(), 64..256),
+        in_place: bool,
+    ) {
+        let low = Span { start: 0, end: usable.first().map_or(0, |span| span.start) + G };
+        let wanted = sizes.iter().map(|(size, align, is_low)| Unplaced {
+            align: 1 << align,
+            ..region(*size, if *is_low { low } else { ANYWHERE })
+        });
+        let regions = Regions::of(wanted.collect(), usable.clone());
+        let free = if in_place {
+            Free::with_pages(usable.clone(), some_pages(&usable, &mask))
+        } else {
+            Free::new(usable.clone())
+        };
+        let header = Header::Image(Image { text_offset: 0, image_size: kernel, anywhere: true });
+        let ask = Ask::new(&header, kernel, initrd, 4 * K);
+        let plain = arrange(&ask, &free, &Regions::default());
+        match (arrange(&ask, &free, &regions), plain) {
+            (Ok((places, _)), Ok((plain, _))) => {
+                prop_assert!(places == plain || regions.beside(&plain).is_err() && regions.beside(&places).is_ok());
+            }
+            (found, plain) => prop_assert!(found.is_err() && plain.is_err()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use config::Arch;
 
-use super::PlaceError;
+use super::{PlaceError, Regions};
 use crate::devicetree::{Correction, DtbError, Tree};
 use crate::machine::Machine;
 use crate::memory::Span;
@@ -11,14 +11,19 @@ use crate::memory::range::{intersect, normalise, subtract};
 
 /// Firmware interrupt vectors, BIOS data and trampolines of x86.
 pub(crate) const LOW_MEMORY: Span = Span { start: 0, end: 1 << 20 };
-/// Memory that a payload with the device tree `dtb` (none is the running one) may go to.
+
+/// Memory that a payload with the device tree `dtb` (none is the running one) and the command line `words` may go to, and what it
+/// has to leave room for.
 ///
 /// # Errors
 /// Where too little is known of the machine, or the tree is of no use.
-pub(crate) fn usable(machine: &Machine, dtb: Option<&[u8]>) -> Result<Vec<Span>, PlaceError> {
+pub(crate) fn usable(machine: &Machine, dtb: Option<&[u8]>, words: &str) -> Result<(Vec<Span>, Regions), PlaceError> {
     match machine.arch {
-        Arch::Arm64 => Ok(usable_with(machine, &main_tree(dtb, machine)?)),
-        Arch::X86_64 => usable_x86_64(machine),
+        Arch::Arm64 => {
+            let tree = main_tree(dtb, machine)?;
+            Ok((usable_with(machine, &tree), Regions::new(machine, &tree, words)))
+        }
+        Arch::X86_64 => Ok((usable_x86_64(machine)?, Regions::default())),
     }
 }
 

@@ -344,6 +344,11 @@ fn lay_out(boot: &Boot, seen: &mut Option<Seen>, phases: &mut Phases) -> Result<
             "warning: [purgatory] reason: {place} is memory that the hand-over uses, so no reason can be left there; choose another page"
         ));
     }
+    if let Some(shortage) = layout.shortage() {
+        say(&format!(
+            "warning: {shortage}; the main system will be without it; use a smaller region or payload, or more memory"
+        ));
+    }
     // In the field a slow serial line would still be sending the table when it is time to jump.
     let (table, last) = (layout.to_string(), usize::from(service::is_quiet(&running)));
     let rows = table.lines().count();
