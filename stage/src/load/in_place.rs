@@ -54,7 +54,7 @@ pub(crate) enum WhyNot {
         longest: u64,
     },
     /// The main kernel would be short of memory in one piece.
-    #[error("in the huge pages there are, {0}")]
+    #[error("{0} in the huge pages there are")]
     Shortage(Shortage),
     /// What is known about memory does not let it be arranged in any way.
     #[error("{0}")]
