@@ -492,11 +492,17 @@ fn more_spans_than_a_machine_has_are_refused() {
         "reg",
         &spans,
     );
+    let mut unplaced = regions.tree.clone();
+    let node = child(child(&mut unplaced.root, "reserved-memory"), "many");
+    node.remove_property("reg");
+    set(node, "size", &cells(&[0, 4096]));
+    set(node, "alloc-ranges", &spans);
     let mut entries = board(|_| ()).tree;
     entries.memory_reservations = vec![MemoryReservation::new(4096, 4096); 2000];
     for (tree, words) in [
         (tree, "more than 1024 memory ranges"),
         (reserved, "more than 1024 reserved-memory ranges"),
+        (unplaced, "more than 1024 alloc-ranges of reserved-memory"),
         (entries, "more than 1024 memory reservations"),
     ] {
         assert_eq!(Tree::parse(&tree.to_dtb()).unwrap_err().to_string(), words);
